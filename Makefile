@@ -1,0 +1,49 @@
+PYTHON ?= python3
+EXTRAS ?= dev
+
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+
+VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+EXACT = $(wildcard .ci/requirements-$(VERSION).txt)
+UV = $(shell uv --version 2>/dev/null)
+INSTALL = $(if $(UV),uv pip install --python .venv/bin/python,.venv/bin/python -m pip install)
+STAMP = .venv/.complete
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' Makefile | expand -t 10
+
+demo: $(STAMP) ## train a small Glow on scikit-learn's digits, compare it, sample it: see runs/demo
+	rm -rf runs/demo
+	.venv/bin/glowjax train glow_digits --run-dir runs/demo
+	.venv/bin/python -m experiments.baselines runs/demo
+	.venv/bin/glowjax sample runs/demo --num 64
+
+test: $(STAMP) ## run the test suite
+	.venv/bin/python -m pytest -n 2
+
+lint: $(STAMP) ## check style, formatting and types
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/ty check
+
+format: $(STAMP) ## put style and formatting right, where a tool can
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+lock: ## renew the exact versions under .ci (needs uv)
+	for v in 3.11 3.12; do uv pip compile --quiet --upgrade --no-header --no-annotate \
+	  --python-version $$v --extra dev pyproject.toml --output-file .ci/requirements-$$v.txt; done
+
+clean: ## remove what was built, the environment and the caches; keep runs/
+	rm -rf .venv .cache .hypothesis .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+	  "glowjax needs Python 3.11 or newer, and $(PYTHON) is %d.%d: try make PYTHON=python3.12" \
+	  % sys.version_info[:2])'
+	$(PYTHON) -m venv --clear .venv
+	$(INSTALL) --quiet --editable '.[$(EXTRAS)]' $(EXACT:%=--constraint %)
+	@touch $@
+
+.PHONY: help demo test lint format lock clean

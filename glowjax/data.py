@@ -1,0 +1,441 @@
+"""From prepared data sets to uint8 batches that depend on nothing but (seed, step).
+
+`load` gives a `Source`; `batch` is a pure function of a source and a step, so the step is all the
+state there is: a run resumes exactly, on any number of hosts. `batches` prefetches it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+MAX_HELD_OUT = 5000
+CHUNK = 1024  # records read at a time when a split is loaded into memory
+THREADS, PREFETCH = 4, 8  # batches made at once, batches kept ready
+
+
+def _require(ok, argument, given, wanted):
+    if not ok:
+        raise ValueError(f"{argument}: got {given!r}, want {wanted}")
+
+
+def _integer(name, value, low, high=None):
+    wanted = f"an integer >= {low}" if high is None else f"an integer in [{low}, {high}]"
+    try:
+        ok = operator.index(value) >= low and (high is None or value <= high)
+    except TypeError:
+        ok = False
+    _require(ok, name, value, wanted)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """One split of a data set.
+
+    Attributes:
+      name, split: where it comes from.
+      images: uint8 [N, H, W, C], an array or something that an integer index array reads like one.
+      labels: int32 [N], likewise, or None.
+      num_classes: labels lie in [0, num_classes); None without labels.
+      levels: grey levels; images lie in [0, levels).
+    """
+
+    name: str
+    split: str
+    images: Any
+    labels: Any = None
+    num_classes: int | None = None
+    levels: int = 256
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return tuple(self.images.shape[1:])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transform:
+    """What happens to images between source and model, in this order.
+
+    Attributes:
+      pad: zeros added on every side, in pixels.
+      crop: side of a square cut out, at random in training, from the centre in evaluation.
+      shift: training only: whole-pixel shifts, uniform up to this fraction of height and width in
+        each direction; pixels shifted in repeat the edge, as in Glow's released code.
+      flip: training only: mirrors left and right with probability one half.
+      bits: keeps the highest bits of 8-bit images: floor(x / 2^(8 - bits)), in [0, 2^bits).
+      channels: repeats a single grey channel so often.
+
+    Raises:
+      ValueError: a value out of range, here or against a source where it is used.
+    """
+
+    pad: int = 0
+    crop: int | None = None
+    shift: float = 0.0
+    flip: bool = False
+    bits: int | None = None
+    channels: int | None = None
+
+    def __post_init__(self):
+        _integer("pad", self.pad, 0)
+        _require(0 <= self.shift <= 0.5, "shift", self.shift, "a fraction in [0, 0.5]")
+        for name, value, high in [("crop", self.crop, None), ("bits", self.bits, 8)]:
+            if value is not None:
+                _integer(name, value, 1, high)
+        if self.channels is not None:
+            _integer("channels", self.channels, 1)
+
+    def image_shape(self, source: Source) -> tuple[int, int, int]:
+        """(H, W, C) of transformed images."""
+        height, width, channels = source.image_shape
+        height, width = height + 2 * self.pad, width + 2 * self.pad
+        if self.crop is not None:
+            wanted = f"at most {min(height, width)}, the side of {source.name}'s images"
+            _require(self.crop <= min(height, width), "crop", self.crop, wanted)
+            height = width = self.crop
+        if self.channels is not None:
+            wanted = f"{channels}, the channels of {source.name}"
+            _require(channels in (1, self.channels), "channels", self.channels, wanted)
+            channels = self.channels
+        return height, width, channels
+
+    def levels(self, source: Source) -> int:
+        """Grey levels of transformed images."""
+        if self.bits is None:
+            return source.levels
+        wanted = f"None: {source.name} has {source.levels} grey levels, not 256"
+        _require(source.levels == 256, "bits", self.bits, wanted)
+        return 2**self.bits
+
+    def __call__(self, images: np.ndarray, draws: np.ndarray | None = None) -> np.ndarray:
+        """Transforms uint8 images [n, H, W, C]; draws: uint32 [n, 8] to train, None to evaluate."""
+        if self.pad:
+            side = (self.pad, self.pad)
+            images = np.pad(images, ((0, 0), side, side, (0, 0)))
+        if self.crop or (draws is not None and (self.shift or self.flip)):
+            images = self._gather(images, draws)
+        if self.bits is not None:
+            images = images >> np.uint8(8 - self.bits)
+        if self.channels is not None and images.shape[-1] == 1:
+            images = np.repeat(images, self.channels, axis=-1)
+        return images
+
+    def _gather(self, images, draws):
+        """Crop, shift and flip at once: pixel (i, j) of a result is pixel (rows[i], columns[j])."""
+        n, height, width, channels = images.shape
+        rows = self._coordinates(height, None if draws is None else draws[:, 0:2])
+        columns = self._coordinates(width, None if draws is None else draws[:, 2:4])
+        if self.flip and draws is not None:
+            columns = np.where(_below(draws[:, 4:5], 2) == 1, columns[:, ::-1], columns)
+        pixels = (np.arange(n)[:, None] * height + rows)[:, :, None] * width + columns[:, None, :]
+        return np.take(images.reshape(-1, channels), pixels, axis=0)
+
+    def _coordinates(self, size, draws):
+        """Source coordinates [n or 1, side] along one axis."""
+        side = self.crop or size
+        room, reach = size - side, int(self.shift * side)
+        if draws is None:
+            return room // 2 + np.arange(side)[None]
+        start, offset = (
+            _below(draws[:, 0:1], room + 1),
+            _below(draws[:, 1:2], 2 * reach + 1) - reach,
+        )
+        return start + np.clip(np.arange(side) - offset, 0, side - 1)
+
+
+def load(
+    name: str,
+    split: str,
+    *,
+    data_dir=None,
+    archives=None,
+    validation: int | None = None,
+    resize: int | None = None,
+    memory: int = 2**31,
+    progress: bool = False,
+) -> Source:
+    """Loads one split of a data set, preparing it first where needed.
+
+    Args:
+      name, data_dir, archives, progress: as in `glowjax.datasets.prepare`.
+      split: "train", "validation" or "test". Where a data set lacks them they are held out of the
+        end of its train split, in stored order: first what stays train, then validation, then test.
+        Each is min(n // 10, 5000) examples of the n stored ones. A data set with a validation but
+        no test split (the downsampled ImageNets) is tested on the former, as papers do, and
+        validated on a part of train. So the three never overlap.
+      validation: size of a held-out validation split; 0 holds nothing out for it.
+      resize: cuts the central square out and averages it down (or up) to this side, in pixels;
+        needed where images vary in size.
+      memory: bytes up to which images are kept in memory; more are read from disk batch by batch.
+
+    Raises:
+      ValueError: unknown name or split, an impossible `validation`, no image feature, images that
+        vary in size without `resize`, and whatever `prepare` raises.
+    """
+    _require(split in ("train", "validation", "test"), "split", split, "train, validation or test")
+    if resize is not None:
+        _integer("resize", resize, 1)
+    from glowjax import datasets  # tensorflow_datasets: slow to import, so only here
+
+    with datasets.quiet():
+        builder = datasets.prepare(name, data_dir=data_dir, archives=archives, progress=progress)
+        sizes = {s: info.num_examples for s, info in builder.info.splits.items()}
+        stored, start, stop = _part(name, sizes, split, validation)
+        read = functools.partial(_Stored, builder, f"{stored}[{start}:{stop}]")
+        image_key, label_key = _keys(name, builder.info.features)
+        images = read(image_key, resize=resize)
+        labels = None if label_key is None else read(label_key, skip=image_key)
+        if images.nbytes <= memory:
+            images, labels = _in_memory(images, labels)
+    return Source(
+        name=name,
+        split=split,
+        images=images,
+        labels=labels,
+        num_classes=label_key and builder.info.features[label_key].num_classes,
+        levels=17 if name == "digits" else 256,
+    )
+
+
+def batch(
+    source: Source,
+    step: int,
+    *,
+    batch_size: int,
+    seed: int,
+    transform: Transform = Transform(),
+    shard: tuple[int, int] = (0, 1),
+) -> dict[str, np.ndarray]:
+    """The training batch of a step: a pure function of its arguments.
+
+    Example i of step t is position p = t * batch_size + i of an endless stream that visits every
+    example once an epoch, reshuffled each epoch by (seed, epoch); batches run across epochs. Its
+    augmentation is drawn by (seed, p). Both come from Philox's raw bits, which no NumPy changes.
+
+    Args:
+      batch_size: of the global batch.
+      shard: (index, count): this host's place among all; it gets its contiguous part of the batch.
+
+    Returns:
+      image: uint8 [b, H, W, C], and with labels label: int32 [b]; b = batch_size / count.
+
+    Raises:
+      ValueError: an argument out of range, or count does not divide batch_size.
+    """
+    _check(source, batch_size, transform, shard, seed=seed, step=step)
+    n = batch_size // shard[1]
+    start = step * batch_size + shard[0] * n
+    index = _stream(len(source), seed, start, n)
+    out = {"image": transform(source.images[index], _draws(seed, start, n))}
+    return out if source.labels is None else out | {"label": source.labels[index]}
+
+
+def batches(
+    source: Source,
+    start_step: int,
+    stop_step: int,
+    *,
+    batch_size: int,
+    seed: int,
+    transform: Transform = Transform(),
+    shard: tuple[int, int] = (0, 1),
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields `batch` of steps start_step, ..., stop_step - 1, made ahead in background threads."""
+    _check(source, batch_size, transform, shard, seed=seed, start_step=start_step)
+    _integer("stop_step", stop_step, start_step)
+    if start_step == stop_step:
+        return iter(())
+    import grain  # slow to import, so only here
+
+    make = functools.partial(
+        batch, source, batch_size=batch_size, seed=seed, transform=transform, shard=shard
+    )
+    options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCH)
+    steps = grain.MapDataset.range(start_step, stop_step)
+    return iter(steps.map(make).to_iter_dataset(options))
+
+
+def eval_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    transform: Transform = Transform(),
+    shard: tuple[int, int] = (0, 1),
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields every example exactly once, in stored order and without random transforms.
+
+    The last batch is filled up by starting again from the first example; weight is 0 there. Every
+    shard yields as many batches of as many examples.
+
+    Returns:
+      As `batch`, and weight: float32 [b], 1 or 0; index: int64 [b], which example it is.
+
+    Raises:
+      ValueError: as `batch`.
+    """
+    _check(source, batch_size, transform, shard)
+    n = batch_size // shard[1]
+
+    def generate():
+        for start in range(0, len(source), batch_size):
+            position = start + shard[0] * n + np.arange(n)
+            index = position % len(source)
+            out = {"image": transform(source.images[index])}
+            if source.labels is not None:
+                out["label"] = source.labels[index]
+            weight = (position < len(source)).astype(np.float32)
+            yield out | {"weight": weight, "index": index}
+
+    return generate()
+
+
+class _Stored:
+    """One feature of a prepared split, read from disk when indexed by an array of integers."""
+
+    def __init__(self, builder, split, key, *, resize=None, skip=None):
+        import tensorflow_datasets as tfds
+
+        decoders = skip and {skip: tfds.decode.SkipDecoding()}
+        self._records = builder.as_data_source(split=split, decoders=decoders)
+        self._name, self._key, self._resize = builder.name, key, resize
+        first = self._value(self._records[0])
+        self.dtype = np.uint8 if first.ndim else np.int32
+        self.shape = (len(self._records), *first.shape)
+
+    @property
+    def nbytes(self):
+        return np.prod(self.shape, dtype=int) * np.dtype(self.dtype).itemsize
+
+    def __len__(self):
+        return len(self._records)
+
+    def __getitem__(self, index):
+        return self.values(self.records(index))
+
+    def records(self, index):
+        return self._records.__getitems__([int(i) for i in index])
+
+    def values(self, records):
+        """This feature of records, stacked."""
+        values = [self._value(record) for record in records]
+        for value in values:
+            if value.shape != self.shape[1:]:
+                raise ValueError(
+                    f"{self._name}: images vary in size, {value.shape} and {self.shape[1:]}: "
+                    "give load(..., resize=)"
+                )
+        return np.stack(values).astype(self.dtype, copy=False)
+
+    def _value(self, record):
+        value = np.asarray(record[self._key])
+        return value if self._resize is None else _resized(value, self._resize)
+
+
+def _in_memory(*features):
+    """Arrays of features (or None) of the same records, which are read once, chunk by chunk."""
+    first = features[0]
+    arrays = [None if f is None else np.empty(f.shape, f.dtype) for f in features]
+    for start in range(0, len(first), CHUNK):
+        part = slice(start, min(start + CHUNK, len(first)))
+        records = first.records(range(part.start, part.stop))
+        for feature, array in zip(features, arrays, strict=True):
+            if array is not None:
+                array[part] = feature.values(records)
+    return arrays
+
+
+def _resized(image, side):
+    """The central square of an image [H, W, C], averaged to [side, side, C]."""
+    import PIL.Image
+
+    height, width, channels = image.shape
+    edge = min(height, width)
+    left, top = (width - edge) // 2, (height - edge) // 2
+    picture = PIL.Image.fromarray(image[..., 0] if channels == 1 else image)
+    box = (left, top, left + edge, top + edge)
+    resized = picture.resize((side, side), PIL.Image.Resampling.BOX, box=box)
+    return np.asarray(resized).reshape(side, side, channels)
+
+
+def _keys(name, features):
+    """Names of the image feature and of the label feature, the latter None where there is none."""
+    import tensorflow_datasets as tfds
+
+    images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
+    images = [k for k in images if features[k].np_dtype == np.uint8]
+    _require(images, "name", name, f"a data set with 8-bit images; its features: {list(features)}")
+    label = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
+    return ("image" if "image" in images else images[0]), ("label" if label else None)
+
+
+def _part(name, sizes, split, validation):
+    """(stored split, start, stop) of a split; see `load`."""
+    _require("train" in sizes, "name", name, f"a data set with a train split; it has {list(sizes)}")
+    total = sizes["train"]
+    usual = min(total // 10, MAX_HELD_OUT)
+    if "test" not in sizes and "validation" in sizes:
+        own = {"test": "validation"}
+    else:
+        own = {s: s for s in ("validation", "test") if s in sizes}
+    if validation is not None:
+        wanted = f"None: {name} has a validation split of its own"
+        _require("validation" not in own, "validation", validation, wanted)
+        _integer("validation", validation, 0)
+    if split in own:
+        return own[split], 0, sizes[own[split]]
+    test = 0 if "test" in own else usual
+    held = 0 if "validation" in own else usual if validation is None else validation
+    ends = {"train": total - test - held, "validation": total - test, "test": total}
+    starts = {"train": 0, "validation": ends["train"], "test": ends["validation"]}
+    wanted = f"less than {total - test}, the examples there are"
+    _require(ends["train"] > 0, "validation", validation, wanted)
+    _require(starts[split] < ends[split], "split", split, "one that is not empty")
+    return "train", starts[split], ends[split]
+
+
+def _stream(n, seed, start, count):
+    """Examples at positions start, ..., start + count - 1 of the training stream."""
+    position = np.arange(start, start + count)
+    epochs = range(start // n, (start + count - 1) // n + 1)
+    return np.concatenate([_order(n, seed, e)[position[position // n == e] % n] for e in epochs])
+
+
+@functools.lru_cache(maxsize=4)
+def _order(n, seed, epoch):
+    """Permutation of n for one epoch."""
+    bits = np.random.Philox(key=np.array([seed, epoch + 1], np.uint64)).random_raw(n)
+    return np.argsort(bits, kind="stable")
+
+
+def _draws(seed, start, count):
+    """Random uint32 [count, 8]: one Philox block an example, counted by its stream position."""
+    # Key 0 is no epoch's; 4 words of 64 bits make a block.
+    philox = np.random.Philox(key=np.array([seed, 0], np.uint64), counter=[start, 0, 0, 0])
+    return philox.random_raw(4 * count).view(np.uint32).reshape(count, 8)
+
+
+def _below(bits, bound):
+    """Uniform integers in [0, bound) from uint32 bits."""
+    return ((bits.astype(np.uint64) * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)
+
+
+def _check(source, batch_size, transform, shard, **counts):
+    _require(len(source) > 0, "source", source.name, "at least one example")
+    _integer("batch_size", batch_size, 1)
+    for name, value in counts.items():
+        _integer(name, value, 0, 2**63 - 1)
+    index, count = shard
+    _integer("shard", count, 1)
+    _integer("shard", index, 0, count - 1)
+    _require(batch_size % count == 0, "batch_size", batch_size, f"a multiple of {count} shards")
+    transform.image_shape(source)
+    transform.levels(source)

@@ -1,0 +1,303 @@
+"""Data sets as tensorflow-datasets prepares them, without TensorFlow and, for `digits`, a network.
+
+`prepare` finds or makes the prepared files of a data set; `glowjax.data` reads them. Importing this
+module imports tensorflow_datasets, which the rest of the library does only when data are loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import gzip
+import hashlib
+import pathlib
+import socket
+import sys
+import tarfile
+import urllib.parse
+import urllib.request
+import zlib
+
+import numpy as np
+import PIL.Image
+import tensorflow_datasets as tfds
+from absl import logging
+from tensorflow_datasets.image_classification import cifar, mnist
+
+FORMAT = "array_record"  # random access, readable without TensorFlow
+PROBE_SECONDS = 3.0
+DIGITS = {"train": 1400, "validation": 150, "test": 247}
+IDX_FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+
+
+class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """scikit-learn's 1,797 handwritten digits, 8x8x1 with 17 grey levels (0..16): no file needed.
+
+    Splits: train 1,400, validation 150, test 247, by a fixed permutation, stored in its order.
+    """
+
+    name = "digits"
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Handwritten digits of UCI's optdigits test set, as in scikit-learn.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(8, 8, 1)),
+                    "label": tfds.features.ClassLabel(num_classes=10),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="https://archive.ics.uci.edu/dataset/80",
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        # RandomState's streams are frozen by NumPy's compatibility policy, Generator's are not.
+        order = np.random.RandomState(0).permutation(sum(DIGITS.values()))
+        parts = np.split(order, np.cumsum(list(DIGITS.values()))[:-1])
+        return {s: self._generate_examples(p) for s, p in zip(DIGITS, parts, strict=True)}
+
+    def _generate_examples(self, index):
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images, labels = digits.images.astype(np.uint8)[index], digits.target[index]
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            yield i, {"image": PIL.Image.fromarray(image), "label": int(label)}
+
+
+class _IdxArchives:
+    """Opens MNIST's archives (idx files in gzip), which tensorflow-datasets does by TensorFlow."""
+
+    URL: str
+
+    def _split_generators(self, dl_manager):
+        urls = {s: [urllib.parse.urljoin(self.URL, f) for f in fs] for s, fs in IDX_FILES.items()}
+        paths = dl_manager.download(urls)
+        return {split: _idx_examples(*paths[split]) for split in urls}
+
+
+class Mnist(_IdxArchives, mnist.MNIST, skip_registration=True):
+    """tensorflow-datasets' `mnist`, file for file, prepared without TensorFlow."""
+
+    name = "mnist"
+    url_infos = mnist.MNIST.url_infos
+
+
+class FashionMnist(_IdxArchives, mnist.FashionMNIST, skip_registration=True):
+    """tensorflow-datasets' `fashion_mnist`, file for file, prepared without TensorFlow."""
+
+    name = "fashion_mnist"
+    url_infos = mnist.FashionMNIST.url_infos
+
+
+class Cifar10(cifar.Cifar10, skip_registration=True):
+    """tensorflow-datasets' `cifar10`, file for file, prepared without TensorFlow."""
+
+    name = "cifar10"
+    url_infos = cifar.Cifar10.url_infos
+
+    def _split_generators(self, dl_manager):
+        facts = self._cifar_info
+        files = _read_tar(dl_manager.download(facts.url))
+        self.info.features["label"].names = files["batches.meta.txt"].decode().split()
+        return {
+            "train": _cifar_examples("train_", [files[f] for f in facts.train_files]),
+            "test": _cifar_examples("test_", [files[f] for f in facts.test_files]),
+        }
+
+
+BUILDERS = {cls.name: cls for cls in (Digits, Mnist, FashionMnist, Cifar10)}
+
+
+def prepare(name, *, data_dir=None, archives=None, progress=False):
+    """Finds the prepared files of a data set, or makes them; returns a tensorflow-datasets builder.
+
+    Args:
+      name: `digits`, `mnist`, `fashion_mnist`, `cifar10`, any data set of tensorflow-datasets, with
+        or without a config (`downsampled_imagenet/32x32`), or one that is already prepared under
+        `data_dir`.
+      data_dir: folder of prepared data sets. Default: that of tensorflow-datasets, `$TFDS_DATA_DIR`
+        or `~/tensorflow_datasets`.
+      archives: folder that holds the original archives under their original names; nothing is
+        downloaded for the four data sets above. Default: `<data_dir>/downloads/manual` is looked
+        into, and what is not there is downloaded.
+      progress: whether to show tensorflow-datasets' progress bars.
+
+    Returns:
+      A builder whose `is_prepared()` holds and whose `as_data_source` works.
+
+    Raises:
+      ValueError: unknown name, an archive unreadable or with a wrong checksum, or data prepared
+        in a format without random access.
+      FileNotFoundError: `archives` lacks files, or the data set must be fetched by hand first.
+      ConnectionError: something must be downloaded and its host cannot be reached.
+      ImportError: the data set's own builder needs TensorFlow.
+
+    Preparation is written to a temporary folder and renamed: it is there as a whole or not at all.
+    """
+    with quiet(progress):
+        builder = _builder(name, data_dir)
+        if not builder.is_prepared():
+            _check_archives(builder, archives)
+            _download_and_prepare(builder, archives)
+            builder = _builder(name, data_dir)
+    return builder
+
+
+def _builder(name, data_dir):
+    make = BUILDERS.get(name) or functools.partial(tfds.builder, name)
+    try:
+        return make(data_dir=data_dir, file_format=FORMAT)
+    except tfds.core.DatasetNotFoundError:
+        raise ValueError(_unknown(name)) from None
+    except ValueError as error:
+        if "file format" not in str(error).lower():
+            raise
+        raise ValueError(
+            f"name: {name!r} is prepared in a format without random access; "
+            f"use another data_dir, or prepare it again with file_format={FORMAT!r}"
+        ) from error
+
+
+def _unknown(name):
+    known = [*BUILDERS, *tfds.list_builders(with_community_datasets=False)]
+    near = dict.fromkeys(difflib.get_close_matches(name.split("/")[0], known, n=5))
+    hint = f" did you mean {', '.join(near)}?" if near else ""
+    return (
+        f"name: no data set {name!r} in tensorflow-datasets or under data_dir;{hint} "
+        f"always there: {', '.join(BUILDERS)}"
+    )
+
+
+def _check_archives(builder, archives):
+    """Fails at once where tensorflow-datasets would fail after minutes of retries."""
+    urls = builder.url_infos or {}
+    if archives is not None and not pathlib.Path(archives).is_dir():
+        raise FileNotFoundError(f"archives: {archives} is not a folder")
+    if builder.name not in BUILDERS:
+        # Which of its URLs a foreign builder will ask for is not known beforehand.
+        if urls and archives is None and not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            _probe(builder, list(urls)[:8], _manual_dir(builder))
+        return
+    folder = pathlib.Path(archives or _manual_dir(builder))
+    files = {url: folder / info.filename for url, info in urls.items()}
+    missing = [url for url, file in files.items() if not file.exists()]
+    wrong = [u for u in urls if u not in missing and _sha256(files[u]) != urls[u].checksum]
+    if wrong:
+        raise ValueError(f"archives: wrong checksum in {folder}:\n{_listing(urls, wrong)}")
+    if missing and archives is not None:
+        raise FileNotFoundError(f"archives: missing in {folder}:\n{_listing(urls, missing)}")
+    if missing:
+        _probe(builder, missing, folder)
+
+
+def _probe(builder, missing, folder):
+    """Opens one connection to the host of the first missing file, or to the proxy before it."""
+    url = urllib.parse.urlsplit(missing[0])
+    proxy = urllib.request.getproxies().get(url.scheme)
+    target = urllib.parse.urlsplit(proxy) if proxy else url
+    port = target.port or (443 if target.scheme == "https" else 80)
+    try:
+        socket.create_connection((target.hostname, port), timeout=PROBE_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"{builder.name}: cannot reach {target.hostname} ({error}). Download these files "
+            f"elsewhere and put them into {folder}, or name their folder with archives=:\n"
+            f"{_listing(builder.url_infos, missing)}"
+        ) from error
+
+
+def _download_and_prepare(builder, archives):
+    config = tfds.download.DownloadConfig(manual_dir=archives, try_download_gcs=False)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except ImportError as error:
+        if "tensorflow" not in str(error).lower():
+            raise
+        raise ImportError(
+            f'preparing {builder.name!r} needs TensorFlow: pip install "glowjax[tf]"'
+        ) from error
+    except AssertionError as error:
+        if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            raise
+        raise FileNotFoundError(
+            f"{builder.name} has to be fetched by hand into {archives or _manual_dir(builder)} "
+            f"(or a folder named with archives=):\n{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+        ) from error
+    except OSError:
+        # Another process (a host of the same pod) may have finished first: its data are as good.
+        if not builder.is_prepared():
+            raise
+
+
+def _manual_dir(builder):
+    return pathlib.Path(builder.data_dir_root) / "downloads" / "manual"
+
+
+def _listing(infos, urls):
+    return "\n".join(f"  {infos[u].filename}  sha256 {infos[u].checksum}  {u}" for u in urls)
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_idx(path):
+    """Array of an idx file: 2 zero bytes, type 8 (uint8), rank, big-endian sizes, the data."""
+    try:
+        with gzip.open(path) as file:
+            data = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"archives: cannot unpack {path}: {error}") from error
+    shape = np.frombuffer(data, ">u4", count=data[3], offset=4) if data[:3] == b"\0\0\x08" else ()
+    if len(shape) == 0 or len(data) != 4 + 4 * len(shape) + np.prod(shape, dtype=int):
+        raise ValueError(f"archives: {path} is not an idx file of bytes")
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+
+
+def _idx_examples(images, labels):
+    for i, (image, label) in enumerate(zip(_read_idx(images), _read_idx(labels), strict=True)):
+        yield i, {"image": PIL.Image.fromarray(image), "label": int(label)}
+
+
+def _read_tar(path):
+    """{base name: bytes} of all files in a tar archive, in one pass."""
+    try:
+        with tarfile.open(path) as tar:
+            files = ((member.name, tar.extractfile(member)) for member in tar)
+            return {pathlib.PurePosixPath(name).name: file.read() for name, file in files if file}
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise ValueError(f"archives: cannot unpack {path}: {error}") from error
+
+
+def _cifar_examples(prefix, files):
+    """A record is a byte of label and 32x32 bytes each of red, green and blue."""
+    records = np.frombuffer(b"".join(files), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+    images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    for i, (image, label) in enumerate(zip(images, records[:, 0], strict=True)):
+        image = PIL.Image.fromarray(np.ascontiguousarray(image))
+        yield i, {"id": f"{prefix}{i:05d}", "image": image, "label": int(label)}
+
+
+@contextlib.contextmanager
+def quiet(progress=False):
+    """Keeps tensorflow-datasets' warnings off the terminal, its messages off stdout."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    if not progress:
+        tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+        logging.set_verbosity(verbosity)

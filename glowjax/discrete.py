@@ -1,0 +1,93 @@
+"""Images of whole numbers: dequantization, its inverse, and bits per dimension."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from glowjax.arrays import check_positive, promote
+
+
+def dequantize(key: jax.Array, images: jax.Array, *, levels: int = 256) -> jax.Array:
+    """x = (v + u) / levels - ½, u uniform in [0, 1): whole numbers to floats in [-½, ½).
+
+    The density of x then bounds the probability of v: docs/bits-per-dim.md.
+
+    Args:
+        key: a JAX key, or `[B]` keys, one an example.
+        images: `[B, ...]` integers in 0 … levels - 1.
+        levels: how many grey levels there are: 2^bits, or 17 for scikit-learn's digits.
+
+    Returns:
+        `[B, ...]` float32.
+
+    Raises:
+        ValueError: `images` are not integers, or exceed the levels (under `jit`: NaN instead).
+    """
+    check_images(images, levels)
+    shape = jnp.shape(images)
+    if jnp.ndim(key) == jnp.ndim(jax.random.key_data(key)) - 1 and jnp.ndim(key) == 1:
+        u = jax.vmap(lambda k: jax.random.uniform(k, shape[1:]))(key)
+    else:
+        u = jax.random.uniform(key, shape)
+    x = (images + u) / levels
+    # float32 may round the top of a bin into the next one
+    x = jnp.minimum(x, jnp.nextafter((images + 1) / jnp.float32(levels), jnp.float32(0)))
+    return jnp.where(_in_range(images, levels), x - 0.5, jnp.nan)
+
+
+def bin_centres(images: jax.Array, *, levels: int = 256) -> jax.Array:
+    """x = (v + ½) / levels - ½: `dequantize` without noise; same arguments and errors."""
+    check_images(images, levels)
+    x = (images + jnp.float32(0.5)) / levels - 0.5
+    return jnp.where(_in_range(images, levels), x, jnp.nan)
+
+
+def quantize(x: jax.Array, *, levels: int = 256) -> jax.Array:
+    """v = ⌊(x + ½)·levels⌋, clipped to 0 … levels - 1: the inverse of `dequantize`, uint8."""
+    check_positive(levels=levels)
+    v = jnp.floor((promote(x) + 0.5) * levels)
+    return jnp.clip(v, 0, levels - 1).astype(jnp.uint8)
+
+
+def to_uint8(images: jax.Array, *, levels: int = 256) -> jax.Array:
+    """⌊v·256 / levels⌋: images of any number of levels as 8-bit ones, to be looked at."""
+    check_images(images, levels)
+    return (jnp.asarray(images, jnp.int32) * 256 // levels).astype(jnp.uint8)
+
+
+def bits_per_dim(log_prob: jax.Array, event_shape: Sequence[int], *, levels: int = 256):
+    """-(log p(x) - D·ln levels) / (D·ln 2): bits per dimension of the *discrete* image.
+
+    The only place where it is computed; docs/bits-per-dim.md explains it.
+
+    Args:
+        log_prob: density of the dequantized images, in nats, any shape.
+        event_shape: of one image; D is its size.
+        levels: grey levels.
+
+    Source: Theis et al. 2016, A note on the evaluation of generative models, section 3.1.
+    """
+    check_positive(levels=levels)
+    dims = math.prod(event_shape)
+    return (math.log(levels) - log_prob / dims) / math.log(2)
+
+
+def check_images(images: jax.Array, levels: int) -> None:
+    """Raises `ValueError` unless `images` are integers in 0 … levels - 1, as far as is known."""
+    if not isinstance(levels, int) or not 2 <= levels <= 256:
+        raise ValueError(f"levels must be a whole number in 2..256, got {levels!r}")
+    if not jnp.issubdtype(jnp.result_type(images), jnp.integer):
+        raise ValueError(
+            f"images must be integers in 0..{levels - 1}, got {jnp.result_type(images)}"
+        )
+    if not isinstance(images, jax.core.Tracer) and not bool(jnp.all(_in_range(images, levels))):
+        raise ValueError(
+            f"images must be in 0..{levels - 1} for levels={levels},"
+            f" got {int(jnp.min(images))}..{int(jnp.max(images))}"
+        )
+
+
+def _in_range(images, levels):
+    return (jnp.asarray(images) >= 0) & (jnp.asarray(images, jnp.int32) < levels)

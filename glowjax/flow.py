@@ -1,0 +1,337 @@
+"""A flow as a tuple of pure functions, and the ways to put flows together."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import flax.errors
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from glowjax import reversible
+from glowjax.arrays import check_choice, check_floats, check_positive
+
+Backprop = Literal["store", "recompute", "invert"]
+
+
+class Flow(NamedTuple):
+    """A bijection between data `x` and latents `z` with its log-determinant, as pure functions.
+
+        init(key, x, context=None)                 -> params
+        forward(params, x, context=None, key=None) -> (z, log_det)
+        inverse(params, z, context=None, key=None) -> (x, log_det)
+        log_det(params, x, context=None, key=None) -> log_det of forward
+
+    `x` and `z` are arrays `[B, ...]` or tuples of them; `log_det: [B]`, in nats, is log|det J| of
+    the map just applied, so that `inverse`'s is minus `forward`'s at the matching point. `context`
+    is what the flow is conditioned on; `key` is used by estimated log-determinants only.
+
+    Optional: `init_inverse(key, z, context=None)` initialises from the latent side; `backward` is
+    what `glowjax.reversible.backward` calls instead of its default.
+    """
+
+    init: Callable[..., Any]
+    forward: Callable[..., tuple[Any, jax.Array]]
+    inverse: Callable[..., tuple[Any, jax.Array]]
+    init_inverse: Callable[..., Any] | None = None
+    backward: Callable[..., Any] | None = None
+
+    def log_det(self, params, x, context=None, key=None) -> jax.Array:
+        """log|det ∂z/∂x| of `forward`, `[B]`, in nats."""
+        return self.forward(params, x, context, key)[1]
+
+
+def as_flow(module: nn.Module) -> Flow:
+    """Makes a `Flow` of a Linen module with methods `forward` and `inverse`.
+
+    Both methods take `(array, context=None)` and return `(array, log_det)`. A module that
+    estimates its log-determinant finds its key with `self.make_rng("log_det")`.
+
+    Raises:
+        ValueError: an input is not a batched float array, or does not fit the parameters.
+    """
+
+    def init(name, method, key, array, context=None):
+        check_floats(name, array)
+        return module.init({"params": key, "log_det": key}, array, context, method=method).get(
+            "params", {}
+        )
+
+    def apply(name, method, params, array, context=None, key=None):
+        check_floats(name, array)
+        rngs = None if key is None else {"log_det": key}
+        try:
+            return module.apply({"params": params}, array, context, method=method, rngs=rngs)
+        except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as error:
+            shapes = jax.tree.map(jnp.shape, array)
+            raise ValueError(
+                f"{name} of shape {shapes} does not fit params, which {type(module).__name__} was"
+                f" initialised with for other shapes: {error}"
+            ) from error
+
+    return Flow(
+        init=functools.partial(init, "x", "forward"),
+        forward=functools.partial(apply, "x", "forward"),
+        inverse=functools.partial(apply, "z", "inverse"),
+        init_inverse=functools.partial(init, "z", "inverse"),
+    )
+
+
+def invert(flow: Flow) -> Flow:
+    """The same bijection with data and latent sides swapped."""
+
+    def no_init(*_, **__):
+        raise ValueError("flow has no init_inverse, so its inversion cannot be initialised")
+
+    return Flow(
+        init=flow.init_inverse or no_init,
+        forward=flow.inverse,
+        inverse=flow.forward,
+        init_inverse=flow.init,
+    )
+
+
+def chain(*flows: Flow) -> Flow:
+    """Applies `flows` one after the other; `params` is the tuple of theirs, log-dets add up."""
+    if not flows:
+        raise ValueError("flows must hold at least one flow, got none")
+
+    def init(key, x, context=None):
+        return _init_in_order(flows, key, x, context)
+
+    def init_inverse(key, z, context=None):
+        return _init_in_order([invert(flow) for flow in flows[::-1]], key, z, context)[::-1]
+
+    def forward(params, x, context=None, key=None):
+        log_dets = []
+        for flow, p, k in zip(flows, params, _keys(key, len(flows)), strict=True):
+            x, log_det = flow.forward(p, x, context, k)
+            log_dets.append(log_det)
+        return x, sum(log_dets)
+
+    def inverse(params, z, context=None, key=None):
+        log_dets = []
+        steps = list(zip(flows, params, _keys(key, len(flows)), strict=True))
+        for flow, p, k in steps[::-1]:
+            z, log_det = flow.inverse(p, z, context, k)
+            log_dets.append(log_det)
+        return z, sum(log_dets)
+
+    def backward(params, z, cotangents, context=None, key=None):
+        g_z, g_log_det = cotangents
+        g_params, g_contexts = [], []
+        steps = list(zip(flows, params, _keys(key, len(flows)), strict=True))
+        for flow, p, k in steps[::-1]:
+            z, (g_p, g_z, g_context) = reversible.backward(flow, p, z, (g_z, g_log_det), context, k)
+            g_params.append(g_p)
+            g_contexts.append(g_context)
+        g_context = functools.reduce(reversible.add_gradients, g_contexts)
+        return z, (tuple(g_params[::-1]), g_z, g_context)
+
+    return Flow(init, forward, inverse, init_inverse, backward)
+
+
+def _init_in_order(flows, key, x, context) -> tuple:
+    """Initialises each flow on what those before it make of `x`."""
+    params = []
+    for flow, k in zip(flows, jax.random.split(key, len(flows)), strict=True):
+        params.append(flow.init(k, x, context))
+        x, _ = flow.forward(params[-1], x, context, k)
+    return tuple(params)
+
+
+def _keys(key, n: int):
+    return [None] * n if key is None else list(jax.random.split(key, n))
+
+
+def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bool = 1) -> Flow:
+    """Applies `flow` `n` times, each time with its own parameters, as one `lax.scan`.
+
+    Compile time does not grow with `n`; `params` is `flow`'s with a leading axis of `n` on every
+    leaf. `flow` must keep the shape of its input.
+
+    Args:
+        flow: the step.
+        n: how many steps.
+        backprop: `"store"` keeps activations for the gradient; `"recompute"` keeps each step's
+            input (`jax.checkpoint`); `"invert"` keeps the last output only and rebuilds the rest
+            through the inverse, so that activation memory does not grow with `n`.
+        unroll: steps per iteration of the compiled loop (`True`: all): faster, compiles longer.
+
+    Raises:
+        ValueError: `n` or `backprop` is not as above.
+    """
+    check_positive(n=n)
+    check_choice("backprop", backprop, ("store", "recompute", "invert"))
+    loop = functools.partial(_loop, n=n, unroll=unroll)
+    up, down = loop(flow, reverse=False), loop(invert(flow), reverse=True)
+
+    def init(key, x, context=None):
+        return _init_loop(flow, n, key, x, context, reverse=False)
+
+    def init_inverse(key, z, context=None):
+        return _init_loop(invert(flow), n, key, z, context, reverse=True)
+
+    if backprop == "recompute":
+        step = flow._replace(
+            forward=jax.checkpoint(flow.forward), inverse=jax.checkpoint(flow.inverse)
+        )
+        up, down = loop(step, reverse=False), loop(invert(step), reverse=True)
+    forward, inverse = up.forward, down.forward
+    if backprop == "invert":
+        forward, inverse = reversible.rebuilding(up), reversible.rebuilding(down)
+    return Flow(init, forward, inverse, init_inverse, up.backward)
+
+
+def _loop(flow: Flow, *, n: int, unroll: int | bool, reverse: bool) -> Flow:
+    """`flow` scanned over stacked parameters, from the last to the first if `reverse`."""
+
+    def xs(params, key):
+        return params, None if key is None else jax.random.split(key, n)
+
+    def scan(apply, params, x, context, key, reverse):
+        def body(x, step):
+            p, k = step
+            return apply(p, x, context, k)
+
+        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves((params, x)))  # the loop keeps it
+        x = jax.tree.map(lambda a: jnp.asarray(a, dtype), x)
+        x, log_dets = jax.lax.scan(body, x, xs(params, key), reverse=reverse, unroll=unroll)
+        return x, jnp.sum(log_dets, axis=0)
+
+    def forward(params, x, context=None, key=None):
+        return scan(flow.forward, params, x, context, key, reverse)
+
+    def inverse(params, z, context=None, key=None):
+        return scan(flow.inverse, params, z, context, key, not reverse)
+
+    def backward(params, z, cotangents, context=None, key=None):
+        g_z, g_log_det = cotangents
+
+        def body(carry, step):
+            z, g_z, g_context = carry
+            p, k = step
+            x, (g_p, g_x, g) = reversible.backward(flow, p, z, (g_z, g_log_det), context, k)
+            g_context = [a + b for a, b in zip(g_context, reversible.float_leaves(g), strict=True)]
+            return (x, g_x, g_context), g_p
+
+        start = (z, g_z, [jnp.zeros_like(leaf) for leaf in reversible.float_leaves(context)])
+        (x, g_x, g_context), g_params = jax.lax.scan(
+            body, start, xs(params, key), reverse=not reverse, unroll=unroll
+        )
+        return x, (g_params, g_x, reversible.with_float_leaves(context, g_context))
+
+    return Flow(flow.init, forward, inverse, None, backward)
+
+
+def _init_loop(flow: Flow, n: int, key, x, context, reverse: bool):
+    """Initialises step after step, each on what those before it make of the batch."""
+
+    def body(x, k):
+        params = flow.init(k, x, context)
+        x, _ = flow.forward(params, x, context, k)
+        return x, params
+
+    return jax.lax.scan(body, x, jax.random.split(key, n), reverse=reverse)[1]
+
+
+def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
+    """Flows level by level; after all but the last, a split sends part of the array out as latent.
+
+    Each of `splits` maps `h -> (kept, latent)`. `z` is the tuple of one latent per level, the top
+    one last. `params` is `{"levels": (...), "splits": (...)}`. Source: Dinh et al. 2017, section
+    3.6.
+
+    Raises:
+        ValueError: there is not one split less than levels, or `z` has not one latent per level.
+    """
+    if not levels or len(splits) != len(levels) - 1:
+        raise ValueError(
+            f"splits must hold one flow less than levels, got {len(splits)} for {len(levels)}"
+        )
+    top = len(levels) - 1
+
+    def init(key, x, context=None):
+        params = {"levels": (), "splits": ()}
+        keys = jax.random.split(key, 2 * len(levels))
+        for i, level in enumerate(levels):
+            params["levels"] += (level.init(keys[2 * i], x, context),)
+            x, _ = level.forward(params["levels"][i], x, context, keys[2 * i])
+            if i < top:
+                params["splits"] += (splits[i].init(keys[2 * i + 1], x, context),)
+                (x, _), _ = splits[i].forward(params["splits"][i], x, context, keys[2 * i + 1])
+        return params
+
+    def init_inverse(key, z, context=None):
+        check_latents(z)
+        params = {"levels": (), "splits": ()}
+        keys = jax.random.split(key, 2 * len(levels))
+        x = z[top]
+        for i, level in reversed(list(enumerate(levels))):
+            if i < top:
+                pair = (x, z[i])
+                p = invert(splits[i]).init(keys[2 * i + 1], pair, context)
+                params["splits"] = (p, *params["splits"])
+                x, _ = splits[i].inverse(p, pair, context, keys[2 * i + 1])
+            p = invert(level).init(keys[2 * i], x, context)
+            params["levels"] = (p, *params["levels"])
+            x, _ = level.inverse(p, x, context, keys[2 * i])
+        return params
+
+    def forward(params, x, context=None, key=None):
+        latents, log_dets = [], []
+        keys = _keys(key, 2 * len(levels))
+        for i, level in enumerate(levels):
+            x, log_det = level.forward(params["levels"][i], x, context, keys[2 * i])
+            log_dets.append(log_det)
+            if i < top:
+                (x, latent), log_det = splits[i].forward(
+                    params["splits"][i], x, context, keys[2 * i + 1]
+                )
+                latents.append(latent)
+                log_dets.append(log_det)
+        return (*latents, x), sum(log_dets)
+
+    def inverse(params, z, context=None, key=None):
+        check_latents(z)
+        log_dets = []
+        keys = _keys(key, 2 * len(levels))
+        x = z[top]
+        for i, level in reversed(list(enumerate(levels))):
+            if i < top:
+                x, log_det = splits[i].inverse(
+                    params["splits"][i], (x, z[i]), context, keys[2 * i + 1]
+                )
+                log_dets.append(log_det)
+            x, log_det = level.inverse(params["levels"][i], x, context, keys[2 * i])
+            log_dets.append(log_det)
+        return x, sum(log_dets)
+
+    def check_latents(z):
+        if not isinstance(z, tuple | list) or len(z) != len(levels):
+            given = f"{len(z)} arrays" if isinstance(z, tuple | list) else type(z).__name__
+            raise ValueError(f"z must be a tuple of {len(levels)} latents, got {given}")
+
+    return Flow(init, forward, inverse, init_inverse)
+
+
+def on_last(flow: Flow) -> Flow:
+    """Applies `flow` to the last array of a tuple, such as the top latent of `multiscale`."""
+
+    def init_with(init):
+        return lambda key, arrays, context=None: init(key, arrays[-1], context)
+
+    def apply_with(apply):
+        def applied(params, arrays, context=None, key=None):
+            last, log_det = apply(params, arrays[-1], context, key)
+            return (*arrays[:-1], last), log_det
+
+        return applied
+
+    return Flow(
+        init_with(flow.init),
+        apply_with(flow.forward),
+        apply_with(flow.inverse),
+        flow.init_inverse and init_with(flow.init_inverse),
+    )

@@ -1,0 +1,229 @@
+"""Optimisers: optax's own, and the Adamax variant that Glow was trained with."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+# Glow counts an "epoch" of this many images, whatever the data set.
+_EPOCH_IMAGES = 50_000
+
+
+def scale_by_glow_adamax(
+    *, b1: float = 0.9, b2: float = 0.9898, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """Rescale gradients as the Adamax of Glow's released code does.
+
+    m_t = b1 m_{t-1} + (1 - b1) g_t,   u_t = max(b2 u_{t-1}, |g_t|),
+    update_t = sqrt(1 - b2^t) / (1 - b1^t) * m_t / (u_t + eps),   t = 1, 2, ...
+
+    The square root is Adam's correction; textbook Adamax (`optax.scale_by_adamax`) has none, so
+    the first steps are smaller here: by sqrt(1 - b2) at t = 1.
+
+    Raises:
+      ValueError: b1 or b2 outside [0, 1), or eps negative.
+
+    Source: Kingma & Ba (2015), section 7.1; Glow's released code for the square root.
+    """
+    _require(0 <= b1 < 1, "b1", b1, "in [0, 1)")
+    _require(0 <= b2 < 1, "b2", b2, "in [0, 1)")
+    _require(eps >= 0, "eps", eps, "at least 0")
+
+    def init(params):
+        # Two trees of zeros: a buffer held twice could not be donated.
+        mu, nu = optax.tree.zeros_like(params), optax.tree.zeros_like(params)
+        return optax.ScaleByAdamState(count=jnp.zeros([], jnp.int32), mu=mu, nu=nu)
+
+    def update(updates, state, params=None):
+        del params
+        t = optax.safe_increment(state.count)
+        mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+        nu = optax.tree.update_infinity_moment(updates, state.nu, b2, eps=0.0)
+        correction = jnp.sqrt(1 - b2**t) / (1 - b1**t)
+        updates = jax.tree.map(lambda m, u: (correction * m / (u + eps)).astype(m.dtype), mu, nu)
+        return updates, optax.ScaleByAdamState(count=t, mu=mu, nu=nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def warmup(
+    peak: float,
+    *,
+    images: int,
+    batch_size: int,
+    then: Literal["constant", "cosine"] = "constant",
+    total_steps: int | None = None,
+) -> optax.Schedule:
+    """Learning rate that rises linearly over the first images, then holds or decays.
+
+    rate(step) = peak * min(1, n / images),   n = (step + 1) * batch_size
+
+    n counts the batch of the step itself, so that the first step moves. (The released code counts
+    only earlier batches: its ramp is one step behind this one, and its first step has rate 0.)
+    With then="cosine", half a cosine leads from peak, at the end of warm-up, to 0 at total_steps.
+
+    Args:
+      peak: the highest learning rate.
+      images: length of the warm-up in training images; 0 for none.
+      batch_size: images a step, over all devices.
+      then: what follows the warm-up.
+      total_steps: length of training in steps, warm-up included; needed for "cosine" only.
+
+    Raises:
+      ValueError: an argument out of range, or no step left for the cosine.
+
+    Source: Glow's released code (10 epochs of 50,000 images, then constant).
+    """
+    _require(0 <= peak < math.inf, "peak", peak, "finite and at least 0")
+    _require(images >= 0, "images", images, "at least 0")
+    _require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+    _require(then in ("constant", "cosine"), "then", then, "'constant' or 'cosine'")
+
+    ramp = optax.linear_schedule(0.0, peak, images) if images else optax.constant_schedule(peak)
+
+    def rise(step):
+        return ramp((step + 1.0) * batch_size)  # in floats: int32 overflows on long runs
+
+    if then == "constant":
+        return rise
+    warmup_steps = math.ceil(images / batch_size)
+    if total_steps is None or total_steps <= warmup_steps:
+        wanted = f"more than the {warmup_steps} steps of warm-up for a cosine decay"
+        raise ValueError(f"total_steps must be {wanted}, got {total_steps!r}")
+    fall = optax.cosine_decay_schedule(peak, total_steps - warmup_steps)
+    return optax.join_schedules([rise, fall], [warmup_steps])
+
+
+_RULES = {
+    "glow_adamax": scale_by_glow_adamax,
+    "adamax": optax.scale_by_adamax,
+    "adam": optax.scale_by_adam,
+    "adamw": optax.scale_by_adam,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """Which optimiser, with which numbers; the defaults are those Glow was trained with."""
+
+    name: Literal["glow_adamax", "adamax", "adam", "adamw"] = "glow_adamax"
+    """Update rule: Glow's variant of Adamax, or one of optax's."""
+
+    learning_rate: float = 1e-3
+    """Highest learning rate, reached at the end of the warm-up."""
+
+    b1: float = 0.9
+    """Decay of the gradient's running mean."""
+
+    b2: float | None = None
+    """Decay of the gradient's running scale. None: 1 - 1 / (steps per 50,000 images) for
+    glow_adamax, 0.999 for the others."""
+
+    weight_decay: float | None = None
+    """Decoupled weight decay, for adamw only. None: 1e-4, as in optax."""
+
+    clip_norm: float | None = None
+    """Clip gradients to this global norm. None: do not clip."""
+
+    warmup_images: int = 500_000
+    """Images over which the learning rate rises from 0. Glow's released code counts 64 images a
+    device and step, however few larger ones fit: its runs at 64x64 are 125,000 with b2 0.9898,
+    and in general 500,000 (32 / size)^2."""
+
+    decay: Literal["constant", "cosine"] = "constant"
+    """What the learning rate does after the warm-up."""
+
+    def __post_init__(self):
+        rate, b2, decay, clip = self.learning_rate, self.b2, self.weight_decay, self.clip_norm
+        _require(self.name in _RULES, "name", self.name, f"one of {', '.join(_RULES)}")
+        _require(0 <= rate < math.inf, "learning_rate", rate, "finite and at least 0")
+        _require(0 <= self.b1 < 1, "b1", self.b1, "in [0, 1)")
+        _require(b2 is None or 0 <= b2 < 1, "b2", b2, "None or in [0, 1)")
+        _require(decay is None or decay >= 0, "weight_decay", decay, "None or at least 0")
+        _require(
+            decay is None or self.name == "adamw",
+            "weight_decay",
+            decay,
+            f"None for {self.name} (adamw alone decays weights)",
+        )
+        _require(clip is None or clip > 0, "clip_norm", clip, "None or above 0")
+        _require(self.warmup_images >= 0, "warmup_images", self.warmup_images, "at least 0")
+        _require(
+            self.decay in ("constant", "cosine"), "decay", self.decay, "'constant' or 'cosine'"
+        )
+
+
+def make_optimizer(
+    config: Optimizer, *, batch_size: int, total_steps: int | None = None
+) -> optax.GradientTransformation:
+    """The optax optimiser of a config: clipping, update rule, weight decay, learning rate.
+
+    Args:
+      config: which optimiser.
+      batch_size: images a step, over all devices; sets the warm-up and glow_adamax's b2.
+      total_steps: length of training in steps; needed for decay="cosine" only.
+
+    Raises:
+      ValueError: as `warmup`.
+    """
+    rate = learning_rate_schedule(config, batch_size=batch_size, total_steps=total_steps)
+    stages = [_RULES[config.name](b1=config.b1, b2=_second_decay(config, batch_size))]
+    if config.clip_norm is not None:
+        stages.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    if config.name == "adamw":
+        decay = 1e-4 if config.weight_decay is None else config.weight_decay
+        stages.append(optax.add_decayed_weights(decay))
+    return optax.chain(*stages, optax.scale_by_learning_rate(rate))
+
+
+def learning_rate_schedule(
+    config: Optimizer, *, batch_size: int, total_steps: int | None = None
+) -> optax.Schedule:
+    """The learning rate of a config as a function of the step (0 is the first); see `warmup`."""
+    return warmup(
+        config.learning_rate,
+        images=config.warmup_images,
+        batch_size=batch_size,
+        then=config.decay,
+        total_steps=total_steps,
+    )
+
+
+def ema(
+    average: optax.Params, params: optax.Params, step: jax.typing.ArrayLike, *, decay: float = 0.999
+) -> optax.Params:
+    """Exponential moving average of parameters: the average after one more step.
+
+    average <- d average + (1 - d) params,   d = min(decay, (1 + step) / (10 + step))
+
+    Early on d is small, so that the starting point is soon forgotten: start from the initial
+    parameters. (`optax.ema` divides by 1 - decay^t instead: it averages updates, from zero.)
+
+    Args:
+      average: the average so far.
+      params: the parameters after this step, a tree like `average`.
+      step: steps averaged before this one: 0 at first.
+      decay: d in the long run, in [0, 1).
+
+    Raises:
+      ValueError: decay outside [0, 1).
+    """
+    _require(0 <= decay < 1, "decay", decay, "in [0, 1)")
+    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return optax.incremental_update(params, average, 1 - kept)
+
+
+def _second_decay(config: Optimizer, batch_size: int) -> float:
+    if config.b2 is not None:
+        return config.b2
+    if config.name == "glow_adamax":
+        return 1 - 1 / math.ceil(_EPOCH_IMAGES / batch_size)
+    return 0.999
+
+
+def _require(ok: bool, name: str, given: object, wanted: str) -> None:
+    if not ok:
+        raise ValueError(f"{name} must be {wanted}, got {given!r}")

@@ -1,0 +1,136 @@
+"""Every public flow once, in one table: what the property harness runs over."""
+
+import functools
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+import glowjax
+from glowjax import as_flow
+
+IMAGE = (4, 4, 2)
+SMALL_NET = functools.partial(glowjax.ConvNet, width=8)
+SMALL_MLP = functools.partial(glowjax.MLP, width=8)
+
+
+class Case(NamedTuple):
+    flow: glowjax.Flow
+    shape: tuple[int, ...]  # of one event of x
+    covers: tuple[str, ...]  # public names
+    context: Any = None  # "labels" or a number of features
+    noise: float = 0.1  # on every parameter; less where it would multiply up over the depth
+
+
+def coupling_step(**hyper):
+    return glowjax.chain(as_flow(glowjax.ActNorm()), as_flow(glowjax.AffineCoupling(**hyper)))
+
+
+def small_glow(**hyper):
+    # Drawn last convolutions: with zero ones every coupling is a constant, and errors hide.
+    draw = nn.initializers.normal(0.05)
+    return glowjax.glow(levels=2, steps=2, width=8, output_init=draw, **hyper)
+
+
+VECTOR_STEP = coupling_step(net=SMALL_MLP, scale="tanh")
+
+CASES = {
+    "actnorm": Case(as_flow(glowjax.ActNorm()), IMAGE, ("ActNorm", "as_flow")),
+    "actnorm_glow": Case(as_flow(glowjax.ActNorm(log_scale_factor=3.0)), (3,), ("ActNorm",)),
+    "conv1x1": Case(as_flow(glowjax.InvertibleConv1x1()), IMAGE, ("InvertibleConv1x1",)),
+    "conv1x1_lu": Case(as_flow(glowjax.InvertibleConv1x1("lu")), (2, 2, 5), ()),
+    "reverse": Case(as_flow(glowjax.Reverse()), IMAGE, ("Reverse",)),
+    "shuffle": Case(as_flow(glowjax.Shuffle(seed=3)), (7,), ("Shuffle",)),
+    "squeeze": Case(as_flow(glowjax.Squeeze()), IMAGE, ("Squeeze",)),
+    "squeeze_3": Case(as_flow(glowjax.Squeeze(3)), (3, 6, 2), ()),
+    "additive": Case(
+        as_flow(glowjax.AdditiveCoupling(SMALL_NET)), IMAGE, ("AdditiveCoupling", "ConvNet")
+    ),
+    "additive_checkerboard": Case(
+        as_flow(glowjax.AdditiveCoupling(SMALL_NET, "checkerboard", swap=True)), (3, 4, 1), ()
+    ),
+    "affine": Case(as_flow(glowjax.AffineCoupling(SMALL_NET)), IMAGE, ("AffineCoupling",)),
+    "affine_odd_channels": Case(
+        as_flow(glowjax.AffineCoupling(SMALL_NET, swap=True, scale="floor")), (2, 4, 3), ()
+    ),
+    "affine_checkerboard": Case(
+        as_flow(glowjax.AffineCoupling(SMALL_NET, "checkerboard", scale="tanh")), (3, 4, 2), ()
+    ),
+    "affine_plain_net": Case(
+        as_flow(glowjax.AffineCoupling(functools.partial(SMALL_NET, ring=False, norm=False))),
+        IMAGE,
+        (),
+    ),
+    "affine_context": Case(
+        as_flow(glowjax.AffineCoupling(SMALL_MLP, scale="floor")), (3,), ("MLP",), context=2
+    ),
+    "split": Case(as_flow(glowjax.Split()), IMAGE, ("Split",)),
+    "split_odd_channels": Case(as_flow(glowjax.Split(ring=False)), (2, 2, 5), ()),
+    "top_prior": Case(as_flow(glowjax.TopPrior()), IMAGE, ("TopPrior",)),
+    "top_prior_labels": Case(
+        as_flow(glowjax.TopPrior(num_classes=4, ring=False)), IMAGE, (), context="labels"
+    ),
+    "chain": Case(
+        glowjax.chain(VECTOR_STEP, as_flow(glowjax.InvertibleConv1x1("lu"))), (3,), ("chain",)
+    ),
+    "invert": Case(glowjax.invert(VECTOR_STEP), (3,), ("invert",)),
+    "repeat": Case(glowjax.repeat(VECTOR_STEP, 3), (3,), ("repeat",)),
+    "multiscale": Case(
+        glowjax.multiscale(
+            [as_flow(glowjax.ActNorm()), as_flow(glowjax.Squeeze())], [as_flow(glowjax.Split())]
+        ),
+        IMAGE,
+        ("multiscale",),
+    ),
+    "on_last": Case(
+        glowjax.chain(as_flow(glowjax.Split()), glowjax.on_last(as_flow(glowjax.ActNorm()))),
+        IMAGE,
+        ("on_last",),
+    ),
+    "glow_step": Case(
+        glowjax.glow_step(net=SMALL_NET, coupling="affine", scale="sigmoid", mixing="conv1x1"),
+        IMAGE,
+        ("glow_step",),
+    ),
+    "glow": Case(small_glow(), (4, 4, 1), ("glow", "glow_backbone", "glow_top"), noise=0.02),
+    "glow_lu_invert": Case(
+        small_glow(mixing="conv1x1_lu", scale="floor", backprop="invert", num_classes=4),
+        (4, 8, 2),
+        (),
+        context="labels",
+        noise=0.02,
+    ),
+    "glow_additive_recompute": Case(
+        small_glow(
+            coupling="additive", mixing="shuffle", backprop="recompute", ring=False, norm=False
+        ),
+        (4, 4, 3),
+        (),
+        noise=0.02,
+    ),
+}
+
+
+def data(case: Case, batch: int = 3, seed: int = 0):
+    """A batch `x` and its context, from the same seed always."""
+    key_x, key_context = jax.random.split(jax.random.key(seed))
+    x = 0.3 + 0.7 * jax.random.normal(key_x, (batch, *case.shape), jnp.result_type(float))
+    if case.context == "labels":
+        return x, jax.random.randint(key_context, (batch,), 0, 4)
+    if case.context is not None:
+        return x, jax.random.normal(key_context, (batch, case.context), x.dtype)
+    return x, None
+
+
+def parameters(case: Case):
+    """Parameters initialised on a batch of their own, every one of them then moved.
+
+    Zero-initialised layers would hide wrong signs.
+    """
+    params = case.flow.init(jax.random.key(1), *data(case, 16))
+    leaves, structure = jax.tree.flatten(params)
+    keys = structure.unflatten(list(jax.random.split(jax.random.key(2), len(leaves))))
+    return jax.tree.map(
+        lambda p, key: p + case.noise * jax.random.normal(key, p.shape, p.dtype), params, keys
+    )

@@ -1,0 +1,25 @@
+"""Tests run in float64 on four fake CPU devices; those marked `float32` run in float32."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+)
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "glowjax-test-cache")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import jax
+import pytest
+
+jax.config.update("jax_disable_most_optimizations", True)  # halves the time to compile
+
+
+@pytest.fixture(autouse=True)
+def precision(request):
+    with jax.enable_x64("float32" not in request.keywords):
+        yield

@@ -1,0 +1,623 @@
+import dataclasses
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import itertools
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+
+from glowjax import data, datasets
+from glowjax.data import Source, Transform
+
+
+@pytest.fixture(scope="module")
+def digits_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    datasets.prepare("digits", data_dir=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digits(digits_dir):
+    return data.load("digits", "train", data_dir=digits_dir)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def noise(n=23, shape=(6, 8, 3), levels=256, labels=True, seed=0):
+    rng = np.random.RandomState(seed)
+    images = rng.randint(0, levels, (n, *shape)).astype(np.uint8)
+    label = np.arange(n, dtype=np.int32) if labels else None
+    return Source(name="noise", split="train", images=images, labels=label, num_classes=n)
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        assert a[key].dtype == b[key].dtype
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+# Digits
+
+
+def test_digits_are_sklearns_in_the_order_of_a_fixed_permutation(digits_dir):
+    order = np.random.RandomState(0).permutation(1797)
+    truth = load_digits()
+    start = 0
+    for split, size in {"train": 1400, "validation": 150, "test": 247}.items():
+        source = data.load("digits", split, data_dir=digits_dir)
+        part = order[start : start + size]
+        start += size
+        assert len(source) == size
+        assert source.image_shape == (8, 8, 1)
+        assert (source.levels, source.num_classes) == (17, 10)
+        assert source.images.dtype == np.uint8
+        assert source.labels.dtype == np.int32
+        np.testing.assert_array_equal(source.images[..., 0], truth.images[part])
+        np.testing.assert_array_equal(source.labels, truth.target[part])
+    assert start == 1797
+
+
+def test_digits_are_readable_by_plain_tensorflow_datasets(digits_dir, digits):
+    stored: Any = tfds.data_source("digits", split="train", data_dir=digits_dir)
+    np.testing.assert_array_equal(stored[7]["image"], digits.images[7])
+
+
+def test_images_over_the_memory_limit_are_read_from_disk(digits_dir, digits):
+    lazy = data.load("digits", "train", data_dir=digits_dir, memory=0)
+    assert not isinstance(lazy.images, np.ndarray)
+    assert (len(lazy), lazy.image_shape) == (1400, (8, 8, 1))
+    arguments: dict[str, Any] = dict(batch_size=32, seed=1, transform=Transform(shift=0.25))
+    same(data.batch(lazy, 5, **arguments), data.batch(digits, 5, **arguments))
+    steps = list(data.batches(lazy, 0, 3, **arguments))
+    same(steps[2], data.batch(digits, 2, **arguments))
+
+
+def test_resize_averages_the_central_square(digits_dir, digits):
+    small = data.load("digits", "train", data_dir=digits_dir, resize=4)
+    mean = digits.images.reshape(-1, 4, 2, 4, 2, 1).astype(float).mean((2, 4))
+    assert np.abs(small.images - mean).max() <= 1  # Pillow rounds rows, then columns
+    wide = np.zeros((4, 8, 3), np.uint8)
+    wide[:, 2:6] = 200
+    np.testing.assert_array_equal(data._resized(wide, 2), np.full((2, 2, 3), 200))
+
+
+# Splits
+
+
+@pytest.mark.parametrize(
+    "sizes, validation, expected",
+    [
+        ({"train": 60000, "test": 9}, None, [("train", 0, 55000), ("train", 55000, 60000)]),
+        ({"train": 60000, "test": 9}, 100, [("train", 0, 59900), ("train", 59900, 60000)]),
+        ({"train": 90, "validation": 9, "test": 8}, None, [("train", 0, 90), ("validation", 0, 9)]),
+        ({"train": 200}, None, [("train", 0, 160), ("train", 160, 180), ("train", 180, 200)]),
+        ({"train": 200}, 50, [("train", 0, 130), ("train", 130, 180), ("train", 180, 200)]),
+        (
+            {"train": 200, "validation": 7},
+            None,
+            [("train", 0, 180), ("train", 180, 200), ("validation", 0, 7)],
+        ),
+    ],
+)
+def test_held_out_parts_never_overlap(sizes, validation, expected):
+    if "test" in sizes:
+        expected = [*expected, ("test", 0, sizes["test"])]
+    for split, part in zip(("train", "validation", "test"), expected, strict=True):
+        assert data._part("x", sizes, split, validation) == part
+
+
+def test_load_errors(digits_dir):
+    load = lambda name="digits", split="train", **kw: data.load(  # noqa: E731
+        name, split, data_dir=digits_dir, **kw
+    )
+    with pytest.raises(ValueError, match=r"split: got 'eval'"):
+        load(split="eval")
+    with pytest.raises(ValueError, match="validation: got 5, want None: digits has"):
+        load(validation=5)
+    with pytest.raises(ValueError, match="resize: got 0"):
+        load(resize=0)
+    with pytest.raises(ValueError, match=r"'digitz'.*did you mean digits.*always there.*cifar10"):
+        load("digitz")
+    with pytest.raises(ValueError, match="validation: got 200, want less than 180"):
+        data._part("x", {"train": 200}, "train", 200)
+    with pytest.raises(ValueError, match="split: got 'validation', want one that is not empty"):
+        data._part("x", {"train": 200, "test": 3}, "validation", 0)
+    with pytest.raises(ValueError, match="a data set with a train split"):
+        data._part("x", {"all": 200}, "train", None)
+
+
+def prepare_custom(folder, features, examples):
+    """A data set with no code of its own, as a user's folder may hold one."""
+
+    class Custom(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        name = "custom"
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            yield from enumerate(examples)
+
+    with datasets.quiet():
+        Custom(data_dir=folder, file_format="array_record").download_and_prepare()
+
+
+def png(shape):
+    import PIL.Image
+
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.full(shape, 90, np.uint8)).save(file, format="png")
+    return file.getvalue()
+
+
+def test_folder_without_code_without_labels_and_images_that_vary_in_size(tmp_path):
+    shapes = [(6, 9, 3), (7, 5, 3)] * 10
+    features = {"image": tfds.features.Image(), "id": tfds.features.Text()}
+    prepare_custom(tmp_path, features, [{"image": png(s), "id": "a"} for s in shapes])
+    with pytest.raises(ValueError, match=r"custom: images vary in size.*resize="):
+        data.load("custom", "train", data_dir=tmp_path)
+    lazy = data.load("custom", "train", data_dir=tmp_path, memory=0)
+    with pytest.raises(ValueError, match="vary in size"):
+        list(data.batches(lazy, 0, 2, batch_size=8, seed=0))
+    source = data.load("custom", "train", data_dir=tmp_path, resize=4)
+    assert (len(source), source.image_shape) == (16, (4, 4, 3))
+    assert source.labels is None
+    assert source.num_classes is None
+    assert data.batch(source, 0, batch_size=4, seed=0).keys() == {"image"}
+
+
+def test_format_without_random_access(digits_dir, tmp_path):
+    shutil.copytree(digits_dir / "digits", tmp_path / "digits")
+    prepare_custom(tmp_path, {"x": tfds.features.Scalar(np.int64)}, [{"x": 1}])
+    for name in ("digits", "custom"):
+        info = tmp_path / name / "1.0.0" / "dataset_info.json"
+        info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
+        with pytest.raises(ValueError, match=f"'{name}' is prepared in a format without random"):
+            datasets.prepare(name, data_dir=tmp_path)
+
+
+def test_data_set_without_images(tmp_path):
+    prepare_custom(tmp_path, {"x": tfds.features.Scalar(np.int64)}, [{"x": 1}] * 20)
+    with pytest.raises(ValueError, match=r"a data set with 8-bit images; its features: \['x'\]"):
+        data.load("custom", "train", data_dir=tmp_path)
+
+
+# Official archives
+
+
+def idx(array):
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def fake_mnist(tmp_path, monkeypatch, no_network):
+    """Archives of 40 + 20 random images, and the registry that vouches for them."""
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    rng = np.random.RandomState(0)
+    truth = {
+        split: (rng.randint(0, 256, (n, 28, 28)).astype("u1"), rng.randint(0, 10, n).astype("u1"))
+        for split, n in (("train", 40), ("test", 20))
+    }
+    for split, arrays in truth.items():
+        for file, array in zip(datasets.IDX_FILES[split], arrays, strict=True):
+            (folder / file).write_bytes(gzip.compress(idx(array)))
+    register(monkeypatch, datasets.Mnist, folder)
+    return folder, truth
+
+
+def register(monkeypatch, builder, folder):
+    infos = {}
+    for url, info in builder.url_infos.items():
+        content = (folder / info.filename).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        size = type(info.size)(len(content))
+        infos[url] = dataclasses.replace(info, size=size, checksum=digest)
+    monkeypatch.setattr(builder, "url_infos", infos)
+
+
+def prepared_files(folder):
+    return [p for p in folder.rglob("*") if "record" in p.name or "incomplete" in p.name]
+
+
+def test_mnist_from_archives_is_read_back_by_plain_tensorflow_datasets(fake_mnist, tmp_path):
+    folder, truth = fake_mnist
+    train = data.load("mnist", "train", data_dir=tmp_path, archives=folder)
+    held = data.load("mnist", "validation", data_dir=tmp_path)
+    test: Any = tfds.data_source("mnist", split="test", data_dir=tmp_path)
+    assert (len(train), len(held), len(test)) == (36, 4, 20)
+    assert train.levels == 256
+    both = np.concatenate([train.images, held.images])[..., 0]
+    labels = np.concatenate([train.labels, held.labels])
+    images_then = {i.tobytes(): l for i, l in zip(*truth["train"], strict=True)}
+    images_now = {i.tobytes(): l for i, l in zip(both, labels, strict=True)}
+    assert images_now == images_then
+    assert {e["image"].tobytes() for e in test} == {i.tobytes() for i in truth["test"][0]}
+
+
+def test_archives_in_the_default_folder_are_found(fake_mnist, tmp_path):
+    folder, _ = fake_mnist
+    (tmp_path / "data" / "downloads").mkdir(parents=True)
+    folder.rename(tmp_path / "data" / "downloads" / "manual")
+    assert len(data.load("mnist", "test", data_dir=tmp_path / "data")) == 20
+
+
+def test_archives_are_downloaded_where_there_are_none(fake_mnist, tmp_path, monkeypatch):
+    folder, truth = fake_mnist
+    monkeypatch.undo()  # the network of this machine, and no other, is needed
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    handler = functools.partial(QuietHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(datasets.Mnist, "URL", f"http://127.0.0.1:{server.server_port}/")
+        infos = {datasets.Mnist.URL + i.filename: i for i in datasets.Mnist.url_infos.values()}
+        monkeypatch.setattr(datasets.Mnist, "url_infos", infos)
+        register(monkeypatch, datasets.Mnist, folder)
+        test = data.load("mnist", "test", data_dir=tmp_path)
+        server.shutdown()
+    assert {i.tobytes() for i in test.images} == {i.tobytes() for i in truth["test"][0]}
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format, *args):
+        pass
+
+
+def test_missing_archive_fails_at_once(fake_mnist, tmp_path):
+    folder, _ = fake_mnist
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    began = time.perf_counter()
+    with pytest.raises(FileNotFoundError) as error:
+        datasets.prepare("mnist", data_dir=tmp_path, archives=folder)
+    assert time.perf_counter() - began < 1
+    assert str(folder) in str(error.value)
+    assert "t10k-labels-idx1-ubyte.gz  sha256 " in str(error.value)
+    assert "https://storage.googleapis.com/cvdf" in str(error.value)
+    assert "train-images" not in str(error.value)
+    with pytest.raises(FileNotFoundError, match="not a folder"):
+        datasets.prepare("mnist", data_dir=tmp_path, archives=tmp_path / "nowhere")
+    assert not prepared_files(tmp_path)
+
+
+def test_no_archives_and_no_network_fails_at_once(tmp_path, no_network):
+    began = time.perf_counter()
+    with pytest.raises(ConnectionError) as error:
+        datasets.prepare("cifar10", data_dir=tmp_path)
+    assert time.perf_counter() - began < 1
+    for word in ("cifar-10-binary.tar.gz", str(tmp_path / "downloads" / "manual"), "archives="):
+        assert word in str(error.value)
+    assert not prepared_files(tmp_path)
+
+
+def test_wrong_checksum_is_named(fake_mnist, tmp_path):
+    folder, _ = fake_mnist
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"not what it was")
+    with pytest.raises(ValueError, match=r"wrong checksum in .*\n.*train-labels") as error:
+        datasets.prepare("mnist", data_dir=tmp_path, archives=folder)
+    assert "train-images" not in str(error.value)
+    assert not prepared_files(tmp_path)
+
+
+@pytest.mark.parametrize("cut, message", [(60, "cannot unpack"), (None, "not an idx file")])
+def test_unreadable_archive_leaves_nothing_behind(fake_mnist, tmp_path, monkeypatch, cut, message):
+    folder, _ = fake_mnist
+    file = folder / "t10k-images-idx3-ubyte.gz"
+    file.write_bytes(file.read_bytes()[:cut] if cut else gzip.compress(b"\0\0\x08\x01\0\0\0\x09"))
+    register(monkeypatch, datasets.Mnist, folder)
+    with pytest.raises(ValueError, match=rf"{message}.*t10k-images|t10k-images.*{message}"):
+        datasets.prepare("mnist", data_dir=tmp_path, archives=folder)
+    assert not prepared_files(tmp_path)
+
+
+def test_cifar10_from_its_archive(tmp_path, monkeypatch, no_network):
+    rng = np.random.RandomState(0)
+    records = rng.randint(0, 10, (60, 3073)).astype(np.uint8)
+    files = {f"data_batch_{i + 1}.bin": records[10 * i : 10 * i + 10].tobytes() for i in range(5)}
+    files |= {"test_batch.bin": records[50:].tobytes()}
+    files |= {"batches.meta.txt": "".join(f"class{i}\n" for i in range(10)).encode()}
+    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    register(monkeypatch, datasets.Cifar10, tmp_path)
+    builder = datasets.prepare("cifar10", data_dir=tmp_path, archives=tmp_path)
+    assert builder.info.features["label"].names[3] == "class3"
+    stored: Any = tfds.data_source("cifar10", split="train", data_dir=tmp_path)
+    assert len(stored) == 50
+    for example in stored:
+        split, number = example["id"].decode().split("_")
+        record = records[int(number)]
+        assert split == "train"
+        assert example["label"] == record[0]
+        planes = record[1:].reshape(3, 32, 32)
+        np.testing.assert_array_equal(example["image"], planes.transpose(1, 2, 0))
+
+
+def test_builder_that_needs_tensorflow_says_so(digits_dir, tmp_path, monkeypatch):
+    def needs_tensorflow(self, dl_manager):
+        raise ModuleNotFoundError("No module named 'tensorflow'")
+
+    monkeypatch.setattr(datasets.Digits, "_split_generators", needs_tensorflow)
+    with pytest.raises(ImportError, match=r'pip install "glowjax\[tf\]"'):
+        datasets.prepare("digits", data_dir=tmp_path)
+    assert not prepared_files(tmp_path)
+
+
+def test_another_process_that_was_first_is_no_error(tmp_path, monkeypatch):
+    prepare = datasets.Digits.download_and_prepare
+
+    def overtaken(self, **kwargs):
+        prepare(datasets.Digits(data_dir=tmp_path, file_format="array_record"), **kwargs)
+        raise OSError("Directory not empty")
+
+    monkeypatch.setattr(datasets.Digits, "download_and_prepare", overtaken)
+    assert datasets.prepare("digits", data_dir=tmp_path).is_prepared()
+
+
+# Training batches
+
+
+def test_batch_depends_on_seed_and_step_only(digits):
+    arguments: dict[str, Any] = dict(batch_size=16, transform=Transform(shift=0.2, flip=True))
+    first = data.batch(digits, 3, seed=7, **arguments)
+    data._order.cache_clear()
+    same(data.batch(digits, 3, seed=7, **arguments), first)
+    for step, seed in ((3, 8), (4, 7)):
+        other = data.batch(digits, step, seed=seed, **arguments)
+        assert (other["image"] != first["image"]).any()
+
+
+def test_stream_is_frozen():
+    """The bytes of these draws are part of what a resumed run relies on."""
+    assert data._order(10, 0, 0).tolist() == [5, 3, 7, 8, 2, 4, 1, 0, 6, 9]
+    draws = [1537918297, 2521712018, 2119170542, 3960232324]
+    assert data._draws(5, 1000, 1)[0, :4].tolist() == draws
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 23, 60])
+def test_every_example_once_an_epoch_across_epoch_borders(batch_size):
+    source = noise()
+    steps = -(-3 * len(source) // batch_size)
+    labels = [data.batch(source, t, batch_size=batch_size, seed=1)["label"] for t in range(steps)]
+    epochs = np.concatenate(labels)[: 3 * len(source)].reshape(3, len(source))
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(len(source)))
+    assert (epochs[0] != epochs[1]).any()
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_shards_concatenate_to_the_global_batch(count):
+    arguments: dict[str, Any] = dict(
+        batch_size=8, seed=2, transform=Transform(pad=1, shift=0.3, flip=True, crop=5)
+    )
+    whole = data.batch(noise(), 5, **arguments)
+    parts = [data.batch(noise(), 5, shard=(i, count), **arguments) for i in range(count)]
+    same({k: np.concatenate([p[k] for p in parts]) for k in whole}, whole)
+
+
+def test_augmentation_depends_on_the_position_in_the_stream_only():
+    arguments: dict[str, Any] = dict(seed=2, transform=Transform(shift=0.3, flip=True))
+    big = data.batch(noise(), 1, batch_size=12, **arguments)
+    small = [data.batch(noise(), t, batch_size=4, **arguments) for t in (3, 4, 5)]
+    same({k: np.concatenate([s[k] for s in small]) for k in big}, big)
+
+
+def test_prefetch_yields_what_batch_does_and_resumes():
+    arguments: dict[str, Any] = dict(
+        batch_size=8, seed=2, transform=Transform(shift=0.3, flip=True), shard=(1, 2)
+    )
+    steps = list(data.batches(noise(), 0, 20, **arguments))
+    assert len(steps) == 20
+    for t, step in enumerate(steps):
+        same(step, data.batch(noise(), t, **arguments))
+    for late, step in zip(data.batches(noise(), 13, 20, **arguments), steps[13:], strict=True):
+        same(late, step)
+    assert list(data.batches(noise(), 4, 4, **arguments)) == []
+
+
+def test_prefetch_can_be_abandoned_and_needs_no_tensorflow_datasets():
+    code = """
+import sys
+import numpy as np
+from glowjax import data
+
+source = data.Source(name="x", split="train", images=np.zeros((9, 4, 4, 1), np.uint8))
+next(data.batches(source, 0, 10**9, batch_size=4, seed=0))
+assert "tensorflow_datasets" not in sys.modules
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+# Transforms against slow references, one image and one pixel at a time
+
+
+def slow_shift(image, down, right):
+    height, width, _ = image.shape
+    out = np.empty_like(image)
+    for i, j in itertools.product(range(height), range(width)):
+        out[i, j] = image[min(max(i - down, 0), height - 1), min(max(j - right, 0), width - 1)]
+    return out
+
+
+def test_shift_and_flip_are_one_of_the_allowed_ones_and_all_occur():
+    source = noise(n=5, shape=(6, 10, 2))
+    batch = data.batch(source, 0, batch_size=400, seed=0, transform=Transform(shift=0.2, flip=True))
+    seen = set()
+    for image, label in zip(batch["image"], batch["label"], strict=True):
+        shifts = itertools.product((-1, 0, 1), (-2, -1, 0, 1, 2), (False, True))
+        for down, right, flip in shifts:
+            wanted = slow_shift(source.images[label], down, right)
+            if np.array_equal(image, wanted[:, ::-1] if flip else wanted):
+                seen.add((down, right, flip))
+                break
+        else:
+            raise AssertionError("no shift and flip gives this image")
+    assert len(seen) == 3 * 5 * 2
+
+
+def test_random_crop_visits_every_place_and_evaluation_takes_the_centre():
+    source = noise(n=1, shape=(6, 8, 3))
+    batch = data.batch(source, 0, batch_size=200, seed=0, transform=Transform(crop=4))
+    crops = {
+        (y, x): source.images[0, y : y + 4, x : x + 4].tobytes()
+        for y, x in itertools.product(range(3), range(5))
+    }
+    assert {image.tobytes() for image in batch["image"]} == set(crops.values())
+    (centre,) = data.eval_batches(source, batch_size=1, transform=Transform(crop=4))
+    assert centre["image"][0].tobytes() == crops[1, 2]
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_bits(bits):
+    transform = Transform(bits=bits)
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    wanted = [x // 2 ** (8 - bits) for x in range(256)]
+    reduced = transform(images)
+    assert reduced.dtype == np.uint8
+    assert reduced.ravel().tolist() == wanted
+    assert transform.levels(noise()) == 2**bits == max(wanted) + 1
+
+
+def test_pad_repeats_and_order_of_transforms():
+    source = noise(n=3, shape=(4, 4, 1))
+    transform = Transform(pad=2, bits=5, channels=3)
+    (batch,) = data.eval_batches(source, batch_size=3, transform=transform)
+    assert batch["image"].shape[1:] == transform.image_shape(source) == (8, 8, 3)
+    wanted = np.zeros((3, 8, 8, 3), np.uint8)
+    for n, i, j, c in itertools.product(range(3), range(4), range(4), range(3)):
+        wanted[n, i + 2, j + 2, c] = source.images[n, i, j, 0] // 8
+    np.testing.assert_array_equal(batch["image"], wanted)
+    # Padding comes first: shifts bring in padding, never a repeated edge of the image.
+    shifted = data.batch(source, 0, batch_size=60, seed=0, transform=Transform(pad=2, shift=0.25))
+    sums = source.images.sum((1, 2, 3))
+    np.testing.assert_array_equal(shifted["image"].sum((1, 2, 3)), sums[shifted["label"]])
+
+
+def test_images_keep_type_and_the_source_is_left_alone(digits):
+    before = digits.images.copy()
+    batch = data.batch(digits, 0, batch_size=8, seed=0)
+    batch["image"][...] = 0
+    np.testing.assert_array_equal(digits.images, before)
+    assert batch["image"].dtype == np.uint8
+    assert batch["label"].dtype == np.int32
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize("n, batch_size, count", [(23, 5, 1), (23, 8, 4), (3, 8, 4), (24, 8, 2)])
+def test_evaluation_sees_every_example_once(n, batch_size, count):
+    source = noise(n=n)
+    shards = [
+        list(data.eval_batches(source, batch_size=batch_size, shard=(i, count)))
+        for i in range(count)
+    ]
+    assert {len(s) for s in shards} == {-(-n // batch_size)}
+    seen = []
+    for step in zip(*shards, strict=True):
+        for part in step:
+            assert {len(v) for v in part.values()} == {batch_size // count}
+            assert part["weight"].dtype == np.float32
+            np.testing.assert_array_equal(part["image"], source.images[part["index"]])
+            np.testing.assert_array_equal(part["label"], source.labels[part["index"]])
+            assert set(part["weight"]) <= {0.0, 1.0}
+            seen += part["index"][part["weight"] == 1].tolist()
+    assert seen == list(range(n))
+
+
+def test_evaluation_leaves_out_what_is_random():
+    transform = Transform(shift=0.5, flip=True)
+    (batch,) = data.eval_batches(noise(), batch_size=23, transform=transform)
+    np.testing.assert_array_equal(batch["image"], noise().images)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        dict(pad=-1),
+        dict(pad=1.5),
+        dict(crop=0),
+        dict(shift=-0.1),
+        dict(shift=0.6),
+        dict(shift=float("nan")),
+        dict(bits=0),
+        dict(bits=9),
+        dict(channels=0),
+    ],
+)
+def test_transform_out_of_range(arguments):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"{name}: got .*, want "):
+        Transform(**arguments)
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("batch_size", dict(batch_size=0)),
+        ("batch_size", dict(batch_size=2.0)),
+        ("batch_size", dict(batch_size=9, shard=(0, 2))),
+        ("shard", dict(shard=(2, 2))),
+        ("shard", dict(shard=(-1, 2))),
+        ("shard", dict(shard=(0, 0))),
+        ("crop", dict(transform=Transform(crop=7))),
+        ("channels", dict(transform=Transform(channels=4))),
+    ],
+)
+def test_batch_arguments_out_of_range(name, arguments):
+    arguments: dict[str, Any] = dict(batch_size=8) | arguments
+    with pytest.raises(ValueError, match=f"{name}: got .*, want "):
+        data.batch(noise(), 0, seed=0, **arguments)
+    with pytest.raises(ValueError, match=f"{name}: got .*, want "):
+        data.batches(noise(), 0, 2, seed=0, **arguments)
+    with pytest.raises(ValueError, match=f"{name}: got .*, want "):
+        data.eval_batches(noise(), **arguments)
+
+
+def test_other_arguments_out_of_range(digits):
+    with pytest.raises(ValueError, match="bits: got 5, want None: digits has 17 grey levels"):
+        data.batch(digits, 0, batch_size=4, seed=0, transform=Transform(bits=5))
+    with pytest.raises(ValueError, match="step: got -1"):
+        data.batch(digits, -1, batch_size=4, seed=0)
+    with pytest.raises(ValueError, match="seed: got -1"):
+        data.batch(digits, 0, batch_size=4, seed=-1)
+    with pytest.raises(ValueError, match="stop_step: got 1, want an integer >= 2"):
+        data.batches(digits, 2, 1, batch_size=4, seed=0)
+    empty = Source(name="none", split="train", images=np.zeros((0, 4, 4, 1), np.uint8))
+    with pytest.raises(ValueError, match="source: got 'none', want at least one example"):
+        data.batch(empty, 0, batch_size=4, seed=0)

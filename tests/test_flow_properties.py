@@ -1,0 +1,255 @@
+"""The property harness: what must hold for every flow, with perturbed parameters, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import CASES, SMALL_MLP, Case, coupling_step, data, parameters
+
+import glowjax
+
+RTOL = 1e-9
+
+
+def close(a, b, rtol=RTOL):
+    jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=rtol, atol=rtol), a, b)
+
+
+def flat(tree):
+    """A tree of batched arrays as one matrix `[B, D]`."""
+    return jnp.concatenate([a.reshape(a.shape[0], -1) for a in jax.tree.leaves(tree)], axis=1)
+
+
+def check_flow(case: Case, rtol: float = RTOL) -> None:
+    """Raises `AssertionError` unless `case.flow` is an invertible map with its log-determinant."""
+    flow = case.flow
+    x, context = data(case)
+
+    @jax.jit  # one compiled function a case
+    def measure(x, context):
+        params = parameters(case)
+        z, log_det = flow.forward(params, x, context)
+        back, inverse_log_det = flow.inverse(params, z, context)
+        again, _ = flow.forward(params, back, context)
+
+        def event(x, context):
+            context = None if context is None else context[None]
+            return flat(flow.forward(params, x[None], context)[0])[0]
+
+        def loss(params, x):
+            z, log_det = flow.forward(params, x, context)
+            weights = jnp.cos(jnp.arange(flat(z).shape[1]))
+            return jnp.sum(jnp.sin(flat(z)) * weights) + jnp.sum(jnp.cos(log_det))
+
+        jacobian = jax.vmap(jax.jacrev(event))(x, context)
+        gradients = jax.grad(loss, argnums=(0, 1))(params, x)
+        return params, z, log_det, back, inverse_log_det, again, jacobian, gradients
+
+    params, z, log_det, back, inverse_log_det, again, jacobian, gradients = measure(x, context)
+    size = np.prod(case.shape)
+    assert log_det.shape == (len(x),) and log_det.dtype == x.dtype
+    assert flat(z).shape == flat(x).shape
+    close(back, x, rtol)
+    close(again, z, rtol)
+    close(log_det, jnp.linalg.slogdet(jacobian.reshape(len(x), size, size))[1], rtol)
+    close(inverse_log_det, -log_det, rtol)
+    for gradient in jax.tree.leaves(gradients):
+        assert jnp.all(jnp.isfinite(gradient)) and jnp.any(gradient != 0)
+    close(flow.log_det(params, x, context), log_det, rtol)  # without jit
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_flow(name):
+    check_flow(CASES[name])
+
+
+@pytest.mark.parametrize("name", ["affine", "top_prior_labels", "glow"])
+def test_vmap_is_a_loop(name):
+    case = CASES[name]
+    x, context = data(case, batch=6)
+    params = case.flow.init(jax.random.key(1), x, context)
+    split = jax.tree.map(lambda a: a.reshape(2, 3, *a.shape[1:]), (x, context))
+    z, log_det = jax.vmap(case.flow.forward, in_axes=(None, 0, 0))(params, *split)
+    expected = case.flow.forward(params, x, context)
+    close(jax.tree.map(lambda a: a.reshape(6, *a.shape[2:]), (z, log_det)), expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_initialisation_from_the_latent_side_fits(name):
+    case = CASES[name]
+    x, context = data(case)
+
+    def both(x):
+        params = case.flow.init(jax.random.key(1), x, context)
+        z, _ = case.flow.forward(params, x, context)
+        return params, glowjax.invert(case.flow).init(jax.random.key(1), z, context)
+
+    from_x, from_z = jax.eval_shape(both, x)
+    assert from_x == from_z
+
+
+def test_repeat_is_a_chain():
+    step, n = coupling_step(net=SMALL_MLP), 3
+    case = Case(glowjax.repeat(step, n), (4,), (), context=2)
+    chained = glowjax.chain(*[step] * n)
+    x, context = data(case)
+
+    def unstacked(params):
+        return tuple(jax.tree.map(lambda a, i=i: a[i], params) for i in range(n))
+
+    params = parameters(case)
+    close(case.flow.forward(params, x, context), chained.forward(unstacked(params), x, context))
+    close(case.flow.inverse(params, x, context), chained.inverse(unstacked(params), x, context))
+
+
+def only_features(flow: glowjax.Flow) -> glowjax.Flow:
+    """`flow` with context `(features, labels)`, of which it sees the features."""
+
+    def using(f):
+        return lambda params, x, context=None, key=None: f(params, x, context[0], key)
+
+    return glowjax.Flow(
+        init=lambda key, x, context: flow.init(key, x, context[0]),
+        forward=using(flow.forward),
+        inverse=using(flow.inverse),
+    )
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+@pytest.mark.parametrize("backprop", ["recompute", "invert"])
+def test_rebuilt_gradients_are_the_stored_ones(backprop, direction):
+    step = glowjax.chain(coupling_step(net=SMALL_MLP), glowjax.as_flow(glowjax.InvertibleConv1x1()))
+    case = Case(glowjax.repeat(step, 3), (4,), (), context=2)
+    x, features = data(case)
+    params = parameters(case)
+
+    def gradients(backprop):
+        flow = glowjax.repeat(only_features(step), 3, backprop=backprop)
+
+        def loss(params, x, features):
+            labels = jnp.arange(3)  # have no gradient, and must not fail
+            y, log_det = getattr(flow, direction)(params, x, (features, labels))
+            return jnp.sum(jnp.sin(y)) + jnp.sum(jnp.square(log_det))
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, x, features)
+
+    close(gradients(backprop), gradients("store"))
+
+
+def test_glow_gradients_do_not_depend_on_backprop():
+    case = CASES["glow_lu_invert"]
+    x, labels = data(case)
+    params = jax.jit(_tiny_glow("store").init)(jax.random.key(1), x, labels)
+
+    def gradient(backprop):
+        flow = _tiny_glow(backprop)
+
+        def loss(params, x):
+            z, log_det = flow.forward(params, x, labels)
+            return jnp.sum(flat(z) ** 2) - jnp.sum(log_det)
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1)))(params, x)
+
+    expected = gradient("store")
+    close(gradient("recompute"), expected)
+    close(gradient("invert"), expected)
+
+
+def _tiny_glow(backprop):
+    return glowjax.glow(
+        levels=2,
+        steps=2,
+        width=8,
+        num_classes=4,
+        output_init=jax.nn.initializers.normal(0.05),
+        backprop=backprop,
+    )
+
+
+def test_every_public_flow_is_in_the_table():
+    covered = {name for case in CASES.values() for name in case.covers}
+    combinators = {"as_flow", "chain", "invert", "multiscale", "on_last", "repeat"}
+    models = {name for name in glowjax.__all__ if name.startswith("glow")}
+    modules = {
+        name
+        for name in glowjax.__all__
+        if hasattr(getattr(glowjax, name), "forward") and name != "Flow"
+    }
+    assert modules and combinators | models | modules <= covered
+
+
+# Mutants: what the harness must catch. Each breaks one thing that initialisation would hide.
+
+
+def _mutant(mutate):
+    flow = CASES["affine"].flow
+
+    def forward(params, x, context=None, key=None):
+        z, log_det = flow.forward(params, x, context, key)
+        return mutate.get("forward", lambda z, _: (z, log_det))(z, log_det)
+
+    def inverse(params, z, context=None, key=None):
+        x, log_det = flow.inverse(params, z, context, key)
+        return mutate.get("inverse", lambda x, _: (x, log_det))(x, log_det)
+
+    return CASES["affine"]._replace(flow=flow._replace(forward=forward, inverse=inverse))
+
+
+MUTANTS = {
+    "wrong sign": {
+        "forward": lambda z, log_det: (z, -log_det),
+        "inverse": lambda x, log_det: (x, -log_det),
+    },
+    "inverse log-det not negated": {"inverse": lambda x, log_det: (x, -log_det)},
+    "constant missing": {
+        "forward": lambda z, log_det: (z, log_det + 1e-6),
+        "inverse": lambda x, log_det: (x, log_det - 1e-6),
+    },
+    "inverse inexact": {"inverse": lambda x, log_det: (x + 1e-6, log_det)},
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_harness_catches(name):
+    with pytest.raises(AssertionError):
+        check_flow(_mutant(MUTANTS[name]))
+
+
+def test_harness_catches_a_missing_factor_of_positions():
+    def per_position(apply):
+        def applied(params, x, context=None, key=None):
+            y, log_det = apply(params, x, context, key)
+            return y, log_det / (x.shape[1] * x.shape[2])
+
+        return applied
+
+    case = CASES["conv1x1"]
+    flow = case.flow._replace(
+        forward=per_position(case.flow.forward), inverse=per_position(case.flow.inverse)
+    )
+    check_flow(case)
+    with pytest.raises(AssertionError):
+        check_flow(case._replace(flow=flow))
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("name", CASES)
+def test_float32(name):
+    """Round trips within 2e-5 a number, log-dets within 1e-5 a dimension.
+
+    A step rounds to 6e-8 relative, and the condition number of perturbed 1×1 matrices (up to
+    about 50 at these sizes) multiplies that.
+    """
+    case = CASES[name]
+    x, context = data(case)
+
+    @jax.jit
+    def measure(x):
+        params = parameters(case)
+        z, log_det = case.flow.forward(params, x, context)
+        return log_det, *case.flow.inverse(params, z, context)
+
+    log_det, back, inverse_log_det = measure(x)
+    assert log_det.dtype == jnp.float32 and back.dtype == jnp.float32
+    np.testing.assert_allclose(back, x, atol=2e-5)
+    np.testing.assert_allclose(inverse_log_det, -log_det, atol=1e-5 * np.prod(case.shape))
