@@ -21,7 +21,7 @@ THREADS, PREFETCH = 4, 8  # batches made at once, batches kept ready
 
 def _require(ok, argument, given, wanted):
     if not ok:
-        raise ValueError(f"{argument}: got {given!r}, want {wanted}")
+        raise ValueError(f"{argument} must be {wanted}, got {given!r}")
 
 
 def _integer(name, value, low, high=None):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from glowjax.arrays import check_positive, promote, sum_event
 from glowjax.flow import Flow
@@ -86,7 +87,7 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
 
     def sample(params, key, n, temperature=1.0, context=None):
         check_positive(n=n)
-        if not isinstance(temperature, jax.core.Tracer) and not temperature >= 0:
+        if not isinstance(temperature, Tracer) and not temperature >= 0:
             raise ValueError(f"temperature must be at least 0, got {temperature}")
         for leaf in jax.tree.leaves(context):
             if jnp.shape(leaf)[:1] != (n,):

@@ -5,14 +5,17 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
-from glowjax.arrays import check_positive, promote
+from glowjax.arrays import promote
 
 
-def dequantize(key: jax.Array, images: jax.Array, *, levels: int = 256) -> jax.Array:
-    """x = (v + u) / levels - ½, u uniform in [0, 1): whole numbers to floats in [-½, ½).
+def dequantize(key: jax.Array, images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
+    """x = (v + u) / levels - ½, u uniform on (0, 1): whole numbers to floats in (-½, ½).
 
-    The density of x then bounds the probability of v: docs/bits-per-dim.md.
+    The density of x then bounds the probability of v: docs/bits-per-dim.md. u is one of the 2¹³
+    midpoints (i + ½) / 2¹³: float32 holds v + u exactly, and no rounding of `dequantize` or
+    `quantize` takes x into the next bin.
 
     Args:
         key: a JAX key, or `[B]` keys, one an example.
@@ -27,37 +30,33 @@ def dequantize(key: jax.Array, images: jax.Array, *, levels: int = 256) -> jax.A
     """
     check_images(images, levels)
     shape = jnp.shape(images)
-    if jnp.ndim(key) == jnp.ndim(jax.random.key_data(key)) - 1 and jnp.ndim(key) == 1:
-        u = jax.vmap(lambda k: jax.random.uniform(k, shape[1:]))(key)
+    if jnp.ndim(jax.random.key_data(key)) == 2:
+        u = jax.vmap(lambda k: _noise(k, shape[1:]))(key)
     else:
-        u = jax.random.uniform(key, shape)
-    x = (images + u) / levels
-    # float32 may round the top of a bin into the next one
-    x = jnp.minimum(x, jnp.nextafter((images + 1) / jnp.float32(levels), jnp.float32(0)))
-    return jnp.where(_in_range(images, levels), x - 0.5, jnp.nan)
+        u = _noise(key, shape)
+    return _place(images, u, levels)
 
 
-def bin_centres(images: jax.Array, *, levels: int = 256) -> jax.Array:
+def bin_centres(images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
     """x = (v + ½) / levels - ½: `dequantize` without noise; same arguments and errors."""
     check_images(images, levels)
-    x = (images + jnp.float32(0.5)) / levels - 0.5
-    return jnp.where(_in_range(images, levels), x, jnp.nan)
+    return _place(images, jnp.float32(0.5), levels)
 
 
 def quantize(x: jax.Array, *, levels: int = 256) -> jax.Array:
-    """v = ⌊(x + ½)·levels⌋, clipped to 0 … levels - 1: the inverse of `dequantize`, uint8."""
-    check_positive(levels=levels)
+    """v = ⌊(x + ½)·levels⌋, clipped to 0 … levels - 1: undoes `dequantize`; uint8."""
+    _check_levels(levels)
     v = jnp.floor((promote(x) + 0.5) * levels)
     return jnp.clip(v, 0, levels - 1).astype(jnp.uint8)
 
 
-def to_uint8(images: jax.Array, *, levels: int = 256) -> jax.Array:
+def to_uint8(images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
     """⌊v·256 / levels⌋: images of any number of levels as 8-bit ones, to be looked at."""
     check_images(images, levels)
     return (jnp.asarray(images, jnp.int32) * 256 // levels).astype(jnp.uint8)
 
 
-def bits_per_dim(log_prob: jax.Array, event_shape: Sequence[int], *, levels: int = 256):
+def bits_per_dim(log_prob: jax.typing.ArrayLike, event_shape: Sequence[int], *, levels: int = 256):
     """-(log p(x) - D·ln levels) / (D·ln 2): bits per dimension of the *discrete* image.
 
     The only place where it is computed; docs/bits-per-dim.md explains it.
@@ -67,27 +66,46 @@ def bits_per_dim(log_prob: jax.Array, event_shape: Sequence[int], *, levels: int
         event_shape: of one image; D is its size.
         levels: grey levels.
 
+    Raises:
+        ValueError: `levels` is not a whole number in 2..256.
+
     Source: Theis et al. 2016, A note on the evaluation of generative models, section 3.1.
     """
-    check_positive(levels=levels)
+    _check_levels(levels)
     dims = math.prod(event_shape)
     return (math.log(levels) - log_prob / dims) / math.log(2)
 
 
-def check_images(images: jax.Array, levels: int) -> None:
+def check_images(images: jax.typing.ArrayLike, levels: int) -> None:
     """Raises `ValueError` unless `images` are integers in 0 … levels - 1, as far as is known."""
-    if not isinstance(levels, int) or not 2 <= levels <= 256:
-        raise ValueError(f"levels must be a whole number in 2..256, got {levels!r}")
+    _check_levels(levels)
     if not jnp.issubdtype(jnp.result_type(images), jnp.integer):
         raise ValueError(
             f"images must be integers in 0..{levels - 1}, got {jnp.result_type(images)}"
         )
-    if not isinstance(images, jax.core.Tracer) and not bool(jnp.all(_in_range(images, levels))):
+    if not isinstance(images, Tracer) and not bool(jnp.all(_in_range(images, levels))):
         raise ValueError(
             f"images must be in 0..{levels - 1} for levels={levels},"
             f" got {int(jnp.min(images))}..{int(jnp.max(images))}"
         )
 
 
+def _check_levels(levels):
+    if not isinstance(levels, int) or not 2 <= levels <= 256:
+        raise ValueError(f"levels must be a whole number in 2..256, got {levels!r}")
+
+
 def _in_range(images, levels):
-    return (jnp.asarray(images) >= 0) & (jnp.asarray(images, jnp.int32) < levels)
+    images = jnp.asarray(images)
+    images = images.astype(jnp.promote_types(images.dtype, jnp.int32))  # uint8 has no 256
+    return (images >= 0) & (images < levels)
+
+
+def _noise(key, shape):
+    return ((jax.random.bits(key, shape, jnp.uint16) >> 3) + jnp.float32(0.5)) / 2**13
+
+
+def _place(images, u, levels):
+    """x at the fraction `u` of each image's bin."""
+    x = (jnp.asarray(images, jnp.float32) + u) / levels - 0.5
+    return jnp.where(_in_range(images, levels), x, jnp.nan)

@@ -239,9 +239,9 @@ def _init_loop(flow: Flow, n: int, key, x, context, reverse: bool):
 def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
     """Flows level by level; after all but the last, a split sends part of the array out as latent.
 
-    Each of `splits` maps `h -> (kept, latent)`. `z` is the tuple of one latent per level, the top
-    one last. `params` is `{"levels": (...), "splits": (...)}`. Source: Dinh et al. 2017, section
-    3.6.
+    Each of `splits` maps `h -> (latent, kept)`, and the next level goes on with what is kept. `z`
+    is the tuple of one latent per level, the top one last; `params` the tuple
+    `(level, split, level, ..., level)`. Source: Dinh et al. 2017, section 3.6.
 
     Raises:
         ValueError: there is not one split less than levels, or `z` has not one latent per level.
@@ -250,88 +250,48 @@ def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
         raise ValueError(
             f"splits must hold one flow less than levels, got {len(splits)} for {len(levels)}"
         )
-    top = len(levels) - 1
+    stages = [on_last(levels[0])]
+    for split, level in zip(splits, levels[1:], strict=True):
+        stages += [on_last(split, outputs=2), on_last(level)]
+    flow = chain(*stages)
 
     def init(key, x, context=None):
-        params = {"levels": (), "splits": ()}
-        keys = jax.random.split(key, 2 * len(levels))
-        for i, level in enumerate(levels):
-            params["levels"] += (level.init(keys[2 * i], x, context),)
-            x, _ = level.forward(params["levels"][i], x, context, keys[2 * i])
-            if i < top:
-                params["splits"] += (splits[i].init(keys[2 * i + 1], x, context),)
-                (x, _), _ = splits[i].forward(params["splits"][i], x, context, keys[2 * i + 1])
-        return params
-
-    def init_inverse(key, z, context=None):
-        check_latents(z)
-        params = {"levels": (), "splits": ()}
-        keys = jax.random.split(key, 2 * len(levels))
-        x = z[top]
-        for i, level in reversed(list(enumerate(levels))):
-            if i < top:
-                pair = (x, z[i])
-                p = invert(splits[i]).init(keys[2 * i + 1], pair, context)
-                params["splits"] = (p, *params["splits"])
-                x, _ = splits[i].inverse(p, pair, context, keys[2 * i + 1])
-            p = invert(level).init(keys[2 * i], x, context)
-            params["levels"] = (p, *params["levels"])
-            x, _ = level.inverse(p, x, context, keys[2 * i])
-        return params
+        return flow.init(key, (x,), context)
 
     def forward(params, x, context=None, key=None):
-        latents, log_dets = [], []
-        keys = _keys(key, 2 * len(levels))
-        for i, level in enumerate(levels):
-            x, log_det = level.forward(params["levels"][i], x, context, keys[2 * i])
-            log_dets.append(log_det)
-            if i < top:
-                (x, latent), log_det = splits[i].forward(
-                    params["splits"][i], x, context, keys[2 * i + 1]
-                )
-                latents.append(latent)
-                log_dets.append(log_det)
-        return (*latents, x), sum(log_dets)
+        return flow.forward(params, (x,), context, key)
 
     def inverse(params, z, context=None, key=None):
-        check_latents(z)
-        log_dets = []
-        keys = _keys(key, 2 * len(levels))
-        x = z[top]
-        for i, level in reversed(list(enumerate(levels))):
-            if i < top:
-                x, log_det = splits[i].inverse(
-                    params["splits"][i], (x, z[i]), context, keys[2 * i + 1]
-                )
-                log_dets.append(log_det)
-            x, log_det = level.inverse(params["levels"][i], x, context, keys[2 * i])
-            log_dets.append(log_det)
-        return x, sum(log_dets)
-
-    def check_latents(z):
         if not isinstance(z, tuple | list) or len(z) != len(levels):
             given = f"{len(z)} arrays" if isinstance(z, tuple | list) else type(z).__name__
             raise ValueError(f"z must be a tuple of {len(levels)} latents, got {given}")
+        (x,), log_det = flow.inverse(params, tuple(z), context, key)
+        return x, log_det
 
-    return Flow(init, forward, inverse, init_inverse)
+    return Flow(init, forward, inverse, flow.init_inverse)
 
 
-def on_last(flow: Flow) -> Flow:
-    """Applies `flow` to the last array of a tuple, such as the top latent of `multiscale`."""
+def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
+    """Applies `flow` to the last array of a tuple: the part of a multiscale flow still on its way.
 
-    def init_with(init):
-        return lambda key, arrays, context=None: init(key, arrays[-1], context)
+    Args:
+        flow: from one array to `outputs` arrays (a tuple if more than one).
+        outputs: how many arrays take the last one's place.
+    """
+    check_positive(outputs=outputs)
 
-    def apply_with(apply):
-        def applied(params, arrays, context=None, key=None):
-            last, log_det = apply(params, arrays[-1], context, key)
-            return (*arrays[:-1], last), log_det
+    def apply(f, n_in, n_out, params, arrays, *args, **kwargs):
+        rest, last = tuple(arrays[:-n_in]), tuple(arrays[-n_in:])
+        out, log_det = f(params, last[0] if n_in == 1 else last, *args, **kwargs)
+        return rest + ((out,) if n_out == 1 else tuple(out)), log_det
 
-        return applied
+    def init_inverse(key, arrays, context=None):
+        last = arrays[-1] if outputs == 1 else tuple(arrays[-outputs:])
+        return invert(flow).init(key, last, context)
 
     return Flow(
-        init_with(flow.init),
-        apply_with(flow.forward),
-        apply_with(flow.inverse),
-        flow.init_inverse and init_with(flow.init_inverse),
+        init=lambda key, arrays, context=None: flow.init(key, arrays[-1], context),
+        forward=functools.partial(apply, flow.forward, 1, outputs),
+        inverse=functools.partial(apply, flow.inverse, outputs, 1),
+        init_inverse=init_inverse,
     )

@@ -92,10 +92,10 @@ def glow_backbone(
     mixing: Mixing,
     ring: bool,
     norm: bool,
-    output_init: Initializer,
-    dtype: Dtype | None,
-    backprop: Backprop,
-    unroll: int | bool,
+    output_init: Initializer = nn.initializers.zeros,
+    dtype: Dtype | None = None,
+    backprop: Backprop = "store",
+    unroll: int | bool = 1,
 ) -> Flow:
     """Glow up to its top latent, which is not whitened: for what reads features off it."""
     check_positive(levels=levels, steps=steps, width=width)

@@ -31,7 +31,7 @@ def unwhiten(z: jax.Array, mean: jax.Array, log_std: jax.Array):
 
 
 class Split(nn.Module):
-    """`x: [B, H, W, C] -> (kept, latent)`: the second half, whitened given the first.
+    """`x: [B, H, W, C] -> (latent, kept)`: the second half, whitened given the first, leaves.
 
     The kept half's zero convolution gives mean (even channels) and log_std (odd channels) of the
     half that leaves.
@@ -42,8 +42,7 @@ class Split(nn.Module):
     Raises:
         ValueError: `x` has less than 2 channels, or `z` is not a matching pair.
 
-    Source: Kingma & Dhariwal 2018, released code; the learned prior of section 3.6 of Dinh et al.
-    2017's split.
+    Source: Dinh et al. 2017, section 3.6; its learned prior: the released code of Glow.
     """
 
     ring: bool = True
@@ -54,13 +53,13 @@ class Split(nn.Module):
             raise ValueError(f"x must have at least 2 channels to be split, got shape {x.shape}")
         kept, leaving = promote(x)[..., :half], x[..., half:]
         latent, log_det = whiten(leaving, *self._prior(kept, leaving))
-        return (kept, latent), log_det
+        return (latent, kept), log_det
 
     def inverse(self, z, context=None):
-        kept, latent = z
+        latent, kept = z
         if latent.shape[:-1] != kept.shape[:-1] or latent.shape[-1] - kept.shape[-1] not in (0, 1):
             raise ValueError(
-                f"z must be two halves (kept, latent), got shapes {kept.shape} and {latent.shape}"
+                f"z must be two halves (latent, kept), got shapes {latent.shape} and {kept.shape}"
             )
         leaving, log_det = unwhiten(latent, *self._prior(kept, latent))
         return jnp.concatenate([promote(kept), leaving], axis=-1), log_det

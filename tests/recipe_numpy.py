@@ -16,6 +16,7 @@ import numpy as np
 def glow(params, x, labels=None, coupling="affine"):
     """Map images to whitened latents.
 
+    `params` is `(backbone, top)`, the backbone a flat `(level, split, level, ..., level)`.
     Returns `(z, log_det, log_prob)`: z is [eps_1, ..., eps_top], log_det is log|det dz/dx|, and
     log_prob is the log-density of x, computed the way the recipe does: log-dets of the flow plus
     the log-densities of the latents *before* whitening. The cost of discretisation is left to
@@ -25,17 +26,16 @@ def glow(params, x, labels=None, coupling="affine"):
     x = np.asarray(x, np.float64)
     latents, priors = [], []
     log_det = np.zeros(len(x))
-    depth = len(backbone["levels"])
-    for i in range(depth):
-        _, stacked = backbone["levels"][i]
+    levels, splits = backbone[0::2], backbone[1::2]
+    for i, (_, stacked) in enumerate(levels):
         x = squeeze(x)
         for k in range(len(stacked[0]["bias"])):
             x, step_log_det = flow_step(index_step(stacked, k), x, coupling)
             log_det += step_log_det
-        if i < depth - 1:
+        if i < len(splits):
             x, leaving = halves(x)
             latents.append(leaving)
-            priors.append(split_prior(backbone["splits"][i]["prior"], x))
+            priors.append(split_prior(splits[i]["prior"], x))
     latents.append(x)
     priors.append(top_prior(top, x.shape, labels))
 
@@ -104,7 +104,7 @@ def conditioner(params, x):
     """3x3, ActNorm, ReLU, 1x1, ActNorm, ReLU, 3x3 zero convolution."""
     h = conv3x3(x, params["conv1"]["weight"])
     h = np.maximum(actnorm(params["norm1"], h), 0)
-    h = np.einsum("bhwi,ij->bhwj", h, params["conv2"]["weight"])
+    h = np.einsum("bhwi,ij->bhwj", h, params["conv2"]["weight"][0, 0])
     h = np.maximum(actnorm(params["norm2"], h), 0)
     return zero_conv(params["out"], h)
 

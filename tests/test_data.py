@@ -137,15 +137,15 @@ def test_load_errors(digits_dir):
     )
     with pytest.raises(ValueError, match=r"split: got 'eval'"):
         load(split="eval")
-    with pytest.raises(ValueError, match="validation: got 5, want None: digits has"):
+    with pytest.raises(ValueError, match="validation must be None: digits has .*, got 5"):
         load(validation=5)
     with pytest.raises(ValueError, match="resize: got 0"):
         load(resize=0)
     with pytest.raises(ValueError, match=r"'digitz'.*did you mean digits.*always there.*cifar10"):
         load("digitz")
-    with pytest.raises(ValueError, match="validation: got 200, want less than 180"):
+    with pytest.raises(ValueError, match="validation must be less than 180, got 200"):
         data._part("x", {"train": 200}, "train", 200)
-    with pytest.raises(ValueError, match="split: got 'validation', want one that is not empty"):
+    with pytest.raises(ValueError, match="split must be one that is not empty, got 'validation'"):
         data._part("x", {"train": 200, "test": 3}, "validation", 0)
     with pytest.raises(ValueError, match="a data set with a train split"):
         data._part("x", {"all": 200}, "train", None)
@@ -582,7 +582,7 @@ def test_evaluation_leaves_out_what_is_random():
 )
 def test_transform_out_of_range(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name}: got .*, want "):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got "):
         Transform(**arguments)
 
 
@@ -601,23 +601,23 @@ def test_transform_out_of_range(arguments):
 )
 def test_batch_arguments_out_of_range(name, arguments):
     arguments: dict[str, Any] = dict(batch_size=8) | arguments
-    with pytest.raises(ValueError, match=f"{name}: got .*, want "):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got "):
         data.batch(noise(), 0, seed=0, **arguments)
-    with pytest.raises(ValueError, match=f"{name}: got .*, want "):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got "):
         data.batches(noise(), 0, 2, seed=0, **arguments)
-    with pytest.raises(ValueError, match=f"{name}: got .*, want "):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got "):
         data.eval_batches(noise(), **arguments)
 
 
 def test_other_arguments_out_of_range(digits):
-    with pytest.raises(ValueError, match="bits: got 5, want None: digits has 17 grey levels"):
+    with pytest.raises(ValueError, match="bits must be None: digits has 17 grey levels, got 5"):
         data.batch(digits, 0, batch_size=4, seed=0, transform=Transform(bits=5))
     with pytest.raises(ValueError, match="step: got -1"):
         data.batch(digits, -1, batch_size=4, seed=0)
     with pytest.raises(ValueError, match="seed: got -1"):
         data.batch(digits, 0, batch_size=4, seed=-1)
-    with pytest.raises(ValueError, match="stop_step: got 1, want an integer >= 2"):
+    with pytest.raises(ValueError, match="stop_step must be an integer >= 2, got 1"):
         data.batches(digits, 2, 1, batch_size=4, seed=0)
     empty = Source(name="none", split="train", images=np.zeros((0, 4, 4, 1), np.uint8))
-    with pytest.raises(ValueError, match="source: got 'none', want at least one example"):
+    with pytest.raises(ValueError, match="source must be at least one example, got 'none'"):
         data.batch(empty, 0, batch_size=4, seed=0)

@@ -106,7 +106,7 @@ def only_features(flow: glowjax.Flow) -> glowjax.Flow:
     """`flow` with context `(features, labels)`, of which it sees the features."""
 
     def using(f):
-        return lambda params, x, context=None, key=None: f(params, x, context[0], key)
+        return lambda params, x, context, key=None: f(params, x, context[0], key)
 
     return glowjax.Flow(
         init=lambda key, x, context: flow.init(key, x, context[0]),

@@ -1,0 +1,190 @@
+"""glowjax train | eval | sample | data: the command line."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from glowjax import config as configs
+
+USAGE = """\
+usage: glowjax COMMAND ...
+
+  train EXPERIMENT [options]   train, with pictures, checkpoints and a final test
+  eval RUN [options]           bits/dim of a run's weights
+  sample RUN [options]         draw images from a run's weights
+  data NAME [options]          download or find a data set, and prepare it
+
+Each takes --help; `glowjax train EXPERIMENT --help` lists every option of the experiment.
+GLOWJAX_TRACEBACK=1 shows where an error came from.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train an experiment; its options can be overridden one by one."""
+
+    run_dir: Path | None = None
+    """Folder for checkpoints, log and pictures; default: runs/EXPERIMENT."""
+    resume: bool = False
+    """Go on from the last checkpoint in run_dir."""
+    config: Annotated[configs.Config, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Weights:
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    checkpoint: Literal["best", "latest"] | int = "best"
+    """The best on validation, the latest, or that of a step."""
+    weights: Literal["ema", "raw"] | None = None
+    """Averaged or raw weights; default: as the run was evaluated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(_Weights):
+    """Bits per dimension of a run's weights on a whole split."""
+
+    split: Literal["train", "validation", "test"] = "test"
+    samples: int | None = None
+    """Draws of dequantization noise per image; default: the run's evaluate_samples."""
+    batch_size: int | None = None
+    """Images at a time, over all devices; default: the run's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(_Weights):
+    """Draw images from a run's weights, as one PNG."""
+
+    num: int = 64
+    """How many images."""
+    temperature: float = 0.7
+    """Scale of the latents: 1 samples the model itself, less gives likelier, smoother images."""
+    label: int | None = None
+    """Class of all images, for a conditional model; default: all classes in turn."""
+    seed: int = 0
+    out: Path | None = None
+    """The PNG; default: sampled.png in the run's folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare:
+    """Prepare a data set: digits, mnist, fashion_mnist, cifar10, or any of tensorflow-datasets."""
+
+    name: tyro.conf.Positional[str]
+    data_dir: Path | None = None
+    """Folder of prepared data sets; default: that of tensorflow-datasets."""
+    archives: Path | None = None
+    """Folder that holds the original archives, used instead of a download."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command line; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    commands = {"train": _train, "eval": _eval, "sample": _sample, "data": _data}
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    name, *rest = arguments
+    if name not in commands:
+        print(f"glowjax: command must be one of {', '.join(commands)}, got {name!r}\n\n{USAGE}")
+        return 2
+    try:
+        commands[name](rest)
+    except KeyboardInterrupt:
+        print("glowjax: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        if os.environ.get("GLOWJAX_TRACEBACK"):
+            raise
+        print(f"glowjax: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_experiments())
+        return
+    experiment, *overrides = arguments
+    if experiment.startswith("-"):
+        raise ValueError(f"experiment must come first, got {experiment!r}\n\n{_experiments()}")
+    default = Train(config=configs.experiment(experiment))
+    options = _parse(Train, f"train {experiment}", overrides, default)
+    from glowjax import loop
+
+    run_dir = options.run_dir or Path("runs") / Path(experiment).stem
+    result = loop.train(options.config, run_dir, resume=options.resume)
+    _report(result, "test")
+    print(f"pictures, log and checkpoints: {run_dir}")
+
+
+def _eval(arguments: list[str]) -> None:
+    options = _parse(Eval, "eval", arguments)
+    from glowjax import loop
+
+    result = loop.evaluate(
+        options.run,
+        split=options.split,
+        checkpoint=options.checkpoint,
+        weights=options.weights,
+        samples=options.samples,
+        batch_size=options.batch_size,
+    )
+    _report(result, options.split)
+
+
+def _sample(arguments: list[str]) -> None:
+    options = _parse(Sample, "sample", arguments)
+    from glowjax import loop, plots
+
+    images = loop.sample(
+        options.run,
+        options.num,
+        temperature=options.temperature,
+        label=options.label,
+        checkpoint=options.checkpoint,
+        weights=options.weights,
+        seed=options.seed,
+    )
+    path = options.out or options.run / "sampled.png"
+    plots.image_grid(images).save(path)
+    print(path)
+
+
+def _data(arguments: list[str]) -> None:
+    options = _parse(Prepare, "data", arguments)
+    from glowjax import datasets
+
+    builder = datasets.prepare(
+        options.name, data_dir=options.data_dir, archives=options.archives, progress=True
+    )
+    for split, info in builder.info.splits.items():
+        print(f"{split}: {info.num_examples:,} examples")
+    print(builder.data_dir)
+
+
+def _parse(kind, command, arguments, default=None):
+    return tyro.cli(kind, prog=f"glowjax {command}", args=arguments, default=default)
+
+
+def _report(result: dict, split: str) -> None:
+    print(
+        f"{split}: {result['bits_per_dim']:.4f} ± {result['standard_error']:.4f} bits/dim,"
+        f" {result['count']:,} images, weights of step {result['step']:,}"
+    )
+
+
+def _experiments() -> str:
+    lines = ["usage: glowjax train EXPERIMENT [options]", "", "experiments:"]
+    for name, path in configs.experiment_files().items():
+        lines.append(f"  {name:28}{_first_line(path)}")
+    lines += ["", "or the path of a .py file that defines `config`, a glowjax.config.Config"]
+    return "\n".join(lines)
+
+
+def _first_line(path: Path) -> str:
+    return path.read_text().lstrip('"').partition("\n")[0].rstrip('"')

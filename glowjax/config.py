@@ -1,0 +1,190 @@
+"""What an experiment says: data, model, optimiser and the run, as frozen dataclasses.
+
+Their fields are the options of `glowjax train EXPERIMENT --help`.
+"""
+
+import dataclasses
+import runpy
+import types
+import typing
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+from glowjax.arrays import check_choice, check_positive
+from glowjax.coupling import ScaleMap
+from glowjax.data import Transform
+from glowjax.flow import Backprop, Flow
+from glowjax.glow import Coupling, Mixing, glow_backbone, glow_top
+from glowjax.optim import Optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where images come from and what is done to them."""
+
+    name: str = "digits"
+    """A tensorflow-datasets name, with its config if any: mnist, celeb_a_hq/256, …"""
+    data_dir: Path | None = None
+    """Folder of prepared data sets; default: that of tensorflow-datasets."""
+    archives: Path | None = None
+    """Folder that holds the data set's original archives, used instead of a download."""
+    validation: int | None = None
+    """Examples held out of the training split; default: a tenth, at most 5,000."""
+    resize: int | None = None
+    """Cut out the central square and average it down to this side, in pixels."""
+    transform: Transform = field(default_factory=Transform)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glow:
+    """Options of `glowjax.glow`."""
+
+    levels: int = 3
+    """L: how often the image is squeezed."""
+    steps: int = 32
+    """K: steps of flow per level."""
+    width: int = 512
+    """Hidden channels of the coupling nets."""
+    coupling: Coupling = "affine"
+    scale: ScaleMap = "sigmoid"
+    """Map of an affine coupling's scale; "floor" keeps the inverse bounded."""
+    mixing: Mixing = "conv1x1"
+    """How channels mix between couplings."""
+    conditional: bool = False
+    """Condition the top prior on the data set's labels."""
+    ring: bool = True
+    """Give 3×3 convolutions a channel that shows where the padding is."""
+    norm: bool = True
+    """Put ActNorms into the coupling nets."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the nets' hidden layers; bfloat16 is several times faster on GPU and TPU."""
+    backprop: Backprop = "store"
+    """Activations for the gradient: stored, recomputed, or rebuilt through the inverse."""
+    unroll: int = 1
+    """Steps per iteration of the compiled loop."""
+
+    def parts(self, num_classes: int | None) -> tuple[Flow, Flow]:
+        """Backbone and top prior, whose chain is the Glow, for data with `num_classes` labels.
+
+        Raises:
+            ValueError: the model is conditional, and the data have no labels (None).
+        """
+        options: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        conditional = options.pop("conditional")
+        if conditional and num_classes is None:
+            raise ValueError("model.conditional must be false for data without labels")
+        options["dtype"] = jnp.dtype(self.dtype)
+        backbone = glow_backbone(**options)
+        return backbone, glow_top(num_classes=num_classes if conditional else None, ring=self.ring)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A training run, from data to pictures."""
+
+    data: Data = field(default_factory=Data)
+    model: Glow = field(default_factory=Glow)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    train_steps: int = 1000
+    """Optimiser steps in all."""
+    batch_size: int = 64
+    """Images per step, over all devices."""
+    seed: int = 0
+    """Of initialisation, order, augmentation and noise."""
+    ema: float | None = 0.999
+    """Decay of the running average of the weights; None keeps no average."""
+    evaluate_with: Literal["ema", "raw"] = "ema"
+    """Weights to evaluate and sample with."""
+    classifier_weight: float = 0.0
+    """Weight of the cross-entropy of a linear classifier on the top latent, in bits."""
+    log_every: int = 50
+    """Steps between rows of the training log."""
+    evaluate_every: int = 1000
+    """Steps between validations, each with a checkpoint and new pictures."""
+    evaluate_samples: int = 4
+    """Draws of dequantization noise per image in the final evaluation."""
+    sample_count: int = 32
+    """Images on the sample sheet."""
+    temperature: float = 0.7
+    """Of the sample sheet."""
+
+    def __post_init__(self):
+        check_positive(
+            train_steps=self.train_steps,
+            batch_size=self.batch_size,
+            log_every=self.log_every,
+            evaluate_every=self.evaluate_every,
+            evaluate_samples=self.evaluate_samples,
+            sample_count=self.sample_count,
+        )
+        check_choice("evaluate_with", self.evaluate_with, ("ema", "raw"))
+        if self.ema is None and self.evaluate_with == "ema":
+            raise ValueError("evaluate_with must be 'raw' where ema is None, got 'ema'")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be in [0, 1), got {self.ema}")
+        if self.classifier_weight < 0:
+            raise ValueError(f"classifier_weight must be at least 0, got {self.classifier_weight}")
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be at least 0, got {self.temperature}")
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A config as plain dicts, numbers and strings."""
+    return dataclasses.asdict(
+        config,
+        dict_factory=lambda items: {k: str(v) if isinstance(v, Path) else v for k, v in items},
+    )
+
+
+def from_json(plain: Any, kind: Any = Config) -> Any:
+    """The inverse of `to_json`.
+
+    Raises:
+        ValueError: a field that `kind` does not have.
+    """
+    if isinstance(kind, types.UnionType):  # X | None
+        kind = next(k for k in typing.get_args(kind) if k is not types.NoneType)
+        return plain if plain is None else from_json(plain, kind)
+    if kind is Path:
+        return Path(plain)
+    if not dataclasses.is_dataclass(kind):
+        return plain
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(plain) - set(hints))
+    if unknown:
+        raise ValueError(f"config has fields that {kind.__name__} does not: {', '.join(unknown)}")
+    return kind(**{name: from_json(value, hints[name]) for name, value in plain.items()})
+
+
+def experiment(name: str) -> Config:
+    """The `config` of an experiment, a name in `experiments/` or the path of a Python file.
+
+    Raises:
+        ValueError: there is no such experiment, or the file has no `config`.
+    """
+    files = experiment_files()
+    path = Path(name) if name.endswith(".py") else files.get(name)
+    if path is None or not path.is_file():
+        near = get_close_matches(name, files, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ValueError(
+            f"experiment must be one of {', '.join(files)}, or the path of a .py file, got"
+            f" {name!r}; {hint}".rstrip("; ")
+        )
+    config = runpy.run_path(str(path)).get("config")
+    if not isinstance(config, Config):
+        raise ValueError(f"experiment {name!r} must define config, a glowjax.config.Config")
+    return config
+
+
+def experiment_files() -> dict[str, Path]:
+    """The experiments by name: beside the package in a checkout, inside it once installed."""
+    package = Path(__file__).parent
+    folder = package / "experiments"
+    folder = folder if folder.is_dir() else package.parent / "experiments"
+    files = sorted(folder.glob("*.py"))
+    return {f.stem: f for f in files if "\nconfig = " in f.read_text()}

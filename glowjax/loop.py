@@ -1,0 +1,376 @@
+"""The training run: data, steps, log, progress, checkpoints and pictures."""
+
+import contextlib
+import math
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from tensorboardX import SummaryWriter
+
+from glowjax import data, plots
+from glowjax.checkpoint import METRIC, Run
+from glowjax.config import Config, to_json
+from glowjax.discrete import quantize, to_uint8
+from glowjax.train import (
+    Mapped,
+    Params,
+    Trainer,
+    TrainState,
+    check_batch_size,
+    host_shard,
+    make_trainer,
+    mapped,
+    on_one_device,
+    replicate,
+    restore_weights,
+)
+
+CONSOLE = Console(stderr=True, highlight=False)
+SAMPLE_CHUNK = 64  # images sampled at a time
+
+
+def load(config: Config, split: str) -> data.Source:
+    """A split of the experiment's data."""
+    d = config.data
+    return data.load(
+        d.name,
+        split,
+        data_dir=d.data_dir,
+        archives=d.archives,
+        validation=d.validation,
+        resize=d.resize,
+        progress=True,
+    )
+
+
+def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, float]:
+    """Trains an experiment and evaluates its best weights on the test split.
+
+    Leaves in `run_dir`: config.json, checkpoints/, metrics.jsonl, tensorboard/, samples.png,
+    curves.png.
+
+    Args:
+        config: the experiment.
+        run_dir: a new or empty folder; with `resume`, that of the run to go on with.
+        resume: goes on from the last checkpoint, exactly as if the run had not stopped.
+
+    Returns:
+        The test split's bits_per_dim with its standard_error and count.
+
+    Raises:
+        ValueError: a bad config, or a bad folder.
+        FloatingPointError: a loss or gradient is not finite; the last checkpoint stays as it was.
+    """
+    check_batch_size(config.batch_size)
+    if resume:
+        run = Run.open(run_dir)
+        _check_same(config, run.config)
+    source = load(config, "train")
+    images = {
+        "image_shape": config.data.transform.image_shape(source),
+        "levels": config.data.transform.levels(source),
+        "num_classes": source.num_classes,
+    }
+    trainer = make_trainer(config, **images)
+    first = data.batch(source, 0, **_stream(config))
+    shapes = jax.eval_shape(trainer.init, first)  # refuses what does not fit, before any work
+    if not resume:
+        run = Run.create(run_dir, config, images)
+    on_devices = mapped(trainer)
+    with contextlib.closing(run):
+        summarise(config, source, shapes.params)
+        if resume and run.step() is not None:
+            state = replicate(run.restore(shapes))
+        else:
+            state = on_devices.init(first)
+        start = int(on_one_device(state.step))
+        run.forget_after(start)
+        if start:
+            CONSOLE.print(f"resumed after step {start:,}")
+        _steps(run, trainer, on_devices, source, state, start)
+    return evaluate(run_dir)
+
+
+def evaluate(
+    run_dir: Path,
+    *,
+    split: str = "test",
+    checkpoint: str | int = "best",
+    weights: str | None = None,
+    samples: int | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Any]:
+    """Bits/dim of a run's weights on a whole split.
+
+    Args:
+        run_dir: of the run.
+        split: train, validation or test.
+        checkpoint: `"best"` on validation, `"latest"`, or a step.
+        weights: `"ema"` or `"raw"`; default: the config's.
+        samples: draws of dequantization noise per image; default: the config's.
+        batch_size: default: the config's.
+
+    Returns:
+        bits_per_dim, its standard_error over images, count, step.
+
+    Raises:
+        ValueError: an argument is not as above, or the run cannot be read.
+    """
+    with contextlib.closing(Run.open(run_dir)) as run:
+        config = run.config
+        trainer, params, step = restore_weights(run, checkpoint, weights or config.evaluate_with)
+    batch_size = batch_size or config.batch_size
+    check_batch_size(batch_size)
+    source = load(config, split)
+    batches = data.eval_batches(
+        source, batch_size=batch_size, transform=config.data.transform, shard=host_shard()
+    )
+    samples = samples or config.evaluate_samples
+    result = mapped(trainer).evaluate(replicate(params), batches, samples)
+    return result | {"step": step}
+
+
+def sample(
+    run_dir: Path,
+    num: int,
+    *,
+    temperature: float = 0.7,
+    label: int | None = None,
+    checkpoint: str | int = "best",
+    weights: str | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Draws images from a run's weights: uint8 `[num, H, W, C]`.
+
+    Args:
+        run_dir: of the run.
+        num: how many.
+        temperature: of the latents.
+        label: for a conditional model: the class of all; default: all classes in turn.
+        checkpoint, weights: as for `evaluate`.
+        seed: same seed, same images.
+
+    Raises:
+        ValueError: an argument is not as above, or the run cannot be read.
+    """
+    with contextlib.closing(Run.open(run_dir)) as run:
+        weights = weights or run.config.evaluate_with
+        trainer, params, _ = restore_weights(run, checkpoint, weights)
+    labels = _labels(trainer, run.images["num_classes"], label, num)
+    return _draw(trainer, params, num, labels, temperature, seed, run.images["levels"])
+
+
+def summarise(config: Config, source: data.Source, params: Params) -> None:
+    """Prints what is trained on what, and the parameters by level."""
+
+    def count(tree):
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+    height, width, channels = config.data.transform.image_shape(source)
+    backbone, top = params.flow
+    table = Table("part", "array", "steps", "parameters", box=None, header_style="bold")
+    for level, part in enumerate(backbone[0::2]):
+        height, width, channels = height // 2, width // 2, channels * 4
+        array = f"{height}×{width}×{channels}"
+        table.add_row(f"level {level + 1}", array, str(config.model.steps), f"{count(part):,}")
+        if level < config.model.levels - 1:
+            channels //= 2
+            table.add_row(f"split {level + 1}", "", "", f"{count(backbone[1::2][level]):,}")
+    table.add_row("top prior", "", "", f"{count(top):,}")
+    if params.classifier is not None:
+        table.add_row("classifier", "", "", f"{count(params.classifier):,}")
+    table.add_row("total", "", "", f"{count(params):,}", style="bold")
+    CONSOLE.print(
+        f"{len(source):,} training images of {config.data.name}, "
+        f"{config.data.transform.levels(source)} grey levels; {config.train_steps:,} steps of"
+        f" {config.batch_size} on {jax.device_count()} × {jax.devices()[0].device_kind}"
+    )
+    CONSOLE.print(table)
+
+
+def _steps(
+    run: Run,
+    trainer: Trainer,
+    on_devices: Mapped,
+    source: data.Source,
+    state: TrainState,
+    start: int,
+) -> None:
+    """Trains from step `start` to the end."""
+    config = run.config
+    validation = load(config, "validation")
+    stop = config.train_steps
+    pending: list[dict[str, jax.Array]] = []
+    since = time.perf_counter()
+    with _writer(run, start) as write, _progress(stop, start) as advance:
+        batches = data.batches(source, start, stop, **_stream(config), shard=host_shard())
+        for step, batch in enumerate(batches, start + 1):
+            state, metrics = on_devices.train_step(state, batch)
+            pending.append(metrics)
+            evaluates = step % config.evaluate_every == 0 or step == stop
+            if evaluates or step % config.log_every == 0:
+                row = _mean_of_finite(pending, step, run)
+                seconds = time.perf_counter() - since
+                row["images_per_second"] = len(pending) * config.batch_size / seconds
+                row = {"step": step, "images": step * config.batch_size} | row
+                write(row)
+                advance(step, row)
+                pending, since = [], time.perf_counter()
+            if evaluates:
+                _evaluate_and_save(run, trainer, on_devices, source, validation, state, step, write)
+                since = time.perf_counter()
+
+
+def _evaluate_and_save(run, trainer, on_devices, source, validation, state, step, write) -> None:
+    config = run.config
+    batches = data.eval_batches(
+        validation,
+        batch_size=config.batch_size,
+        transform=config.data.transform,
+        shard=host_shard(),
+    )
+    weights = state.weights(config.evaluate_with)
+    bits = on_devices.evaluate(weights, batches)["bits_per_dim"]
+    write({"step": step, "images": step * config.batch_size, METRIC: bits})
+    CONSOLE.print(f"step {step:,}: validation {bits:.4f} bits/dim")
+    run.save(step, on_one_device(state), bits)
+    if jax.process_index() == 0:
+        pictures(run, trainer, on_one_device(weights), source)
+
+
+def pictures(run: Run, trainer: Trainer, params: Params, source: data.Source) -> None:
+    """Draws samples.png (real above, sampled below) and curves.png."""
+    config, levels = run.config, run.images["levels"]
+    count = min(config.sample_count, len(source))
+    real = config.data.transform(source.images[np.arange(count)])
+    labels = _labels(trainer, run.images["num_classes"], None, count)
+    sampled = _draw(trainer, params, count, labels, config.temperature, config.seed, levels)
+    title = f"{config.data.name}, temperature {config.temperature:g}"
+    plots.sample_sheet(
+        run.folder / "samples.png",
+        real=np.asarray(to_uint8(real, levels=levels)),
+        samples=sampled,
+        title=title,
+    )
+    plots.curves(run.folder / "curves.png", run.history(), title=run.folder.name)
+
+
+def _draw(trainer, params, num, labels, temperature, seed, levels) -> np.ndarray:
+    drawn = []
+    key = jax.random.key(seed)
+    draw = jax.jit(trainer.density.sample, static_argnums=2)
+    chunk = min(num, SAMPLE_CHUNK)
+    for start in range(0, num, chunk):
+        context = None if labels is None else np.resize(labels[start:], chunk)
+        x = draw(params.flow, jax.random.fold_in(key, start), chunk, temperature, context)
+        drawn.append(to_uint8(quantize(x, levels=levels), levels=levels))
+    return np.concatenate(drawn)[:num]
+
+
+def _labels(trainer, num_classes, label, num):
+    if not trainer.conditional:
+        if label is not None:
+            raise ValueError(f"label must be left out: the model is not conditional, got {label}")
+        return None
+    if label is None:
+        return np.arange(num, dtype=np.int32) % num_classes
+    if not 0 <= label < num_classes:
+        raise ValueError(f"label must be in 0..{num_classes - 1}, got {label}")
+    return np.full(num, label, np.int32)
+
+
+def _stream(config: Config) -> dict[str, Any]:
+    return {
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "transform": config.data.transform,
+    }
+
+
+def _mean_of_finite(pending, step, run) -> dict[str, float]:
+    """Means over the steps since the last row; stops the run at the first non-finite one."""
+    rows = jax.device_get(pending)
+    for i, row in enumerate(rows):
+        bad = [f"{name} {float(row[name])}" for name in row if not np.isfinite(row[name])]
+        if bad:
+            at = step - len(rows) + i + 1
+            saved = run.step()
+            kept = f"the checkpoint of step {saved} is the last good one" if saved else "none saved"
+            raise FloatingPointError(
+                f"step {at}: {', '.join(bad)}; stopped, {kept}. A lower"
+                " optimizer.learning_rate, a longer optimizer.warmup_images or"
+                " optimizer.clip_norm may help"
+            )
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _check_same(config: Config, saved: Config) -> None:
+    """Refuses to resume with another config; more steps are welcome."""
+    given, before = _flat(to_json(config)), _flat(to_json(saved))
+    differing = [
+        f"{name} {before[name]} -> {given[name]}"
+        for name in before
+        if given[name] != before[name] and name != "train_steps"
+    ]
+    if differing:
+        raise ValueError(
+            f"config must be the run's own to resume it; differing: {', '.join(differing)}"
+        )
+
+
+def _flat(tree, prefix="") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+@contextlib.contextmanager
+def _writer(run: Run, start: int) -> Generator[Any, None, None]:
+    """Yields a function that logs a row to metrics.jsonl and TensorBoard, on the first host."""
+    if jax.process_index():
+        yield lambda row: None
+        return
+    board = SummaryWriter(str(run.folder / "tensorboard"), purge_step=start + 1)
+
+    def write(row):
+        run.log(row)
+        for name, value in row.items():
+            if name not in ("step", "images"):
+                board.add_scalar(name, value, row["step"])
+
+    with contextlib.closing(board):
+        yield write
+
+
+@contextlib.contextmanager
+def _progress(stop: int, start: int) -> Generator[Any, None, None]:
+    """Yields a function that shows a row on the progress bar."""
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[bits]} bits/dim  {task.fields[speed]} images/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=CONSOLE) as progress:
+        task = progress.add_task("", total=stop, completed=start, bits="-", speed="-")
+
+        def advance(step, row):
+            progress.update(
+                task,
+                completed=step,
+                bits=f"{row['train_bits_per_dim']:.3f}",
+                speed=f"{row['images_per_second']:,.0f}",
+            )
+
+        yield advance

@@ -1,0 +1,264 @@
+"""Training and evaluation on devices: the only place that knows how many there are.
+
+Steps are written for one device, with `lax.pmean` and `lax.psum` over the axis "data", and mapped
+by `jax.pmap` over all devices of all hosts.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from glowjax.checkpoint import Run
+from glowjax.config import Config
+from glowjax.density import Density, density, standard_normal
+from glowjax.discrete import bits_per_dim, dequantize
+from glowjax.flow import chain
+from glowjax.nets import ZeroDense
+from glowjax.optim import ema, learning_rate_schedule, make_optimizer
+
+AXIS = "data"
+TRAIN_NOISE, EVALUATION_NOISE = 0, 1  # independent streams of one seed
+
+
+class Params(NamedTuple):
+    """What is trained: the flow's parameters, and the classifier's where there is one."""
+
+    flow: Any
+    classifier: Any = None
+
+
+class TrainState(NamedTuple):
+    """All that a run needs to go on: the next step's number, weights, their average, optimiser."""
+
+    step: jax.Array
+    params: Params
+    average: Params | None
+    optimizer: Any
+
+    def weights(self, which: str) -> Params:
+        """The `"ema"` (running average) or the `"raw"` parameters."""
+        if which == "raw" or self.average is None:
+            return self.params
+        return self.average
+
+
+class Trainer(NamedTuple):
+    """The pure functions of an experiment, for one device; `mapped` maps them over all.
+
+    init(batch)                              -> state
+    train_step(state, batch)                 -> (state, metrics)
+    evaluate_step(params, batch)             -> sums over examples of all devices
+    """
+
+    density: Density
+    conditional: bool
+    init: Callable[..., TrainState]
+    train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    evaluate_step: Callable[..., dict[str, jax.Array]]
+
+
+def make_trainer(
+    config: Config, *, image_shape: tuple[int, int, int], levels: int, num_classes: int | None
+) -> Trainer:
+    """Assembles the functions of an experiment on images of `levels` grey levels.
+
+    Raises:
+        ValueError: the data have no labels, and a conditional model or a classifier needs them.
+    """
+    backbone, top = config.model.parts(num_classes)
+    model = density(chain(backbone, top), image_shape)
+    classes = num_classes if config.classifier_weight > 0 else None
+    if config.classifier_weight > 0 and num_classes is None:
+        raise ValueError("classifier_weight must be 0 for data without labels")
+    run_length = {"batch_size": config.batch_size, "total_steps": config.train_steps}
+    optimizer = make_optimizer(config.optimizer, **run_length)
+    rate = learning_rate_schedule(config.optimizer, **run_length)
+
+    def context(batch):
+        return batch["label"] if config.model.conditional else None
+
+    def bits(params, x, batch):
+        log_prob = model.log_prob(params.flow, x, context(batch))
+        return bits_per_dim(log_prob, image_shape, levels=levels)
+
+    def init(batch):
+        key = jax.random.key(config.seed)
+        index = jnp.arange(len(batch["image"]))
+        noise = _example_keys(config.seed, TRAIN_NOISE, 0, index)
+        x = dequantize(noise, batch["image"], levels=levels)
+        params = Params(model.init(key, x, context(batch)))
+        if classes is not None:
+            (*_, h), _ = backbone.forward(params.flow[0], x)
+            params = params._replace(classifier=classifier_init(key, h, classes))
+        # A copy: state is donated, and no buffer can be donated twice.
+        average = None if config.ema is None else jax.tree.map(jnp.copy, params)
+        return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params))
+
+    def objective(params, x, batch):
+        if classes is None:
+            loss = jnp.mean(bits(params, x, batch))
+            return loss, {"train_bits_per_dim": loss}
+        h, log_det = backbone.forward(params.flow[0], x)
+        z, top_log_det = top.forward(params.flow[1], h, context(batch))
+        log_prob = standard_normal().log_prob(None, z) + log_det + top_log_det
+        loss = jnp.mean(bits_per_dim(log_prob, image_shape, levels=levels))
+        cross_entropy, accuracy = classifier_loss(params.classifier, h[-1], batch["label"])
+        metrics = {
+            "train_bits_per_dim": loss,
+            "train_cross_entropy_bits": cross_entropy,
+            "train_accuracy": accuracy,
+        }
+        return loss + config.classifier_weight * cross_entropy, metrics
+
+    def train_step(state, batch):
+        size = len(batch["image"])
+        index = lax.axis_index(AXIS) * size + jnp.arange(size)
+        noise = _example_keys(config.seed, TRAIN_NOISE, state.step, index)
+        x = dequantize(noise, batch["image"], levels=levels)
+        gradients, metrics = jax.grad(objective, has_aux=True)(state.params, x, batch)
+        gradients, metrics = lax.pmean((gradients, metrics), AXIS)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
+        metrics["learning_rate"] = rate(state.step)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = None
+        if config.ema is not None:
+            average = ema(state.average, params, state.step, decay=config.ema)
+        return TrainState(state.step + 1, params, average, optimizer_state), metrics
+
+    def evaluate_step(params, batch, samples):
+        def sample_bits(sample):
+            noise = _example_keys(config.seed, EVALUATION_NOISE, sample, batch["index"])
+            x = dequantize(noise, batch["image"], levels=levels)
+            return bits(params, x, batch)
+
+        mean = jnp.mean(lax.map(sample_bits, jnp.arange(samples)), axis=0)
+        weight = batch["weight"]
+        sums = {"count": weight, "bits": weight * mean, "squares": weight * jnp.square(mean)}
+        return lax.psum(jax.tree.map(jnp.sum, sums), AXIS)
+
+    return Trainer(model, config.model.conditional, init, train_step, evaluate_step)
+
+
+def classifier_init(key: jax.Array, h: jax.Array, num_classes: int) -> Any:
+    """Parameters of the linear classifier on a top latent `h: [B, H, W, C]`, zero at first."""
+    return ZeroDense(num_classes).init(key, jnp.mean(h, axis=(1, 2)))["params"]
+
+
+def classifier_loss(params: Any, h: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cross-entropy in bits, and accuracy, of a linear map of the spatial mean of `h`."""
+    num_classes = params["bias"].shape[0]
+    logits = ZeroDense(num_classes).apply({"params": params}, jnp.mean(h, axis=(1, 2)))
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return jnp.mean(losses) / jnp.log(2), jnp.mean(jnp.argmax(logits, -1) == labels)
+
+
+class Mapped(NamedTuple):
+    """A trainer over all devices.
+
+    init(batch)                               -> replicated state, from a whole global batch
+    train_step(state, batch)                  -> (state, metrics), of this host's part
+    evaluate(params, batches, samples=1)      -> bits_per_dim, its standard_error, count
+    """
+
+    init: Callable[..., TrainState]
+    train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    evaluate: Callable[..., dict[str, float]]
+
+
+def mapped(trainer: Trainer) -> Mapped:
+    """Maps the steps of `trainer` over all devices by `jax.pmap`, jit-compiled."""
+    step = jax.pmap(trainer.train_step, axis_name=AXIS, donate_argnums=0)
+    evaluate_step = jax.pmap(
+        trainer.evaluate_step,
+        axis_name=AXIS,
+        static_broadcasted_argnums=2,
+    )
+
+    def init(batch):
+        # One device sees the whole first batch, on every host the same: ActNorm's statistics do
+        # not depend on how many devices there are.
+        return replicate(jax.jit(trainer.init)(batch))
+
+    def train_step(state, batch):
+        state, metrics = step(state, shard(batch))
+        return state, {name: value[0] for name, value in metrics.items()}
+
+    def evaluate(params, batches: Iterable[dict[str, np.ndarray]], samples=1):
+        totals = {"count": 0.0, "bits": 0.0, "squares": 0.0}
+        for batch in batches:
+            sums = evaluate_step(params, shard(batch), samples)
+            totals = {k: totals[k] + float(v[0]) for k, v in sums.items()}
+        count = totals["count"]
+        mean = totals["bits"] / count
+        variance = max(totals["squares"] / count - mean**2, 0.0)
+        return {
+            "bits_per_dim": mean,
+            "standard_error": (variance / count) ** 0.5,
+            "count": int(count),
+        }
+
+    return Mapped(init, train_step, evaluate)
+
+
+def replicate(tree: Any) -> Any:
+    """Copies a tree to every device of this host, with a leading axis of devices."""
+    devices = jnp.zeros(jax.local_device_count())
+    return jax.pmap(lambda _, t: t, in_axes=(0, None))(devices, tree)
+
+
+def on_one_device(tree: Any) -> Any:
+    """The first copy of a replicated tree."""
+    return jax.tree.map(lambda a: a[0], tree)
+
+
+def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Splits this host's batch among its devices: `[n, ...] -> [devices, n / devices, ...]`."""
+    n = jax.local_device_count()
+    return {name: a.reshape(n, -1, *a.shape[1:]) for name, a in batch.items()}
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises `ValueError` unless all devices get the same number of examples."""
+    if batch_size % jax.device_count():
+        raise ValueError(
+            f"batch_size must be a multiple of the {jax.device_count()} devices, got {batch_size}"
+        )
+
+
+def host_shard() -> tuple[int, int]:
+    """This host's place among all: (index, count)."""
+    return jax.process_index(), jax.process_count()
+
+
+def restore_weights(run: Run, which: Any, weights: str) -> tuple[Trainer, Params, int]:
+    """A run's functions and the weights of a checkpoint, for evaluation and sampling.
+
+    Raises:
+        ValueError: there is no such checkpoint, or no average of weights in it.
+    """
+    if weights == "ema" and run.config.ema is None:
+        raise ValueError("weights must be 'raw': the run kept no average")
+    trainer = make_trainer(run.config, **run.images)
+    state = run.restore(abstract_state(trainer, run), which)
+    return trainer, state.weights(weights), int(state.step)
+
+
+def abstract_state(trainer: Trainer, run: Run) -> TrainState:
+    """Shapes and dtypes of a run's state."""
+    batch = {
+        "image": jax.ShapeDtypeStruct((2, *run.images["image_shape"]), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((2,), jnp.int32),
+    }
+    return jax.eval_shape(trainer.init, batch)
+
+
+def _example_keys(seed, stream, step, index):
+    """Keys by (seed, step, global example): the same on any number of devices."""
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), step)
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
