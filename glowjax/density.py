@@ -131,8 +131,10 @@ def distrax_base(distribution: Any) -> Base:
     """A fixed distrax distribution as a base; temperature scales samples around its mean.
 
     Raises:
-        ValueError: `distribution` has a batch shape besides its event, or z's shape is not its.
+        ValueError: `distribution` is none, or has a batch shape; z is not of its event shape.
     """
+    if not hasattr(distribution, "batch_shape"):
+        raise ValueError(f"base must be a Base or a distrax distribution, got {distribution!r}")
     if distribution.batch_shape:
         raise ValueError(
             f"base must have an empty batch shape, got {distribution.batch_shape}"

@@ -263,8 +263,8 @@ def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
 
     def inverse(params, z, context=None, key=None):
         if not isinstance(z, tuple | list) or len(z) != len(levels):
-            given = f"{len(z)} arrays" if isinstance(z, tuple | list) else type(z).__name__
-            raise ValueError(f"z must be a tuple of {len(levels)} latents, got {given}")
+            shapes = jax.tree.map(jnp.shape, z)
+            raise ValueError(f"z must be a tuple of {len(levels)} latents, got shape {shapes}")
         (x,), log_det = flow.inverse(params, tuple(z), context, key)
         return x, log_det
 
@@ -280,7 +280,10 @@ def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
     """
     check_positive(outputs=outputs)
 
-    def apply(f, n_in, n_out, params, arrays, *args, **kwargs):
+    def apply(name, f, n_in, n_out, params, arrays, *args, **kwargs):
+        if not isinstance(arrays, tuple | list) or len(arrays) < n_in:
+            shapes = jax.tree.map(jnp.shape, arrays)
+            raise ValueError(f"{name} must be a tuple of {n_in} or more arrays, got shape {shapes}")
         rest, last = tuple(arrays[:-n_in]), tuple(arrays[-n_in:])
         out, log_det = f(params, last[0] if n_in == 1 else last, *args, **kwargs)
         return rest + ((out,) if n_out == 1 else tuple(out)), log_det
@@ -291,7 +294,7 @@ def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
 
     return Flow(
         init=lambda key, arrays, context=None: flow.init(key, arrays[-1], context),
-        forward=functools.partial(apply, flow.forward, 1, outputs),
-        inverse=functools.partial(apply, flow.inverse, outputs, 1),
+        forward=functools.partial(apply, "x", flow.forward, 1, outputs),
+        inverse=functools.partial(apply, "z", flow.inverse, outputs, 1),
         init_inverse=init_inverse,
     )

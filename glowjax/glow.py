@@ -135,9 +135,9 @@ def glow_top(*, num_classes: int | None = None, ring: bool = True) -> Flow:
 def _checking_images(flow: Flow, levels: int) -> Flow:
     def check(x):
         shape, divisor = jnp.shape(x), 2**levels
-        if len(shape) != 4:
-            raise ValueError(f"x must be images [B, H, W, C], got shape {shape}")
-        if shape[1] % divisor or shape[2] % divisor or 0 in shape:
+        if len(shape) != 4 or 0 in shape:
+            raise ValueError(f"x must be images [B, H, W, C], not empty, got shape {shape}")
+        if shape[1] % divisor or shape[2] % divisor:
             raise ValueError(
                 f"x must have height and width divisible by {divisor} for levels={levels},"
                 f" got {shape[1]}×{shape[2]}"

@@ -41,14 +41,16 @@ class ConvNet(nn.Module):
     @nn.compact
     def __call__(self, x, context=None):
         h = jnp.asarray(x, self.dtype or promote(x).dtype)
-        h = Conv(self.width, size=3, ring=self.ring, name="conv1")(h)
-        h = nn.relu(self._normalised(h, "norm1"))
-        h = Conv(self.width, size=1, name="conv2")(h)
-        h = nn.relu(self._normalised(h, "norm2"))
+        h = nn.relu(self._layer(h, "1", size=3, ring=self.ring))
+        h = nn.relu(self._layer(h, "2", size=1, ring=False))
         return ZeroConv(self.features, ring=self.ring, weight_init=self.output_init, name="out")(h)
 
-    def _normalised(self, h, name):
-        return DataNorm(name=name)(h) if self.norm else Bias(name=name)(h)
+    def _layer(self, h, number, size, ring):
+        """Convolution, then ActNorm (its scale goes into the weight, a pass less) or bias."""
+        weight = ConvWeight(self.width, size=size, ring=ring, name="conv" + number)(h)
+        norm = DataNorm(name="norm" + number) if self.norm else Bias(name="norm" + number)
+        scale, bias = norm(h, weight)
+        return conv(h, weight * scale) + bias.astype(h.dtype)
 
 
 class MLP(nn.Module):
@@ -74,17 +76,17 @@ class MLP(nn.Module):
         return ZeroDense(self.features, name="out")(h)
 
 
-class Conv(nn.Module):
-    """size×size convolution without bias, its weights from N(0, 0.05²)."""
+class ConvWeight(nn.Module):
+    """The weight of a size×size convolution, from N(0, 0.05²), with a ring channel if asked."""
 
     features: int
-    size: int = 3
-    ring: bool = False
+    size: int
+    ring: bool
 
     @nn.compact
     def __call__(self, x):
         shape = (self.size, self.size, x.shape[-1] + self.ring, self.features)
-        return conv(x, self.param("weight", nn.initializers.normal(0.05), shape, promote(x).dtype))
+        return self.param("weight", nn.initializers.normal(0.05), shape, promote(x).dtype)
 
 
 class ZeroConv(nn.Module):
@@ -115,22 +117,29 @@ class ZeroDense(nn.Module):
 
 
 class DataNorm(nn.Module):
-    """The ActNorm of hidden activations: no log-det, in the dtype of its input."""
+    """Scale and bias that normalise what `conv(x, weight)` is on the first batch: an ActNorm.
+
+    conv(x, weight·scale) + bias is (conv(x, weight) + b)·exp(3·log_scale).
+    """
 
     @nn.compact
-    def __call__(self, x):
-        log_scale = self.param("log_scale", lambda _: actnorm_statistics(x)[0] / LOG_SCALE_FACTOR)
-        bias = self.param("bias", lambda _: actnorm_statistics(x)[1])
-        return (x + bias.astype(x.dtype)) * jnp.exp(LOG_SCALE_FACTOR * log_scale).astype(x.dtype)
+    def __call__(self, x, weight):
+        def statistics():  # at initialisation alone
+            return actnorm_statistics(conv(x, weight))
+
+        log_scale = self.param("log_scale", lambda _: statistics()[0] / LOG_SCALE_FACTOR)
+        bias = self.param("bias", lambda _: statistics()[1])
+        scale = jnp.exp(LOG_SCALE_FACTOR * log_scale)
+        return scale, bias * scale
 
 
 class Bias(nn.Module):
-    """x + bias, in the dtype of its input."""
+    """Scale 1 and a learned bias, 0 at first: what takes the place of `DataNorm`."""
 
     @nn.compact
-    def __call__(self, x):
-        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], promote(x).dtype)
-        return x + bias.astype(x.dtype)
+    def __call__(self, x, weight):
+        shape = weight.shape[-1:]
+        return 1, self.param("bias", nn.initializers.zeros, shape, weight.dtype)
 
 
 def scaled_bias(module: nn.Module, x: jax.Array) -> jax.Array:
@@ -167,10 +176,13 @@ def conv(x: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def ring_conv(height: int, width: int, weight: jax.Array) -> jax.Array:
-    """Convolution of an image that is 0, padded by 1: `weight [k, k, 1, F] -> [1, H, W, F]`."""
-    size, _, _, features = weight.shape
-    ring = _pad(jnp.zeros((1, height, width, 1), weight.dtype), size, 1)
-    return _matmul(_patches(ring, size), weight.reshape(-1, features))
+    """Convolution of an image that is 0, padded by 1: `weight [k, k, 1, F] -> [1, H, W, F]`.
+
+    All taps less those inside. A constant array of the ring would do too; but XLA moves it out of
+    a scan, and then no longer sees that rebuilt gradients evaluate the same net twice.
+    """
+    inside = _sum_of_taps(jnp.ones((1, height, width, 1), weight.dtype), weight)
+    return jnp.sum(weight, axis=(0, 1, 2)) - inside
 
 
 def _sum_of_taps(x, weight):
@@ -192,9 +204,9 @@ def _window(padded, dy, dx, size):
     return padded[:, dy : dy + height, dx : dx + width]
 
 
-def _pad(x, size, value=0):
+def _pad(x, size):
     edge = (size // 2, size // 2)
-    return jnp.pad(x, ((0, 0), edge, edge, (0, 0)), constant_values=value)
+    return jnp.pad(x, ((0, 0), edge, edge, (0, 0)))
 
 
 def _matmul(x, weight):

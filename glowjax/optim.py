@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -192,9 +192,7 @@ def learning_rate_schedule(
     )
 
 
-def ema(
-    average: optax.Params, params: optax.Params, step: jax.typing.ArrayLike, *, decay: float = 0.999
-) -> optax.Params:
+def ema(average: Any, params: Any, step: jax.typing.ArrayLike, *, decay: float = 0.999) -> Any:
     """Exponential moving average of parameters: the average after one more step.
 
     average <- d average + (1 - d) params,   d = min(decay, (1 + step) / (10 + step))

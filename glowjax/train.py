@@ -125,10 +125,10 @@ def make_trainer(
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         metrics["learning_rate"] = rate(state.step)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        average = None
+        params: Any = optax.apply_updates(state.params, updates)
+        average = state.average
         if config.ema is not None:
-            average = ema(state.average, params, state.step, decay=config.ema)
+            average = ema(average, params, state.step, decay=config.ema)
         return TrainState(state.step + 1, params, average, optimizer_state), metrics
 
     def evaluate_step(params, batch, samples):
@@ -153,7 +153,7 @@ def classifier_init(key: jax.Array, h: jax.Array, num_classes: int) -> Any:
 def classifier_loss(params: Any, h: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy in bits, and accuracy, of a linear map of the spatial mean of `h`."""
     num_classes = params["bias"].shape[0]
-    logits = ZeroDense(num_classes).apply({"params": params}, jnp.mean(h, axis=(1, 2)))
+    logits: Any = ZeroDense(num_classes).apply({"params": params}, jnp.mean(h, axis=(1, 2)))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return jnp.mean(losses) / jnp.log(2), jnp.mean(jnp.argmax(logits, -1) == labels)
 
