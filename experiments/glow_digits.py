@@ -1,6 +1,6 @@
 """Glow on scikit-learn's digits (8×8, 17 grey levels): the demo, about two minutes on two cores.
 
-    glowjax train glow_digits
+glowjax train glow_digits
 """
 
 from glowjax.config import Config, Data, Glow

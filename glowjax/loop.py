@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -46,7 +47,7 @@ def load(config: Config, split: str) -> data.Source:
         archives=d.archives,
         validation=d.validation,
         resize=d.resize,
-        progress=True,
+        progress=sys.stderr.isatty(),
     )
 
 

@@ -89,8 +89,7 @@ def make_trainer(
     def init(batch):
         key = jax.random.key(config.seed)
         index = jnp.arange(len(batch["image"]))
-        noise = _example_keys(config.seed, TRAIN_NOISE, 0, index)
-        x = dequantize(noise, batch["image"], levels=levels)
+        x = noisy(config.seed, TRAIN_NOISE, 0, index, batch["image"], levels)
         params = Params(model.init(key, x, context(batch)))
         if classes is not None:
             (*_, h), _ = backbone.forward(params.flow[0], x)
@@ -118,8 +117,7 @@ def make_trainer(
     def train_step(state, batch):
         size = len(batch["image"])
         index = lax.axis_index(AXIS) * size + jnp.arange(size)
-        noise = _example_keys(config.seed, TRAIN_NOISE, state.step, index)
-        x = dequantize(noise, batch["image"], levels=levels)
+        x = noisy(config.seed, TRAIN_NOISE, state.step, index, batch["image"], levels)
         gradients, metrics = jax.grad(objective, has_aux=True)(state.params, x, batch)
         gradients, metrics = lax.pmean((gradients, metrics), AXIS)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
@@ -133,8 +131,8 @@ def make_trainer(
 
     def evaluate_step(params, batch, samples):
         def sample_bits(sample):
-            noise = _example_keys(config.seed, EVALUATION_NOISE, sample, batch["index"])
-            x = dequantize(noise, batch["image"], levels=levels)
+            index, images = batch["index"], batch["image"]
+            x = noisy(config.seed, EVALUATION_NOISE, sample, index, images, levels)
             return bits(params, x, batch)
 
         mean = jnp.mean(lax.map(sample_bits, jnp.arange(samples)), axis=0)
@@ -143,6 +141,21 @@ def make_trainer(
         return lax.psum(jax.tree.map(jnp.sum, sums), AXIS)
 
     return Trainer(model, config.model.conditional, init, train_step, evaluate_step)
+
+
+def noisy(seed: int, stream: int, step: Any, index: Any, images: Any, levels: int) -> jax.Array:
+    """Dequantizes images with noise by (seed, stream, step, example): on all devices the same.
+
+    Args:
+        seed: of the run.
+        stream: `TRAIN_NOISE` or `EVALUATION_NOISE`.
+        step: of training; in evaluation, which draw of several.
+        index: `[B]`, each example's place in the global batch or in the split.
+        images, levels: as for `dequantize`.
+    """
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), step)
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+    return dequantize(keys, images, levels=levels)
 
 
 def classifier_init(key: jax.Array, h: jax.Array, num_classes: int) -> Any:
@@ -256,9 +269,3 @@ def abstract_state(trainer: Trainer, run: Run) -> TrainState:
         "label": jax.ShapeDtypeStruct((2,), jnp.int32),
     }
     return jax.eval_shape(trainer.init, batch)
-
-
-def _example_keys(seed, stream, step, index):
-    """Keys by (seed, step, global example): the same on any number of devices."""
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), step)
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)

@@ -1,5 +1,8 @@
 """Whole numbers and floats: bins, noise, and what bits/dim counts."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +80,7 @@ def test_the_recipe_preprocesses_alike(bits):
     x = np.asarray(glowjax.dequantize(jax.random.key(0), values, levels=2**bits), np.float64)
     noise = (x + 0.5) * 2**bits - values
     np.testing.assert_array_equal(x, recipe_numpy.preprocess(images, noise, bits))
-    shown = glowjax.to_uint8(glowjax.quantize(x, levels=2**bits), levels=2**bits)
+    shown = glowjax.to_uint8(glowjax.quantize(jnp.asarray(x), levels=2**bits), levels=2**bits)
     np.testing.assert_array_equal(shown, recipe_numpy.decode_uint8(x, bits))
 
 
@@ -99,13 +102,13 @@ def test_out_of_range_is_nan_under_jit(dtype):
     wrong = 2**32 if dtype is np.int64 else -1  # which int32 takes for 0
     images = np.array([[0, 16, 17, wrong]]).astype(dtype)
     expected = [[False, False, True, True]]
-    for place in (glowjax.bin_centres, lambda v, levels: glowjax.dequantize(key, v, levels=levels)):
-        key = jax.random.key(0)
-        x = jax.jit(lambda v, place=place: place(v, levels=17))(images)
+    noisy = functools.partial(glowjax.dequantize, jax.random.key(0))
+    for place in (glowjax.bin_centres, noisy):
+        x = jax.jit(functools.partial(place, levels=17))(images)
         np.testing.assert_array_equal(jnp.isnan(x), expected)
 
 
-ERRORS = {
+ERRORS: dict[str, tuple[Any, Any, str]] = {
     "too large": (np.array([[0, 17]]), 17, r"images must be in 0\.\.16 for levels=17, got 0\.\.17"),
     "negative": (np.array([[-1, 3]]), 17, r"images must be .* got -1\.\.3"),
     "floats": (np.array([[0.5]]), 17, "images must be integers .* got float"),

@@ -1,0 +1,248 @@
+"""Densities: they integrate to one, and samples follow them."""
+
+import subprocess
+import sys
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import SMALL_MLP, Case, coupling_step, parameters, small_glow
+
+import glowjax
+from glowjax import as_flow
+
+ACTNORM = as_flow(glowjax.ActNorm())
+STEP = coupling_step(net=SMALL_MLP, scale="tanh")
+VECTORS = glowjax.chain(STEP, as_flow(glowjax.InvertibleConv1x1("lu")), STEP)
+LABELLED = small_glow(num_classes=4, scale="floor")
+
+
+def axis(extent=12.0, points=601):
+    grid, width = np.linspace(-extent, extent, points, retstep=True)
+    return grid, width
+
+
+def affine(mean, deviation):
+    """Parameters of an ActNorm whose density is N(mean, deviation²)."""
+    return {"bias": -jnp.asarray(mean), "log_scale": -jnp.log(jnp.asarray(deviation))}
+
+
+# ------------------------------------------------------------------------------- integrals
+
+
+@pytest.mark.parametrize("base", [None, distrax.Logistic(0.5, 0.7)])
+def test_integrates_to_one_in_1d(base):
+    flow = glowjax.chain(ACTNORM, ACTNORM)
+    model = glowjax.density(flow, (1,), base)
+    params = (affine([0.4], [0.8]), affine([-0.3], [1.3]))
+    grid, width = axis(extent=40, points=4001)
+    log_prob = jax.jit(model.log_prob)(params, grid[:, None])
+    assert log_prob.shape == grid.shape
+    np.testing.assert_allclose(np.sum(np.exp(log_prob)) * width, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        None,
+        distrax.Logistic(0.0, 0.5),
+        distrax.MultivariateNormalDiag(np.array([0.5, -0.5]), np.array([0.7, 1.4])),
+    ],
+)
+def test_integrates_to_one_in_2d(base):
+    model = glowjax.density(VECTORS, (2,), base)
+    grid, width = axis(extent=20)
+    x = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
+
+    @jax.jit
+    def total(x):
+        params = parameters(Case(VECTORS, (2,), ()))
+        return jnp.sum(jnp.exp(model.log_prob(params, x))) * width**2
+
+    np.testing.assert_allclose(total(x), 1, atol=1e-3)
+
+
+def test_a_wrong_log_det_would_not_integrate_to_one():
+    def forward(params, x, context=None, key=None):
+        z, log_det = VECTORS.forward(params, x, context, key)
+        return z, -log_det
+
+    model = glowjax.density(VECTORS._replace(forward=forward), (2,))
+    params = jax.jit(lambda: parameters(Case(VECTORS, (2,), ())))()
+    grid, width = axis(extent=20)
+    x = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
+    total = jnp.sum(jnp.exp(jax.jit(model.log_prob)(params, x))) * width**2
+    assert abs(total - 1) > 0.1
+
+
+def test_log_prob_of_an_affine_flow_is_the_normals():
+    model = glowjax.density(ACTNORM, (2, 1, 3))  # one mean and deviation a channel
+    mean, deviation = np.array([1.0, -2.0, 0.5]), np.array([0.5, 2.0, 1.5])
+    x = np.random.default_rng(0).normal(size=(4, 2, 1, 3))
+    expected = distrax.Normal(mean, deviation).log_prob(x).sum(axis=(1, 2, 3))
+    log_prob = model.log_prob(affine(mean, deviation), x)
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-12)
+
+
+# --------------------------------------------------------------------------------- samples
+
+
+def test_samples_have_the_densitys_moments():
+    model = glowjax.density(ACTNORM, (2,))
+    params = affine([1.0, -2.0], [0.5, 2.0])
+    x = jax.jit(model.sample, static_argnums=2)(params, jax.random.key(0), 20_000)
+    assert x.shape == (20_000, 2)
+    np.testing.assert_allclose(jnp.mean(x, 0), [1, -2], atol=0.05)
+    np.testing.assert_allclose(jnp.std(x, 0), [0.5, 2], rtol=0.03)
+    np.testing.assert_allclose(jnp.corrcoef(x.T)[0, 1], 0, atol=0.03)
+
+
+def test_temperature_scales_the_latents():
+    model = glowjax.density(VECTORS, (2,))
+
+    @jax.jit
+    def measure(key):
+        params = parameters(Case(VECTORS, (2,), ()))
+        drawn = [model.sample(params, key, 5, t) for t in (0.0, 1.0, 1.0, 0.25)]
+        mode = model.decode(params, jnp.zeros((5, 2)))
+        return mode, drawn, [model.encode(params, x) for x in drawn[1:]]
+
+    mode, drawn, (whole, again, quarter) = measure(jax.random.key(0))
+    np.testing.assert_array_equal(drawn[0], mode)
+    np.testing.assert_array_equal(drawn[1], drawn[2])
+    np.testing.assert_array_equal(whole, again)
+    np.testing.assert_allclose(quarter, 0.25 * whole, rtol=1e-9)
+    other = measure(jax.random.key(1))[1][1]
+    assert np.all(other != drawn[1])
+
+
+def test_a_scalar_base_is_cooled_towards_its_mean():
+    model = glowjax.density(ACTNORM, (2,), distrax.Logistic(3.0, 0.5))
+    params = affine([0.0, 0.0], [1.0, 1.0])
+    warm, cool, cold = (model.sample(params, jax.random.key(0), 4, t) for t in (1.0, 0.5, 0.0))
+    np.testing.assert_array_equal(cold, np.full((4, 2), 3.0))
+    np.testing.assert_allclose(cool - 3, (warm - 3) / 2, rtol=1e-12)
+    assert len(np.unique(warm)) == 8
+
+
+def test_a_base_without_a_mean_samples_at_temperature_1():
+    model = glowjax.density(ACTNORM, (1,), distrax.Laplace(0.0, 1.0))
+    assert model.sample(affine([0.0], [1.0]), jax.random.key(0), 3).shape == (3, 1)
+
+
+def test_conditional_samples_and_their_latents():
+    shape, labels = (4, 4, 1), jnp.array([0, 1, 2, 3, 3])
+    model = glowjax.density(LABELLED, shape)
+
+    @jax.jit
+    def measure(labels):
+        params = parameters(Case(LABELLED, shape, (), "labels", noise=0.02))
+        x = model.sample(params, jax.random.key(0), 5, 0.7, labels)
+        z = model.encode(params, x, labels)
+        return x, z, model.decode(params, z, labels), model.log_prob(params, x, labels)
+
+    x, z, back, log_prob = measure(labels)
+    assert x.shape == (5, *shape) and log_prob.shape == (5,)
+    np.testing.assert_allclose(back, x, rtol=1e-9, atol=1e-9)
+    assert jax.tree.map(jnp.shape, z) == ((5, 2, 2, 2), (5, 1, 1, 8))
+    _, others_z, _, others = measure(jnp.array([1, 1, 2, 3, 0]))
+    np.testing.assert_allclose(others_z[0][1:4], z[0][1:4], rtol=1e-9)
+    assert log_prob[0] != others[0] and log_prob[4] != others[4]
+
+    wrong = jnp.array([0, 1, -1, 4, 3])  # cannot raise under jit: NaN, never a number
+    np.testing.assert_array_equal(jnp.isnan(measure(wrong)[3]), [False, False, True, True, False])
+
+
+# ------------------------------------------------------------------------------ parameters
+
+
+def test_a_learned_base_is_learned():
+    def init(key, z):
+        return {"mean": jnp.mean(z, 0) + 1.0}
+
+    def log_prob(params, z):
+        return glowjax.standard_normal().log_prob(None, z - params["mean"])
+
+    def sample(params, key, like, temperature):
+        z = glowjax.standard_normal().sample(None, key, like, temperature)
+        return z + params["mean"]
+
+    model = glowjax.density(ACTNORM, (2,), glowjax.Base(log_prob, sample, init))
+    x = jax.random.normal(jax.random.key(0), (6, 2))
+    flow_params, base_params = model.init(jax.random.key(1), x)
+    np.testing.assert_allclose(base_params["mean"], 1, atol=1e-12)  # of data that ActNorm centred
+    params = (flow_params, base_params)
+    gradient = jax.grad(lambda p: jnp.sum(model.log_prob(p, x)))(params)
+    np.testing.assert_allclose(gradient[1]["mean"], -6, rtol=1e-9)
+    assert jnp.all(gradient[0]["bias"] != 0)
+    mode = model.sample(params, jax.random.key(2), 1, temperature=0.0)
+    np.testing.assert_allclose(model.encode(params, mode), [[1, 1]], rtol=1e-9)
+    np.testing.assert_allclose(model.decode(params, jnp.ones((1, 2))), mode, rtol=1e-9)
+
+
+def test_a_fixed_base_has_no_parameters():
+    model = glowjax.density(ACTNORM, (2,))
+    x = jax.random.normal(jax.random.key(0), (6, 2))
+    assert set(model.init(jax.random.key(1), x)) == {"bias", "log_scale"}
+
+
+@pytest.mark.float32
+def test_samples_are_float32_like_the_parameters():
+    model = glowjax.density(ACTNORM, (2,))
+    params = jax.tree.map(jnp.float32, affine([0.0, 0.0], [1.0, 1.0]))
+    assert model.sample(params, jax.random.key(0), 3).dtype == jnp.float32
+
+
+# ---------------------------------------------------------------------------------- errors
+
+
+def test_errors():
+    model = glowjax.density(ACTNORM, (2,))
+    params = affine([0.0, 0.0], [1.0, 1.0])
+    key = jax.random.key(0)
+    for wrong in (0, -1, 1.5):
+        with pytest.raises(ValueError, match=f"n must be .* got {wrong}"):
+            model.sample(params, key, wrong)
+    for wrong in (-0.1, np.nan):
+        with pytest.raises(ValueError, match=f"temperature must be at least 0, got {wrong}"):
+            model.sample(params, key, 2, wrong)
+    for wrong in (jnp.zeros((3, 3)), jnp.zeros(2), jnp.zeros((3, 1, 2))):
+        for f in (model.log_prob, model.encode):
+            with pytest.raises(ValueError, match=r"x must be of shape \[B, 2\], got"):
+                f(params, wrong)
+        with pytest.raises(ValueError, match=r"x must be of shape \[B, 2\], got"):
+            model.init(key, wrong)
+    with pytest.raises(ValueError, match="x must be floating point"):
+        model.log_prob(params, jnp.zeros((3, 2), int))
+    for wrong in (jnp.zeros(3, int), 0):
+        with pytest.raises(ValueError, match="context must have one row per sample, n=2"):
+            model.sample(params, key, 2, context=wrong)
+    with pytest.raises(ValueError, match="event_shape must be"):
+        glowjax.density(ACTNORM, (2, 0))
+
+
+def test_errors_of_bases():
+    with pytest.raises(ValueError, match="base must have an empty batch shape"):
+        glowjax.density(ACTNORM, (2,), distrax.Normal(np.zeros(2), 1.0))
+    model = glowjax.density(ACTNORM, (2,), distrax.MultivariateNormalDiag(np.zeros(3)))
+    params = affine([0.0, 0.0], [1.0, 1.0])
+    with pytest.raises(ValueError, match="base must have the event shape of z"):
+        model.log_prob(params, jnp.zeros((4, 2)))
+    with pytest.raises(ValueError, match="base must have the event shape of z"):
+        model.sample(params, jax.random.key(0), 4)
+    with pytest.raises(ValueError, match="base must be"):
+        glowjax.density(ACTNORM, (2,), "normal")
+
+
+# --------------------------------------------------------------------------------- imports
+
+
+def test_importing_glowjax_stays_light():
+    heavy = ["distrax", "tensorflow_datasets", "tensorflow", "matplotlib", "orbax", "optax"]
+    program = f"import glowjax, sys; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
