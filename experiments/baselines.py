@@ -26,7 +26,7 @@ REGULARIZATION = 1e-4  # added to the mixture's variances; the noise of a grey l
 
 def main(run_dir: Path) -> None:
     """Prints the table, and draws the run's curves again with the baselines."""
-    run = Run.open(run_dir)
+    run = Run.open(run_dir, read_only=True)
     run.close()
     config, levels, shape = run.config, run.images["levels"], run.images["image_shape"]
     train, validation, test = (images(config, s) for s in ("train", "validation", "test"))

@@ -25,7 +25,9 @@ class Run:
         images: what the data turned out to be: image_shape, levels, num_classes.
     """
 
-    def __init__(self, folder: Path, config: Config, images: dict[str, Any]):
+    def __init__(
+        self, folder: Path, config: Config, images: dict[str, Any], *, read_only: bool = False
+    ):
         self.folder, self.config, self.images = folder, config, images
         # The last two to resume from, and the best to use.
         keep = checkpoint_managers.AnyPreservationPolicy(
@@ -34,15 +36,19 @@ class Run:
                 checkpoint_managers.BestN(get_metric_fn=lambda m: m[METRIC], reverse=True, n=1),
             ]
         )
-        self._manager = ocp.CheckpointManager(
-            (folder / "checkpoints").absolute(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=keep,
-                best_fn=lambda m: m[METRIC],
-                best_mode="min",
-                cleanup_tmp_directories=True,
-            ),
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=keep,
+            best_fn=lambda m: m[METRIC],
+            best_mode="min",
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,  # they may be those of a run under way
         )
+        try:
+            self._manager = ocp.CheckpointManager(
+                (folder / "checkpoints").absolute(), options=options
+            )
+        except (ValueError, KeyError) as error:  # of the checkpoints' own JSON
+            raise ValueError(f"run {folder}: its checkpoints cannot be read: {error}") from error
 
     @classmethod
     def create(cls, folder: Path, config: Config, images: dict[str, Any]) -> "Run":
@@ -51,20 +57,15 @@ class Run:
         Raises:
             ValueError: the folder holds something already.
         """
+        check_new(folder)
         folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ValueError(
-                f"run_dir must be a new or empty folder, got {folder}, which holds something"
-                " already: go on with it by --resume, or name another"
-            )
         folder.mkdir(parents=True, exist_ok=True)
-        about = {"config": to_json(config), "images": images}
-        write_atomically(folder / "config.json", json.dumps(about, indent=2))
+        _write_config(folder, config, images)
         return cls(folder, config, images)
 
     @classmethod
-    def open(cls, folder: Path) -> "Run":
-        """Opens a run that exists.
+    def open(cls, folder: Path, *, read_only: bool = False) -> "Run":
+        """Opens a run that exists; with `read_only`, one that may be training meanwhile.
 
         Raises:
             ValueError: the folder is not there, or is not one of ours, or cannot be read.
@@ -77,10 +78,17 @@ class Run:
         try:
             about = json.loads(path.read_text())
             config, images = from_json(about["config"]), about["images"]
+            images = {name: images[name] for name in ("image_shape", "levels", "num_classes")}
             images["image_shape"] = tuple(images["image_shape"])
-            return cls(folder, config, images)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"run {folder}: its config.json is not ours: {error}") from error
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"run {folder}: its config.json is not ours: {reason}") from error
+        return cls(folder, config, images, read_only=read_only)
+
+    def go_on_with(self, config: Config) -> None:
+        """Makes `config`, of more steps perhaps, the run's."""
+        self.config = config
+        _write_config(self.folder, config, self.images)
 
     def save(self, step: int, state: Any, validation: float) -> None:
         """Saves the state of one device after `step` steps, with its validation bits/dim."""
@@ -139,6 +147,23 @@ class Run:
         """Drops the log's rows of later steps, which a resumed run does again."""
         kept = [json.dumps(row) + "\n" for row in self.history() if row["step"] <= step]
         write_atomically(self.folder / "metrics.jsonl", "".join(kept))
+
+
+def check_new(folder: Path) -> None:
+    """Raises `ValueError` unless a run can be started in `folder`."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"run_dir must be a new or empty folder, got {folder}, which is a file")
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(
+            f"run_dir must be a new or empty folder, got {folder}, which holds something"
+            " already: go on with it by --resume, or name another"
+        )
+
+
+def _write_config(folder: Path, config: Config, images: dict[str, Any]) -> None:
+    about = {"config": to_json(config), "images": images}
+    write_atomically(folder / "config.json", json.dumps(about, indent=2))
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -90,7 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in commands:
-        print(f"glowjax: command must be one of {', '.join(commands)}, got {name!r}\n\n{USAGE}")
+        message = f"glowjax: command must be one of {', '.join(commands)}, got {name!r}"
+        print(f"{message}\n\n{USAGE}", end="", file=sys.stderr)
         return 2
     try:
         commands[name](rest)
@@ -151,6 +152,7 @@ def _sample(arguments: list[str]) -> None:
         seed=options.seed,
     )
     path = options.out or options.run / "sampled.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
     plots.image_grid(images).save(path)
     print(path)
 

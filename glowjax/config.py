@@ -38,6 +38,10 @@ class Data:
     """Cut out the central square and average it down to this side, in pixels."""
     transform: Transform = field(default_factory=Transform)
 
+    def __post_init__(self):
+        if self.validation is not None:
+            check_positive(validation=self.validation)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Glow:
@@ -77,7 +81,9 @@ class Glow:
         conditional = options.pop("conditional")
         if conditional and num_classes is None:
             raise ValueError("model.conditional must be false for data without labels")
-        options["dtype"] = jnp.dtype(self.dtype)
+        check_choice("dtype", self.dtype, ("float32", "bfloat16"))
+        check_positive(unroll=self.unroll)
+        options["dtype"] = jnp.bfloat16 if self.dtype == "bfloat16" else None  # as the flow's own
         backbone = glow_backbone(**options)
         return backbone, glow_top(num_classes=num_classes if conditional else None, ring=self.ring)
 
@@ -126,9 +132,9 @@ class Config:
             raise ValueError("evaluate_with must be 'raw' where ema is None, got 'ema'")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise ValueError(f"ema must be in [0, 1), got {self.ema}")
-        if self.classifier_weight < 0:
+        if not self.classifier_weight >= 0:
             raise ValueError(f"classifier_weight must be at least 0, got {self.classifier_weight}")
-        if self.temperature < 0:
+        if not self.temperature >= 0:
             raise ValueError(f"temperature must be at least 0, got {self.temperature}")
 
 

@@ -1,6 +1,7 @@
 """The training run: data, steps, log, progress, checkpoints and pictures."""
 
 import contextlib
+import datetime
 import math
 import sys
 import time
@@ -16,7 +17,8 @@ from rich.table import Table
 from tensorboardX import SummaryWriter
 
 from glowjax import data, plots
-from glowjax.checkpoint import METRIC, Run
+from glowjax.arrays import check_positive
+from glowjax.checkpoint import METRIC, Run, check_new
 from glowjax.config import Config, to_json
 from glowjax.discrete import quantize, to_uint8
 from glowjax.train import (
@@ -35,6 +37,7 @@ from glowjax.train import (
 
 CONSOLE = Console(stderr=True, highlight=False)
 SAMPLE_CHUNK = 64  # images sampled at a time
+RESUMABLE = ("train_steps", "data.data_dir", "data.archives")  # may change from start to resumption
 
 
 def load(config: Config, split: str) -> data.Source:
@@ -72,8 +75,10 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, f
     check_batch_size(config.batch_size)
     if resume:
         run = Run.open(run_dir)
-        _check_same(config, run.config)
-    source = load(config, "train")
+        _check_resumes(run, config)
+    else:
+        check_new(run_dir)
+    source, validation = load(config, "train"), load(config, "validation")
     images = {
         "image_shape": config.data.transform.image_shape(source),
         "levels": config.data.transform.levels(source),
@@ -81,8 +86,11 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, f
     }
     trainer = make_trainer(config, **images)
     first = data.batch(source, 0, **_stream(config))
+    trainer.check(first)
     shapes = jax.eval_shape(trainer.init, first)  # refuses what does not fit, before any work
-    if not resume:
+    if resume:
+        run.go_on_with(config)
+    else:
         run = Run.create(run_dir, config, images)
     on_devices = mapped(trainer)
     with contextlib.closing(run):
@@ -95,7 +103,7 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, f
         run.forget_after(start)
         if start:
             CONSOLE.print(f"resumed after step {start:,}")
-        _steps(run, trainer, on_devices, source, state, start)
+        _steps(run, trainer, on_devices, source, validation, state, start)
     return evaluate(run_dir)
 
 
@@ -124,16 +132,17 @@ def evaluate(
     Raises:
         ValueError: an argument is not as above, or the run cannot be read.
     """
-    with contextlib.closing(Run.open(run_dir)) as run:
+    with contextlib.closing(Run.open(run_dir, read_only=True)) as run:
         config = run.config
+        batch_size = config.batch_size if batch_size is None else batch_size
+        samples = config.evaluate_samples if samples is None else samples
+        check_positive(batch_size=batch_size, samples=samples)
+        check_batch_size(batch_size)
         trainer, params, step = restore_weights(run, checkpoint, weights or config.evaluate_with)
-    batch_size = batch_size or config.batch_size
-    check_batch_size(batch_size)
     source = load(config, split)
     batches = data.eval_batches(
         source, batch_size=batch_size, transform=config.data.transform, shard=host_shard()
     )
-    samples = samples or config.evaluate_samples
     result = mapped(trainer).evaluate(replicate(params), batches, samples)
     return result | {"step": step}
 
@@ -161,7 +170,10 @@ def sample(
     Raises:
         ValueError: an argument is not as above, or the run cannot be read.
     """
-    with contextlib.closing(Run.open(run_dir)) as run:
+    check_positive(num=num)
+    if not temperature >= 0:
+        raise ValueError(f"temperature must be at least 0, got {temperature}")
+    with contextlib.closing(Run.open(run_dir, read_only=True)) as run:
         weights = weights or run.config.evaluate_with
         trainer, params, _ = restore_weights(run, checkpoint, weights)
     labels = _labels(trainer, run.images["num_classes"], label, num)
@@ -201,12 +213,12 @@ def _steps(
     trainer: Trainer,
     on_devices: Mapped,
     source: data.Source,
+    validation: data.Source,
     state: TrainState,
     start: int,
 ) -> None:
     """Trains from step `start` to the end."""
     config = run.config
-    validation = load(config, "validation")
     stop = config.train_steps
     pending: list[dict[str, jax.Array]] = []
     since = time.perf_counter()
@@ -239,6 +251,8 @@ def _evaluate_and_save(run, trainer, on_devices, source, validation, state, step
     )
     weights = state.weights(config.evaluate_with)
     bits = on_devices.evaluate(weights, batches)["bits_per_dim"]
+    if not np.isfinite(bits):  # a step of finite gradients may still have led too far
+        raise _not_finite(run, step, f"{METRIC} {bits}")
     write({"step": step, "images": step * config.batch_size, METRIC: bits})
     CONSOLE.print(f"step {step:,}: validation {bits:.4f} bits/dim")
     run.save(step, on_one_device(state), bits)
@@ -301,28 +315,36 @@ def _mean_of_finite(pending, step, run) -> dict[str, float]:
     for i, row in enumerate(rows):
         bad = [f"{name} {float(row[name])}" for name in row if not np.isfinite(row[name])]
         if bad:
-            at = step - len(rows) + i + 1
-            saved = run.step()
-            kept = f"the checkpoint of step {saved} is the last good one" if saved else "none saved"
-            raise FloatingPointError(
-                f"step {at}: {', '.join(bad)}; stopped, {kept}. A lower"
-                " optimizer.learning_rate, a longer optimizer.warmup_images or"
-                " optimizer.clip_norm may help"
-            )
+            raise _not_finite(run, step - len(rows) + i + 1, ", ".join(bad))
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _check_same(config: Config, saved: Config) -> None:
-    """Refuses to resume with another config; more steps are welcome."""
-    given, before = _flat(to_json(config)), _flat(to_json(saved))
+def _not_finite(run, step, what) -> FloatingPointError:
+    saved = run.step()
+    kept = f"the checkpoint of step {saved} is the last good one" if saved else "none saved"
+    return FloatingPointError(
+        f"step {step}: {what}; stopped, {kept}. A lower optimizer.learning_rate, a longer"
+        " optimizer.warmup_images or optimizer.clip_norm may help"
+    )
+
+
+def _check_resumes(run: Run, config: Config) -> None:
+    """Refuses to resume with another config; more steps, or data moved elsewhere, are welcome."""
+    given, before = _flat(to_json(config)), _flat(to_json(run.config))
     differing = [
         f"{name} {before[name]} -> {given[name]}"
         for name in before
-        if given[name] != before[name] and name != "train_steps"
+        if given[name] != before[name] and name not in RESUMABLE
     ]
     if differing:
         raise ValueError(
             f"config must be the run's own to resume it; differing: {', '.join(differing)}"
+        )
+    done = run.step() or 0
+    if config.train_steps < done:
+        raise ValueError(
+            f"train_steps must be at least {done}, the steps that the run has done,"
+            f" got {config.train_steps}"
         )
 
 
@@ -356,22 +378,26 @@ def _writer(run: Run, start: int) -> Generator[Any, None, None]:
 
 @contextlib.contextmanager
 def _progress(stop: int, start: int) -> Generator[Any, None, None]:
-    """Yields a function that shows a row on the progress bar."""
+    """Yields a function that shows a row: on the progress bar, or where there is no terminal, as
+    a line.
+    """
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[bits]} bits/dim  {task.fields[speed]} images/s"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=CONSOLE) as progress:
+    with Progress(*columns, console=CONSOLE, disable=not CONSOLE.is_terminal) as progress:
         task = progress.add_task("", total=stop, completed=start, bits="-", speed="-")
 
         def advance(step, row):
-            progress.update(
-                task,
-                completed=step,
-                bits=f"{row['train_bits_per_dim']:.3f}",
-                speed=f"{row['images_per_second']:,.0f}",
-            )
+            bits, speed = f"{row['train_bits_per_dim']:.3f}", f"{row['images_per_second']:,.0f}"
+            progress.update(task, completed=step, bits=bits, speed=speed)
+            if not CONSOLE.is_terminal:
+                left = (stop - step) * row["images"] / step / row["images_per_second"]
+                CONSOLE.print(
+                    f"step {step:,} of {stop:,}: {bits} bits/dim, {speed} images/s,"
+                    f" {datetime.timedelta(seconds=round(left))} left"
+                )
 
         yield advance

@@ -13,10 +13,11 @@ import numpy as np
 import optax
 from jax import lax
 
+from glowjax.arrays import check_choice
 from glowjax.checkpoint import Run
 from glowjax.config import Config
 from glowjax.density import Density, density, standard_normal
-from glowjax.discrete import bits_per_dim, dequantize
+from glowjax.discrete import bits_per_dim, check_images, dequantize
 from glowjax.flow import chain
 from glowjax.nets import ZeroDense
 from glowjax.optim import ema, learning_rate_schedule, make_optimizer
@@ -52,11 +53,13 @@ class Trainer(NamedTuple):
 
     init(batch)                              -> state
     train_step(state, batch)                 -> (state, metrics)
-    evaluate_step(params, batch)             -> sums over examples of all devices
+    evaluate_step(params, batch, samples)    -> sums over examples of all devices
+    check(batch)                             raises ValueError for what is missing or out of range
     """
 
     density: Density
     conditional: bool
+    check: Callable[[dict[str, np.ndarray]], None]
     init: Callable[..., TrainState]
     train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
     evaluate_step: Callable[..., dict[str, jax.Array]]
@@ -78,6 +81,17 @@ def make_trainer(
     run_length = {"batch_size": config.batch_size, "total_steps": config.train_steps}
     optimizer = make_optimizer(config.optimizer, **run_length)
     rate = learning_rate_schedule(config.optimizer, **run_length)
+
+    def check(batch):
+        check_images(batch["image"], levels)
+        if num_classes is None or not (config.model.conditional or classes):
+            return
+        due = f"in 0..{num_classes - 1} for a conditional model or a classifier"
+        if "label" not in batch:
+            raise ValueError(f"labels must be {due}, got none")
+        low, high = np.min(batch["label"]), np.max(batch["label"])
+        if low < 0 or high >= num_classes:
+            raise ValueError(f"labels must be {due}, got {low}..{high}")
 
     def context(batch):
         return batch["label"] if config.model.conditional else None
@@ -140,7 +154,7 @@ def make_trainer(
         sums = {"count": weight, "bits": weight * mean, "squares": weight * jnp.square(mean)}
         return lax.psum(jax.tree.map(jnp.sum, sums), AXIS)
 
-    return Trainer(model, config.model.conditional, init, train_step, evaluate_step)
+    return Trainer(model, config.model.conditional, check, init, train_step, evaluate_step)
 
 
 def noisy(seed: int, stream: int, step: Any, index: Any, images: Any, levels: int) -> jax.Array:
@@ -196,15 +210,18 @@ def mapped(trainer: Trainer) -> Mapped:
     def init(batch):
         # One device sees the whole first batch, on every host the same: ActNorm's statistics do
         # not depend on how many devices there are.
+        trainer.check(batch)
         return replicate(jax.jit(trainer.init)(batch))
 
     def train_step(state, batch):
+        trainer.check(batch)
         state, metrics = step(state, shard(batch))
         return state, {name: value[0] for name, value in metrics.items()}
 
     def evaluate(params, batches: Iterable[dict[str, np.ndarray]], samples=1):
         totals = {"count": 0.0, "bits": 0.0, "squares": 0.0}
         for batch in batches:
+            trainer.check(batch)
             sums = evaluate_step(params, shard(batch), samples)
             totals = {k: totals[k] + float(v[0]) for k, v in sums.items()}
         count = totals["count"]
@@ -222,7 +239,8 @@ def mapped(trainer: Trainer) -> Mapped:
 def replicate(tree: Any) -> Any:
     """Copies a tree to every device of this host, with a leading axis of devices."""
     devices = jnp.zeros(jax.local_device_count())
-    return jax.pmap(lambda _, t: t, in_axes=(0, None))(devices, tree)
+    # With the axis of the steps: of another sharding, the first step would be compiled twice.
+    return jax.pmap(lambda _, t: t, axis_name=AXIS, in_axes=(0, None))(devices, tree)
 
 
 def on_one_device(tree: Any) -> Any:
@@ -253,8 +271,9 @@ def restore_weights(run: Run, which: Any, weights: str) -> tuple[Trainer, Params
     """A run's functions and the weights of a checkpoint, for evaluation and sampling.
 
     Raises:
-        ValueError: there is no such checkpoint, or no average of weights in it.
+        ValueError: there is no such checkpoint, or there are no such weights in it.
     """
+    check_choice("weights", weights, ("ema", "raw"))
     if weights == "ema" and run.config.ema is None:
         raise ValueError("weights must be 'raw': the run kept no average")
     trainer = make_trainer(run.config, **run.images)

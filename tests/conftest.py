@@ -23,3 +23,13 @@ jax.config.update("jax_disable_most_optimizations", True)  # halves the time to 
 def precision(request):
     with jax.enable_x64("float32" not in request.keywords):
         yield
+
+
+@pytest.fixture(scope="session")
+def digits_dir(tmp_path_factory):
+    """A folder of tensorflow-datasets with `digits` prepared."""
+    from glowjax import datasets  # slow to import
+
+    folder = tmp_path_factory.mktemp("tfds")
+    datasets.prepare("digits", data_dir=folder)
+    return folder

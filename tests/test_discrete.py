@@ -181,3 +181,9 @@ def test_noise_bounds_the_code_length():
     edges = np.arange(levels + 1) / levels - 0.5
     exact = -np.log2(np.diff(1.5 * edges - 2 * edges**3))
     assert np.all(bits > exact) and np.all(bits < exact + 0.5)
+
+
+def test_known_images_are_checked_inside_jit_too():
+    images = greys(256)
+    x = jax.jit(lambda key: glowjax.dequantize(key, images))(jax.random.key(0))
+    np.testing.assert_array_equal(glowjax.quantize(x), images)

@@ -1,0 +1,1 @@
+"""Measurements of speed, compile time and exactness: `python -m experiments.bench --help`."""

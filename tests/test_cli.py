@@ -1,0 +1,205 @@
+"""The command line: return codes, messages, and a tiny run from end to end."""
+
+import json
+import socket
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glowjax.cli import main
+
+pytestmark = pytest.mark.float32  # as runs are
+
+OPTIONS = {
+    "model.levels": 1,
+    "model.steps": 1,
+    "model.width": 4,
+    "data.transform.crop": 4,
+    "batch-size": 8,
+    "train-steps": 2,
+    "optimizer.warmup-images": 8,
+    "evaluate-samples": 1,
+    "sample-count": 4,
+}
+TINY = [f"--{name}={value}" for name, value in OPTIONS.items()]
+
+
+@pytest.fixture(scope="module")
+def run(digits_dir, tmp_path_factory):
+    """The folder of a tiny run."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    where = ["--run-dir", str(folder), "--data.data-dir", str(digits_dir)]
+    assert main(["train", "glow_digits", *where, *TINY]) == 0
+    return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def fails(capsys, *arguments, code=1):
+    """What a command that fails says on stderr, in one message and not a traceback."""
+    assert main([str(a) for a in arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("glowjax: ")
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_usage(capsys, arguments):
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    for command in ("train", "eval", "sample", "data"):
+        assert f"\n  {command} " in out
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["train", "--help"]])
+def test_experiments_are_listed(capsys, arguments):
+    assert main(arguments) == 0
+    assert "glow_cifar10  " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["train glow_digits", "eval", "sample", "data"])
+def test_help(capsys, command):
+    with pytest.raises(SystemExit) as exit:
+        main([*command.split(), "--help"])
+    assert exit.value.code == 0
+    assert "usage: glowjax" in capsys.readouterr().out
+
+
+def test_unknown_command(capsys):
+    error = fails(capsys, "trian", code=2)
+    assert "command must be one of train, eval, sample, data, got 'trian'" in error
+
+
+def test_unknown_experiment(capsys):
+    assert "did you mean glow_digits" in fails(capsys, "train", "glow_digit")
+
+
+def test_options_before_the_experiment(capsys):
+    assert "experiment must come first" in fails(capsys, "train", "--resume", "glow_digits")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "glow_digits", "--train-stepz", "3"],
+        ["train", "glow_digits", "--train-steps", "many"],
+        ["train", "glow_digits", "--model.coupling", "spline"],
+        ["train", "glow_digits", "--data.validation", "0"],
+        ["eval"],
+        ["eval", "somewhere", "--checkpoint", "first"],
+        ["sample", "somewhere", "--num", "2.5"],
+    ],
+)
+def test_options_that_do_not_parse(capsys, arguments):
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    assert exit.value.code == 2
+    assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--train-steps", "0"], "train_steps must be a whole number of at least 1, got 0"),
+        (["--batch-size", "6"], "batch_size must be a multiple of the 4 devices, got 6"),
+        (["--ema", "2"], "ema must be in [0, 1), got 2.0"),
+        (["--model.levels", "4"], "height and width divisible by 16 for levels=4, got 8×8"),
+        (["--data.name", "digitz"], "no data set 'digitz'"),
+        (["--optimizer.warmup-images", "1_000_000"], "total_steps must be more than"),
+    ],
+)
+def test_bad_values(capsys, tmp_path, digits_dir, options, message):
+    where = ["--run-dir", tmp_path / "run", "--data.data-dir", digits_dir]
+    assert message in fails(capsys, "train", "glow_digits", *where, *options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run(run):
+    assert {"config.json", "metrics.jsonl", "samples.png", "curves.png"} <= {
+        f.name for f in run.iterdir()
+    }
+
+
+def test_eval(run, capsys):
+    assert main(["eval", str(run), "--split", "validation", "--samples", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("validation: ")
+    assert "bits/dim, 150 images, weights of step 2" in out
+
+
+def test_sample(run, tmp_path, capsys):
+    path = tmp_path / "new" / "sheet.png"
+    assert main(["sample", str(run), "--num", "6", "--out", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    assert len(np.unique(np.asarray(Image.open(path)))) > 2
+
+
+def test_going_on(run, digits_dir, capsys):
+    where = ["--run-dir", run, "--data.data-dir", digits_dir]
+    assert "holds something already" in fails(capsys, "train", "glow_digits", *where, *TINY)
+    other = [*where, "--resume", *TINY, "--seed", "1"]
+    assert "differing: seed 0 -> 1" in fails(capsys, "train", "glow_digits", *other)
+
+
+def test_data(digits_dir, capsys):
+    assert main(["data", "digits", "--data-dir", str(digits_dir)]) == 0
+    out = capsys.readouterr().out
+    assert "train: 1,400 examples" in out
+    assert str(digits_dir) in out
+
+
+def test_missing_archives_are_said_at_once(digits_dir, tmp_path, no_network, capsys):
+    where = ["--data.data-dir", tmp_path / "data", "--run-dir", tmp_path / "run"]
+    start = time.perf_counter()
+    error = fails(capsys, "train", "glow_mnist", *where)
+    assert "train-images-idx3-ubyte.gz" in error
+    error = fails(capsys, "train", "glow_mnist", *where, "--data.archives", tmp_path)
+    assert "archives: missing in" in error
+    assert time.perf_counter() - start < 3
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["eval", "sample"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "has no config.json"),
+        ("{", "config.json is not ours"),
+        (json.dumps({"epochs": 3}), "config.json is not ours: 'config' is missing"),
+        (json.dumps({"config": {"epochs": 3}, "images": {}}), "Config does not: epochs"),
+    ],
+)
+def test_foreign_folders(capsys, tmp_path, command, text, message):
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    assert message in fails(capsys, command, tmp_path)
+
+
+def test_missing_folders(capsys, tmp_path):
+    for arguments in (["eval"], ["sample"], ["train", "glow_digits", "--resume", "--run-dir"]):
+        assert "does not exist" in fails(capsys, *arguments, tmp_path / "nowhere")
+
+
+def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("glowjax.loop.train", interrupt)
+    assert "interrupted" in fails(capsys, "train", "glow_digits", code=130)
+
+
+def test_a_traceback_on_demand(monkeypatch):
+    monkeypatch.setenv("GLOWJAX_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="experiment must be one of"):
+        main(["train", "nothing"])

@@ -1,0 +1,175 @@
+"""Configs: through JSON and back, what they refuse, and the experiments against the recipe."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from glowjax.config import Config, Data, Glow, experiment, experiment_files, from_json, to_json
+from glowjax.data import Transform
+from glowjax.optim import Optimizer
+from glowjax.train import make_trainer
+
+EXPERIMENTS = sorted(experiment_files())
+
+# Levels, steps, coupling, bits, side; the recipe's table, and our own below it.
+TABLE = {
+    "glow_cifar10": (3, 32, "affine", 8, 32),
+    "glow_imagenet32": (3, 48, "affine", 8, 32),
+    "glow_imagenet64": (4, 48, "affine", 8, 64),
+    "glow_celebahq256": (6, 32, "additive", 5, 256),
+    "glow_cifar10_conditional": (3, 32, "additive", 5, 32),
+    "glow_digits": (2, 8, "affine", None, 8),
+    "glow_mnist": (3, 16, "affine", 8, 32),
+    "glow_fashion_mnist": (3, 16, "affine", 8, 32),
+}
+OURS = {"glow_digits", "glow_mnist", "glow_fashion_mnist"}
+GREY = OURS
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_survive_json(name):
+    config = experiment(name)
+    assert from_json(json.loads(json.dumps(to_json(config)))) == config
+
+
+def test_paths_survive_json():
+    config = Config(data=Data(data_dir=Path("a/b"), transform=Transform(bits=5)))
+    assert from_json(json.loads(json.dumps(to_json(config)))) == config
+
+
+def test_fields_that_are_missing_are_the_defaults():
+    assert from_json({"seed": 3}) == Config(seed=3)
+
+
+@pytest.mark.parametrize(
+    ("plain", "message"),
+    [
+        ({"sed": 3}, "fields that Config does not: sed"),
+        ({"model": {"depth": 3}}, "fields that Glow does not: depth"),
+        ({"data": {"transform": {"b": 1, "a": 1}}}, "fields that Transform does not: a, b"),
+    ],
+)
+def test_unknown_fields_are_named(plain, message):
+    with pytest.raises(ValueError, match=message):
+        from_json(plain)
+
+
+BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "train_steps": (Config, {"train_steps": 0}, "train_steps must be a whole number of at least 1"),
+    "batch_size": (Config, {"batch_size": 2.5}, "batch_size must be a whole number"),
+    "log_every": (Config, {"log_every": 0}, "log_every must be"),
+    "evaluate_every": (Config, {"evaluate_every": -1}, "evaluate_every must be"),
+    "evaluate_samples": (Config, {"evaluate_samples": 0}, "evaluate_samples must be"),
+    "sample_count": (Config, {"sample_count": 0}, "sample_count must be"),
+    "evaluate_with": (Config, {"evaluate_with": "best"}, "evaluate_with must be one of 'ema'"),
+    "no average": (Config, {"ema": None}, "evaluate_with must be 'raw' where ema is None"),
+    "ema": (Config, {"ema": 1.0}, r"ema must be in \[0, 1\), got 1.0"),
+    "classifier_weight": (Config, {"classifier_weight": -1}, "classifier_weight must be at least"),
+    "temperature": (Config, {"temperature": math.nan}, "temperature must be at least 0, got nan"),
+    "validation": (Data, {"validation": 0}, "validation must be a whole number of at least 1"),
+    "crop": (Transform, {"crop": 0}, "crop must be"),
+    "learning_rate": (Optimizer, {"learning_rate": math.inf}, "learning_rate must be finite"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_values_are_refused(case):
+    kind, arguments, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        kind(**arguments)
+
+
+BAD_MODELS: dict[str, tuple[dict[str, Any], str]] = {
+    "levels": ({"levels": 0}, "levels must be a whole number"),
+    "steps": ({"steps": 0}, "must be a whole number of at least 1"),
+    "width": ({"width": 0}, "width must be a whole number"),
+    "coupling": ({"coupling": "spline"}, "coupling must be one of"),
+    "dtype": ({"dtype": "float16"}, "dtype must be one of"),
+    "backprop": ({"backprop": "forget"}, "backprop must be one of"),
+    "unroll": ({"unroll": 0}, "unroll must be"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MODELS)
+def test_bad_models_are_refused(case):
+    arguments, message = BAD_MODELS[case]
+    small: dict[str, Any] = {"levels": 1, "steps": 2, "width": 4}
+    with pytest.raises(ValueError, match=message):
+        build(Config(model=Glow(**(small | arguments))), (4, 4, 1), 17, None)
+
+
+def test_an_experiment_may_be_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("from glowjax.config import Config\n\nconfig = Config(seed=7)\n")
+    assert experiment(str(path)) == Config(seed=7)
+
+
+def test_a_file_without_a_config_is_refused(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("config = 3\n")
+    with pytest.raises(ValueError, match=r"mine.py' must define config, a glowjax.config.Config"):
+        experiment(str(path))
+
+
+@pytest.mark.parametrize("name", ["glow_digit", "glow_digits.py"])
+def test_an_unknown_experiment_gets_a_suggestion(name):
+    with pytest.raises(ValueError, match=rf"got '{name}'; did you mean glow_digits"):
+        experiment(name)
+
+
+def test_every_experiment_is_in_the_table():
+    assert set(TABLE) == set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_experiments_are_the_recipes_and_can_be_built(name):
+    levels, steps, coupling, bits, side = TABLE[name]
+    config = experiment(name)
+    model = config.model
+    assert (model.levels, model.steps, model.coupling) == (levels, steps, coupling)
+    if bits is not None:
+        assert (config.data.transform.bits or 8) == bits
+    if name not in OURS:
+        assert (model.width, model.scale, model.mixing) == (512, "sigmoid", "conv1x1")
+        assert model.ring
+        assert model.norm
+        assert model.dtype == "float32"
+        assert config.optimizer.name == "glow_adamax"
+        assert config.optimizer.learning_rate == 1e-3
+        assert (config.ema, config.evaluate_with) == (None, "raw")
+    assert model.conditional == (config.classifier_weight > 0) == name.endswith("_conditional")
+    if model.conditional:
+        assert config.classifier_weight == 0.01
+    shape = (side, side, 1 if name in GREY else 3)
+    grey = 17 if name == "glow_digits" else 2 ** (bits or 8)
+    state = build(config, shape, grey, 10)
+    sizes = [math.prod(a.shape) for a in jax.tree.leaves(state.params)]
+    assert sum(sizes) > 100_000
+
+
+def build(config, shape, levels, num_classes):
+    """Shapes of an experiment's state: nothing is computed."""
+    trainer = make_trainer(config, image_shape=shape, levels=levels, num_classes=num_classes)
+    batch = {
+        "image": jax.ShapeDtypeStruct((2, *shape), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((2,), jnp.int32),
+    }
+    return jax.eval_shape(trainer.init, batch)
+
+
+def test_conditional_models_need_labels():
+    with pytest.raises(
+        ValueError, match=r"model.conditional must be false for data without labels"
+    ):
+        Glow(conditional=True).parts(None)
+
+
+def test_configs_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().seed = 1  # ty: ignore[invalid-assignment]
