@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         commands[name](rest)
     except KeyboardInterrupt:
-        print("glowjax: interrupted", file=sys.stderr)
+        print("glowjax: interrupted; a training run goes on with --resume", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if os.environ.get("GLOWJAX_TRACEBACK"):

@@ -37,7 +37,7 @@ from glowjax.train import (
 
 CONSOLE = Console(stderr=True, highlight=False)
 SAMPLE_CHUNK = 64  # images sampled at a time
-RESUMABLE = ("train_steps", "data.data_dir", "data.archives")  # may change from start to resumption
+MOVABLE = ("data.data_dir", "data.archives")  # may differ when a run is resumed
 
 
 def load(config: Config, split: str) -> data.Source:
@@ -329,12 +329,15 @@ def _not_finite(run, step, what) -> FloatingPointError:
 
 
 def _check_resumes(run: Run, config: Config) -> None:
-    """Refuses to resume with another config; more steps, or data moved elsewhere, are welcome."""
+    """Refuses to resume with another config; data moved elsewhere are welcome, and so are more
+    steps where the learning rate does not depend on their number.
+    """
     given, before = _flat(to_json(config)), _flat(to_json(run.config))
+    may_differ = MOVABLE if config.optimizer.decay == "cosine" else (*MOVABLE, "train_steps")
     differing = [
         f"{name} {before[name]} -> {given[name]}"
         for name in before
-        if given[name] != before[name] and name not in RESUMABLE
+        if given[name] != before[name] and name not in may_differ
     ]
     if differing:
         raise ValueError(
