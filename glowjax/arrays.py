@@ -1,5 +1,6 @@
 """What every flow does to arrays: promote, sum over events, refuse what is not floats."""
 
+import operator
 from typing import Any
 
 import jax
@@ -47,14 +48,36 @@ def check_floats(name: str, arrays: Any) -> None:
             )
 
 
-def check_positive(**sizes: int) -> None:
+def require(ok: Any, name: str, given: Any, wanted: str) -> None:
+    """Raises `ValueError` "name must be wanted, got given" unless `ok`."""
+    if not ok:
+        raise ValueError(f"{name} must be {wanted}, got {given!r}")
+
+
+def check_integer(name: str, value: Any, low: int, high: int | None = None) -> None:
+    """Raises `ValueError` unless `value` is a whole number, of Python or NumPy, in low..high."""
+    bounds = f"of at least {low}" if high is None else f"in {low}..{high}"
+    try:
+        ok = operator.index(value) >= low and (high is None or value <= high)
+    except TypeError:
+        ok = False
+    require(ok and not isinstance(value, bool), name, value, f"a whole number {bounds}")
+
+
+def check_positive(**sizes: Any) -> None:
     """Raises `ValueError` unless every named size is a whole number of at least 1."""
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")
+        check_integer(name, size, 1)
+
+
+def check_event_shape(event_shape: Any) -> tuple[int, ...]:
+    """`event_shape` as a tuple, or `ValueError` unless it is one of sizes of at least 1."""
+    require(isinstance(event_shape, tuple | list), "event_shape", event_shape, "a tuple of sizes")
+    for size in event_shape:
+        check_positive(event_shape=size)
+    return tuple(event_shape)
 
 
 def check_choice(name: str, value: Any, choices: Any) -> None:
     """Raises `ValueError` unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    require(value in choices, name, value, f"one of {', '.join(map(repr, choices))}")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from glowjax.arrays import check_choice, check_positive
+from glowjax.arrays import check_choice, check_integer, check_positive
 from glowjax.coupling import ScaleMap
 from glowjax.data import Transform
 from glowjax.flow import Backprop, Flow
@@ -82,7 +82,6 @@ class Glow:
         if conditional and num_classes is None:
             raise ValueError("model.conditional must be false for data without labels")
         check_choice("dtype", self.dtype, ("float32", "bfloat16"))
-        check_positive(unroll=self.unroll)
         options["dtype"] = jnp.bfloat16 if self.dtype == "bfloat16" else None  # as the flow's own
         backbone = glow_backbone(**options)
         return backbone, glow_top(num_classes=num_classes if conditional else None, ring=self.ring)
@@ -127,6 +126,7 @@ class Config:
             evaluate_samples=self.evaluate_samples,
             sample_count=self.sample_count,
         )
+        check_integer("seed", self.seed, 0, 2**32 - 1)
         check_choice("evaluate_with", self.evaluate_with, ("ema", "raw"))
         if self.ema is None and self.evaluate_with == "ema":
             raise ValueError("evaluate_with must be 'raw' where ema is None, got 'ema'")

@@ -8,29 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import operator
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from glowjax.arrays import check_integer, require
+
 MAX_HELD_OUT = 5000
 CHUNK = 1024  # records read at a time when a split is loaded into memory
 THREADS, PREFETCH = 4, 8  # batches made at once, batches kept ready
-
-
-def _require(ok, argument, given, wanted):
-    if not ok:
-        raise ValueError(f"{argument} must be {wanted}, got {given!r}")
-
-
-def _integer(name, value, low, high=None):
-    wanted = f"an integer >= {low}" if high is None else f"an integer in [{low}, {high}]"
-    try:
-        ok = operator.index(value) >= low and (high is None or value <= high)
-    except TypeError:
-        ok = False
-    _require(ok, name, value, wanted)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,13 +73,13 @@ class Transform:
     channels: int | None = None
 
     def __post_init__(self):
-        _integer("pad", self.pad, 0)
-        _require(0 <= self.shift <= 0.5, "shift", self.shift, "a fraction in [0, 0.5]")
+        check_integer("pad", self.pad, 0)
+        require(0 <= self.shift <= 0.5, "shift", self.shift, "a fraction in [0, 0.5]")
         for name, value, high in [("crop", self.crop, None), ("bits", self.bits, 8)]:
             if value is not None:
-                _integer(name, value, 1, high)
+                check_integer(name, value, 1, high)
         if self.channels is not None:
-            _integer("channels", self.channels, 1)
+            check_integer("channels", self.channels, 1)
 
     def image_shape(self, source: Source) -> tuple[int, int, int]:
         """(H, W, C) of transformed images."""
@@ -100,12 +87,14 @@ class Transform:
         height, width = height + 2 * self.pad, width + 2 * self.pad
         if self.crop is not None:
             wanted = f"at most {min(height, width)}, the side of {source.name}'s images"
-            _require(self.crop <= min(height, width), "crop", self.crop, wanted)
+            require(self.crop <= min(height, width), "crop", self.crop, wanted)
             height = width = self.crop
         if self.channels is not None:
             wanted = f"{channels}, the channels of {source.name}"
-            _require(channels in (1, self.channels), "channels", self.channels, wanted)
+            require(channels in (1, self.channels), "channels", self.channels, wanted)
             channels = self.channels
+        pixels, wanted = self.shift * max(height, width), "0, or enough for a pixel of the image"
+        require(not self.shift or pixels >= 1, "shift", self.shift, wanted)
         return height, width, channels
 
     def levels(self, source: Source) -> int:
@@ -113,7 +102,7 @@ class Transform:
         if self.bits is None:
             return source.levels
         wanted = f"None: {source.name} has {source.levels} grey levels, not 256"
-        _require(source.levels == 256, "bits", self.bits, wanted)
+        require(source.levels == 256, "bits", self.bits, wanted)
         return 2**self.bits
 
     def __call__(self, images: np.ndarray, draws: np.ndarray | None = None) -> np.ndarray:
@@ -181,12 +170,12 @@ def load(
       ValueError: unknown name or split, an impossible `validation`, no image feature, images that
         vary in size without `resize`, and whatever `prepare` raises.
     """
-    _require(split in ("train", "validation", "test"), "split", split, "train, validation or test")
+    require(split in ("train", "validation", "test"), "split", split, "train, validation or test")
     if resize is not None:
-        _integer("resize", resize, 1)
+        check_integer("resize", resize, 1)
     from glowjax import datasets  # tensorflow_datasets: slow to import, so only here
 
-    with datasets.quiet():
+    with datasets.quiet(progress):
         builder = datasets.prepare(name, data_dir=data_dir, archives=archives, progress=progress)
         sizes = {s: info.num_examples for s, info in builder.info.splits.items()}
         stored, start, stop = _part(name, sizes, split, validation)
@@ -202,7 +191,7 @@ def load(
         images=images,
         labels=labels,
         num_classes=label_key and builder.info.features[label_key].num_classes,
-        levels=17 if name == "digits" else 256,
+        levels=17 if builder.name == "digits" else 256,
     )
 
 
@@ -251,7 +240,7 @@ def batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields `batch` of steps start_step, ..., stop_step - 1, made ahead in background threads."""
     _check(source, batch_size, transform, shard, seed=seed, start_step=start_step)
-    _integer("stop_step", stop_step, start_step)
+    check_integer("stop_step", stop_step, start_step)
     if start_step == stop_step:
         return iter(())
     import grain  # slow to import, so only here
@@ -372,14 +361,14 @@ def _keys(name, features):
 
     images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
     images = [k for k in images if features[k].np_dtype == np.uint8]
-    _require(images, "name", name, f"a data set with 8-bit images; its features: {list(features)}")
+    require(images, "name", name, f"a data set with 8-bit images; its features: {list(features)}")
     label = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
     return ("image" if "image" in images else images[0]), ("label" if label else None)
 
 
 def _part(name, sizes, split, validation):
     """(stored split, start, stop) of a split; see `load`."""
-    _require("train" in sizes, "name", name, f"a data set with a train split; it has {list(sizes)}")
+    require("train" in sizes, "name", name, f"a data set with a train split; it has {list(sizes)}")
     total = sizes["train"]
     usual = min(total // 10, MAX_HELD_OUT)
     if "test" not in sizes and "validation" in sizes:
@@ -388,8 +377,8 @@ def _part(name, sizes, split, validation):
         own = {s: s for s in ("validation", "test") if s in sizes}
     if validation is not None:
         wanted = f"None: {name} has a validation split of its own"
-        _require("validation" not in own, "validation", validation, wanted)
-        _integer("validation", validation, 0)
+        require("validation" not in own, "validation", validation, wanted)
+        check_integer("validation", validation, 0)
     if split in own:
         return own[split], 0, sizes[own[split]]
     test = 0 if "test" in own else usual
@@ -397,8 +386,8 @@ def _part(name, sizes, split, validation):
     ends = {"train": total - test - held, "validation": total - test, "test": total}
     starts = {"train": 0, "validation": ends["train"], "test": ends["validation"]}
     wanted = f"less than {total - test}, the examples there are"
-    _require(ends["train"] > 0, "validation", validation, wanted)
-    _require(starts[split] < ends[split], "split", split, "one that is not empty")
+    require(ends["train"] > 0, "validation", validation, wanted)
+    require(starts[split] < ends[split], "split", split, "one that is not empty")
     return "train", starts[split], ends[split]
 
 
@@ -429,13 +418,13 @@ def _below(bits, bound):
 
 
 def _check(source, batch_size, transform, shard, **counts):
-    _require(len(source) > 0, "source", source.name, "at least one example")
-    _integer("batch_size", batch_size, 1)
+    require(len(source) > 0, "source", source.name, "at least one example")
+    check_integer("batch_size", batch_size, 1)
     for name, value in counts.items():
-        _integer(name, value, 0, 2**63 - 1)
+        check_integer(name, value, 0, 2**63 - 1)
     index, count = shard
-    _integer("shard", count, 1)
-    _integer("shard", index, 0, count - 1)
-    _require(batch_size % count == 0, "batch_size", batch_size, f"a multiple of {count} shards")
+    check_integer("shard", count, 1)
+    check_integer("shard", index, 0, count - 1)
+    require(batch_size % count == 0, "batch_size", batch_size, f"a multiple of {count} shards")
     transform.image_shape(source)
     transform.levels(source)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from glowjax.arrays import check_positive, promote, sum_event
+from glowjax.arrays import check_event_shape, check_positive, promote, sum_event
 from glowjax.flow import Flow
 
 
@@ -57,9 +57,7 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
         ValueError: x is not `[B, *event_shape]`; n < 1; a negative temperature; a context that is
             not one for each example.
     """
-    event_shape = tuple(event_shape)
-    for size in event_shape:
-        check_positive(event_shape=size)
+    event_shape = check_event_shape(event_shape)
     base = standard_normal() if base is None else base
     base = base if isinstance(base, Base) else distrax_base(base)
 

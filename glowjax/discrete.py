@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from glowjax.arrays import promote
+from glowjax.arrays import check_event_shape, check_integer, promote
 
 
 def dequantize(key: jax.Array, images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
@@ -32,6 +32,9 @@ def dequantize(key: jax.Array, images: jax.typing.ArrayLike, *, levels: int = 25
     check_images(images, levels)
     shape = jnp.shape(images)
     if jnp.ndim(jax.random.key_data(key)) == 2:
+        if jnp.shape(key)[0] != shape[0]:
+            given = f"got {jnp.shape(key)[0]}"
+            raise ValueError(f"key must be one key, or one for each of {shape[0]} images, {given}")
         u = jax.vmap(lambda k: _noise(k, shape[1:]))(key)
     else:
         u = _noise(key, shape)
@@ -46,7 +49,7 @@ def bin_centres(images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array
 
 def quantize(x: jax.Array, *, levels: int = 256) -> jax.Array:
     """v = ⌊(x + ½)·levels⌋, clipped to 0 … levels - 1: undoes `dequantize`; uint8."""
-    _check_levels(levels)
+    check_integer("levels", levels, 2, 256)
     v = jnp.floor((promote(x) + 0.5) * levels)
     return jnp.clip(v, 0, levels - 1).astype(jnp.uint8)
 
@@ -68,18 +71,18 @@ def bits_per_dim(log_prob: jax.typing.ArrayLike, event_shape: Sequence[int], *, 
         levels: grey levels.
 
     Raises:
-        ValueError: `levels` is not a whole number in 2..256.
+        ValueError: `levels` is not a whole number in 2..256, or `event_shape` no tuple of sizes.
 
     Source: Theis et al. 2016, A note on the evaluation of generative models, section 3.1.
     """
-    _check_levels(levels)
-    dims = math.prod(event_shape)
+    check_integer("levels", levels, 2, 256)
+    dims = math.prod(check_event_shape(event_shape))
     return (math.log(levels) - log_prob / dims) / math.log(2)
 
 
 def check_images(images: jax.typing.ArrayLike, levels: int) -> None:
     """Raises `ValueError` unless `images` are integers in 0 … levels - 1, as far as is known."""
-    _check_levels(levels)
+    check_integer("levels", levels, 2, 256)
     if not jnp.issubdtype(jnp.result_type(images), jnp.integer):
         raise ValueError(
             f"images must be integers in 0..{levels - 1}, got {jnp.result_type(images)}"
@@ -92,11 +95,6 @@ def check_images(images: jax.typing.ArrayLike, levels: int) -> None:
         raise ValueError(
             f"images must be in 0..{levels - 1} for levels={levels}, got {low}..{high}"
         )
-
-
-def _check_levels(levels):
-    if not isinstance(levels, int) or not 2 <= levels <= 256:
-        raise ValueError(f"levels must be a whole number in 2..256, got {levels!r}")
 
 
 def _in_range(images, levels):

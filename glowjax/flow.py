@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from glowjax import reversible
-from glowjax.arrays import check_choice, check_floats, check_positive
+from glowjax.arrays import check_choice, check_floats, check_positive, promote
 
 Backprop = Literal["store", "recompute", "invert"]
 
@@ -79,7 +79,11 @@ def as_flow(module: nn.Module) -> Flow:
 
 
 def invert(flow: Flow) -> Flow:
-    """The same bijection with data and latent sides swapped."""
+    """The same bijection with data and latent sides swapped.
+
+    Raises:
+        ValueError: at `init`, if `flow` has no `init_inverse`.
+    """
 
     def no_init(*_, **__):
         raise ValueError("flow has no init_inverse, so its inversion cannot be initialised")
@@ -93,9 +97,19 @@ def invert(flow: Flow) -> Flow:
 
 
 def chain(*flows: Flow) -> Flow:
-    """Applies `flows` one after the other; `params` is the tuple of theirs, log-dets add up."""
+    """Applies `flows` one after the other; `params` is the tuple of theirs, log-dets add up.
+
+    Raises:
+        ValueError: there are no flows, or `params` are not one for each.
+    """
     if not flows:
         raise ValueError("flows must hold at least one flow, got none")
+
+    def steps(params, key):
+        if not isinstance(params, tuple | list) or len(params) != len(flows):
+            given = len(params) if isinstance(params, tuple | list) else type(params).__name__
+            raise ValueError(f"params must be a tuple of {len(flows)}, one a flow, got {given}")
+        return list(zip(flows, params, _keys(key, len(flows)), strict=True))
 
     def init(key, x, context=None):
         return _init_in_order(flows, key, x, context)
@@ -105,15 +119,14 @@ def chain(*flows: Flow) -> Flow:
 
     def forward(params, x, context=None, key=None):
         log_dets = []
-        for flow, p, k in zip(flows, params, _keys(key, len(flows)), strict=True):
+        for flow, p, k in steps(params, key):
             x, log_det = flow.forward(p, x, context, k)
             log_dets.append(log_det)
         return x, sum(log_dets)
 
     def inverse(params, z, context=None, key=None):
         log_dets = []
-        steps = list(zip(flows, params, _keys(key, len(flows)), strict=True))
-        for flow, p, k in steps[::-1]:
+        for flow, p, k in steps(params, key)[::-1]:
             z, log_det = flow.inverse(p, z, context, k)
             log_dets.append(log_det)
         return z, sum(log_dets)
@@ -121,8 +134,7 @@ def chain(*flows: Flow) -> Flow:
     def backward(params, z, cotangents, context=None, key=None):
         g_z, g_log_det = cotangents
         g_params, g_contexts = [], []
-        steps = list(zip(flows, params, _keys(key, len(flows)), strict=True))
-        for flow, p, k in steps[::-1]:
+        for flow, p, k in steps(params, key)[::-1]:
             z, (g_p, g_z, g_context) = reversible.backward(flow, p, z, (g_z, g_log_det), context, k)
             g_params.append(g_p)
             g_contexts.append(g_context)
@@ -162,7 +174,7 @@ def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bo
     Raises:
         ValueError: `n` or `backprop` is not as above.
     """
-    check_positive(n=n)
+    check_positive(n=n, unroll=unroll + 0)  # True counts as 1
     check_choice("backprop", backprop, ("store", "recompute", "invert"))
     loop = functools.partial(_loop, n=n, unroll=unroll)
     up, down = loop(flow, reverse=False), loop(invert(flow), reverse=True)
@@ -188,6 +200,9 @@ def _loop(flow: Flow, *, n: int, unroll: int | bool, reverse: bool) -> Flow:
     """`flow` scanned over stacked parameters, from the last to the first if `reverse`."""
 
     def xs(params, key):
+        lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)} or {(n,)}
+        if lengths != {(n,)}:
+            raise ValueError(f"params must be stacked for n={n} steps, got leading axes {lengths}")
         return params, None if key is None else jax.random.split(key, n)
 
     def scan(apply, params, x, context, key, reverse):
@@ -197,7 +212,8 @@ def _loop(flow: Flow, *, n: int, unroll: int | bool, reverse: bool) -> Flow:
 
         dtype = jnp.result_type(jnp.float32, *jax.tree.leaves((params, x)))  # the loop keeps it
         x = jax.tree.map(lambda a: jnp.asarray(a, dtype), x)
-        x, log_dets = jax.lax.scan(body, x, xs(params, key), reverse=reverse, unroll=unroll)
+        steps = xs(params, key)
+        x, log_dets = jax.lax.scan(body, x, steps, length=n, reverse=reverse, unroll=unroll)
         return x, jnp.sum(log_dets, axis=0)
 
     def forward(params, x, context=None, key=None):
@@ -218,7 +234,7 @@ def _loop(flow: Flow, *, n: int, unroll: int | bool, reverse: bool) -> Flow:
 
         start = (z, g_z, [jnp.zeros_like(leaf) for leaf in reversible.float_leaves(context)])
         (x, g_x, g_context), g_params = jax.lax.scan(
-            body, start, xs(params, key), reverse=not reverse, unroll=unroll
+            body, start, xs(params, key), length=n, reverse=not reverse, unroll=unroll
         )
         return x, (g_params, g_x, reversible.with_float_leaves(context, g_context))
 
@@ -233,6 +249,7 @@ def _init_loop(flow: Flow, n: int, key, x, context, reverse: bool):
         x, _ = flow.forward(params, x, context, k)
         return x, params
 
+    x = jax.tree.map(promote, x)
     return jax.lax.scan(body, x, jax.random.split(key, n), reverse=reverse)[1]
 
 

@@ -97,7 +97,11 @@ def glow_backbone(
     backprop: Backprop = "store",
     unroll: int | bool = 1,
 ) -> Flow:
-    """Glow up to its top latent, which is not whitened: for what reads features off it."""
+    """Glow up to its top latent, which is not whitened: for what reads features off it.
+
+    Images `[B, H, W, C]` -> one latent per level, the top one last; arguments and errors as for
+    `glow`.
+    """
     check_positive(levels=levels, steps=steps, width=width)
     net = functools.partial(
         ConvNet, width=width, ring=ring, norm=norm, output_init=output_init, dtype=dtype
@@ -109,7 +113,17 @@ def glow_backbone(
 
 
 def glow_step(*, net, coupling: Coupling, scale: ScaleMap, mixing: Mixing) -> Flow:
-    """One step of flow: ActNorm, mixing of channels, coupling with conditioner `net`."""
+    """One step of flow, `[B, H, W, C]` -> the same shape: ActNorm, mixing of channels, coupling.
+
+    Args:
+        net: makes the coupling's conditioner, see `AffineCoupling`.
+        coupling, scale, mixing: see `glow`.
+
+    Raises:
+        ValueError: an option is not one of its choices.
+
+    Source: Kingma & Dhariwal 2018, section 3, figure 2a.
+    """
     check_choice("coupling", coupling, ("affine", "additive"))
     check_choice("scale", scale, ("sigmoid", "floor", "tanh"))
     check_choice("mixing", mixing, ("conv1x1", "conv1x1_lu", "reverse", "shuffle"))
@@ -128,7 +142,7 @@ def glow_step(*, net, coupling: Coupling, scale: ScaleMap, mixing: Mixing) -> Fl
 
 
 def glow_top(*, num_classes: int | None = None, ring: bool = True) -> Flow:
-    """Whitens the last of the backbone's latents by the learned top prior."""
+    """Whitens the last of the backbone's latents by the learned top prior: see `TopPrior`."""
     return on_last(as_flow(TopPrior(num_classes=num_classes, ring=ring)))
 
 

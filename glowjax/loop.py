@@ -17,7 +17,7 @@ from rich.table import Table
 from tensorboardX import SummaryWriter
 
 from glowjax import data, plots
-from glowjax.arrays import check_positive
+from glowjax.arrays import check_integer, check_positive
 from glowjax.checkpoint import METRIC, Run, check_new
 from glowjax.config import Config, to_json
 from glowjax.discrete import quantize, to_uint8
@@ -171,6 +171,7 @@ def sample(
         ValueError: an argument is not as above, or the run cannot be read.
     """
     check_positive(num=num)
+    check_integer("seed", seed, 0, 2**32 - 1)
     if not temperature >= 0:
         raise ValueError(f"temperature must be at least 0, got {temperature}")
     with contextlib.closing(Run.open(run_dir, read_only=True)) as run:

@@ -50,7 +50,7 @@ class ConvNet(nn.Module):
         weight = ConvWeight(self.width, size=size, ring=ring, name="conv" + number)(h)
         norm = DataNorm(name="norm" + number) if self.norm else Bias(name="norm" + number)
         scale, bias = norm(h, weight)
-        return conv(h, weight * scale) + bias.astype(h.dtype)
+        return conv(h, weight * scale).astype(h.dtype) + bias.astype(h.dtype)
 
 
 class MLP(nn.Module):
@@ -69,10 +69,18 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x, context=None):
+        if context is not None and jnp.shape(context)[:-1] != x.shape[:-1]:
+            due = f"features of shape {(*x.shape[:-1], 'F')}"
+            raise ValueError(f"context must be {due}, got shape {jnp.shape(context)}")
         h = x if context is None else jnp.concatenate([x, context], axis=-1)
         for layer in range(self.depth):
-            h = nn.Dense(self.width, param_dtype=promote(x).dtype, name=f"dense{layer + 1}")(h)
-            h = nn.silu(h)
+            dense = nn.Dense(
+                self.width,
+                param_dtype=promote(x).dtype,
+                precision=HIGHEST,
+                name=f"dense{layer + 1}",
+            )
+            h = nn.silu(dense(h))
         return ZeroDense(self.features, name="out")(h)
 
 
@@ -161,7 +169,7 @@ def conv(x: jax.Array, weight: jax.Array) -> jax.Array:
             the padding ring and 0 inside.
 
     Returns:
-        `[B, H, W, F]`.
+        `[B, H, W, F]`; float32 at least where F < C, for that is a net's output.
     """
     size, _, inputs, features = weight.shape
     channels = x.shape[-1]
@@ -187,11 +195,11 @@ def ring_conv(height: int, width: int, weight: jax.Array) -> jax.Array:
 
 def _sum_of_taps(x, weight):
     size, _, channels, _ = weight.shape
-    taps = _matmul(x, weight.transpose(2, 0, 1, 3).reshape(channels, -1))
-    taps = _pad(promote(taps), size)  # many roundings in bfloat16 would add up
+    taps = _matmul(x, weight.transpose(2, 0, 1, 3).reshape(channels, -1), promote(x).dtype)
+    taps = _pad(taps, size)
     blocks = jnp.split(taps, size**2, axis=-1)
     windows = [_window(block, *divmod(tap, size), size) for tap, block in enumerate(blocks)]
-    return sum(windows).astype(x.dtype)
+    return sum(windows)
 
 
 def _patches(padded, size):
@@ -209,8 +217,8 @@ def _pad(x, size):
     return jnp.pad(x, ((0, 0), edge, edge, (0, 0)))
 
 
-def _matmul(x, weight):
+def _matmul(x, weight, dtype=None):
     # Full float32 unless bfloat16 was asked for: on NVIDIA GPUs the default is TF32, whose
     # rounding the inverse would not repeat.
     precision = HIGHEST if promote(x).dtype == x.dtype else None
-    return jnp.matmul(x, weight, precision=precision)
+    return jnp.matmul(x, weight, precision=precision, preferred_element_type=dtype)

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from glowjax.arrays import require
+
 # Glow counts an "epoch" of this many images, whatever the data set.
 _EPOCH_IMAGES = 50_000
 
@@ -28,9 +30,9 @@ def scale_by_glow_adamax(
 
     Source: Kingma & Ba (2015), section 7.1; Glow's released code for the square root.
     """
-    _require(0 <= b1 < 1, "b1", b1, "in [0, 1)")
-    _require(0 <= b2 < 1, "b2", b2, "in [0, 1)")
-    _require(eps >= 0, "eps", eps, "at least 0")
+    require(0 <= b1 < 1, "b1", b1, "in [0, 1)")
+    require(0 <= b2 < 1, "b2", b2, "in [0, 1)")
+    require(eps >= 0, "eps", eps, "at least 0")
 
     def init(params):
         # Two trees of zeros: a buffer held twice could not be donated.
@@ -77,10 +79,10 @@ def warmup(
 
     Source: Glow's released code (10 epochs of 50,000 images, then constant).
     """
-    _require(0 <= peak < math.inf, "peak", peak, "finite and at least 0")
-    _require(images >= 0, "images", images, "at least 0")
-    _require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-    _require(then in ("constant", "cosine"), "then", then, "'constant' or 'cosine'")
+    require(0 <= peak < math.inf, "peak", peak, "finite and at least 0")
+    require(images >= 0, "images", images, "at least 0")
+    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+    require(then in ("constant", "cosine"), "then", then, "'constant' or 'cosine'")
 
     ramp = optax.linear_schedule(0.0, peak, images) if images else optax.constant_schedule(peak)
 
@@ -138,22 +140,20 @@ class Optimizer:
 
     def __post_init__(self):
         rate, b2, decay, clip = self.learning_rate, self.b2, self.weight_decay, self.clip_norm
-        _require(self.name in _RULES, "name", self.name, f"one of {', '.join(_RULES)}")
-        _require(0 <= rate < math.inf, "learning_rate", rate, "finite and at least 0")
-        _require(0 <= self.b1 < 1, "b1", self.b1, "in [0, 1)")
-        _require(b2 is None or 0 <= b2 < 1, "b2", b2, "None or in [0, 1)")
-        _require(decay is None or decay >= 0, "weight_decay", decay, "None or at least 0")
-        _require(
+        require(self.name in _RULES, "name", self.name, f"one of {', '.join(_RULES)}")
+        require(0 <= rate < math.inf, "learning_rate", rate, "finite and at least 0")
+        require(0 <= self.b1 < 1, "b1", self.b1, "in [0, 1)")
+        require(b2 is None or 0 <= b2 < 1, "b2", b2, "None or in [0, 1)")
+        require(decay is None or decay >= 0, "weight_decay", decay, "None or at least 0")
+        require(
             decay is None or self.name == "adamw",
             "weight_decay",
             decay,
             f"None for {self.name} (adamw alone decays weights)",
         )
-        _require(clip is None or clip > 0, "clip_norm", clip, "None or above 0")
-        _require(self.warmup_images >= 0, "warmup_images", self.warmup_images, "at least 0")
-        _require(
-            self.decay in ("constant", "cosine"), "decay", self.decay, "'constant' or 'cosine'"
-        )
+        require(clip is None or clip > 0, "clip_norm", clip, "None or above 0")
+        require(self.warmup_images >= 0, "warmup_images", self.warmup_images, "at least 0")
+        require(self.decay in ("constant", "cosine"), "decay", self.decay, "'constant' or 'cosine'")
 
 
 def make_optimizer(
@@ -209,7 +209,7 @@ def ema(average: Any, params: Any, step: jax.typing.ArrayLike, *, decay: float =
     Raises:
       ValueError: decay outside [0, 1).
     """
-    _require(0 <= decay < 1, "decay", decay, "in [0, 1)")
+    require(0 <= decay < 1, "decay", decay, "in [0, 1)")
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return optax.incremental_update(params, average, 1 - kept)
 
@@ -220,8 +220,3 @@ def _second_decay(config: Optimizer, batch_size: int) -> float:
     if config.name == "glow_adamax":
         return 1 - 1 / math.ceil(_EPOCH_IMAGES / batch_size)
     return 0.999
-
-
-def _require(ok: bool, name: str, given: object, wanted: str) -> None:
-    if not ok:
-        raise ValueError(f"{name} must be {wanted}, got {given!r}")

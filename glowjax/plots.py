@@ -12,6 +12,8 @@ from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from glowjax.arrays import check_integer
+
 INK, GREY, PALE, BLUE, RED = "#222222", "#777777", "#b5cde3", "#2a6aa5", "#c4452d"
 
 
@@ -42,7 +44,8 @@ def image_grid(
     images = _checked("images", images)
     count, height, width, channels = images.shape
     columns = _columns(count, height / width) if columns is None else columns
-    _check_at_least(columns=(columns, 1), padding=(padding, 0))
+    check_integer("columns", columns, 1)
+    check_integer("padding", padding, 0)
 
     rows = math.ceil(count / columns)
     down, right = height + padding, width + padding
@@ -53,7 +56,7 @@ def image_grid(
     sheet = sheet[: rows * down - padding, : columns * right - padding]
 
     scale = _scale(max(sheet.shape)) if scale is None else scale
-    _check_at_least(scale=(scale, 1))
+    check_integer("scale", scale, 1)
     sheet = sheet.repeat(scale, axis=0).repeat(scale, axis=1)
     return Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
 
@@ -199,12 +202,6 @@ def _checked(name: str, images: ArrayLike) -> np.ndarray:
     if images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:
         raise ValueError(f"{name} must be [N, H, W, 1 or 3], none empty, got shape {images.shape}")
     return images
-
-
-def _check_at_least(**limits: tuple[int, int]) -> None:
-    for name, (value, least) in limits.items():
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def _columns(count: int, ratio: float) -> int:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from glowjax.arrays import check_positive, promote
 
 
-def squeeze_forward(x: jax.Array, factor: int = 2):
+def squeeze_forward(x: jax.Array, *, factor: int = 2):
     """z[b, i, j, f²·c + f·dy + dx] = x[b, f·i + dy, f·j + dx, c], f = factor.
 
     Args:
@@ -30,7 +30,7 @@ def squeeze_forward(x: jax.Array, factor: int = 2):
     return z, jnp.zeros(b, z.dtype)
 
 
-def squeeze_inverse(z: jax.Array, factor: int = 2):
+def squeeze_inverse(z: jax.Array, *, factor: int = 2):
     """The inverse of `squeeze_forward`: z `[B, H/f, W/f, f²·C]` -> `(x [B, H, W, C], log_det)`.
 
     Raises:
@@ -52,10 +52,10 @@ class Squeeze(nn.Module):
     factor: int = 2
 
     def forward(self, x, context=None):
-        return squeeze_forward(x, self.factor)
+        return squeeze_forward(x, factor=self.factor)
 
     def inverse(self, z, context=None):
-        return squeeze_inverse(z, self.factor)
+        return squeeze_inverse(z, factor=self.factor)
 
 
 def _check_rank(name, x):

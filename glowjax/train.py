@@ -113,20 +113,17 @@ def make_trainer(
         return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params))
 
     def objective(params, x, batch):
-        if classes is None:
-            loss = jnp.mean(bits(params, x, batch))
-            return loss, {"train_bits_per_dim": loss}
+        # What model.log_prob does, with the top latent in between for the classifier.
         h, log_det = backbone.forward(params.flow[0], x)
         z, top_log_det = top.forward(params.flow[1], h, context(batch))
         log_prob = standard_normal().log_prob(None, z) + log_det + top_log_det
         loss = jnp.mean(bits_per_dim(log_prob, image_shape, levels=levels))
-        cross_entropy, accuracy = classifier_loss(params.classifier, h[-1], batch["label"])
-        metrics = {
-            "train_bits_per_dim": loss,
-            "train_cross_entropy_bits": cross_entropy,
-            "train_accuracy": accuracy,
-        }
-        return loss + config.classifier_weight * cross_entropy, metrics
+        metrics = {"train_bits_per_dim": loss}
+        if classes is not None:
+            cross_entropy, accuracy = classifier_loss(params.classifier, h[-1], batch["label"])
+            metrics |= {"train_cross_entropy_bits": cross_entropy, "train_accuracy": accuracy}
+            loss += config.classifier_weight * cross_entropy
+        return loss, metrics
 
     def train_step(state, batch):
         size = len(batch["image"])

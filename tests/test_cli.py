@@ -17,6 +17,7 @@ OPTIONS = {
     "model.steps": 1,
     "model.width": 4,
     "data.transform.crop": 4,
+    "data.transform.shift": 0.25,
     "batch-size": 8,
     "train-steps": 2,
     "optimizer.warmup-images": 8,

@@ -616,8 +616,10 @@ def test_other_arguments_out_of_range(digits):
         data.batch(digits, -1, batch_size=4, seed=0)
     with pytest.raises(ValueError, match=r"seed must be .*, got -1"):
         data.batch(digits, 0, batch_size=4, seed=-1)
-    with pytest.raises(ValueError, match="stop_step must be an integer >= 2, got 1"):
+    with pytest.raises(ValueError, match="stop_step must be a whole number of at least 2, got 1"):
         data.batches(digits, 2, 1, batch_size=4, seed=0)
+    with pytest.raises(ValueError, match=r"shift must be 0, or enough for a pixel.*, got 0\.01"):
+        data.batch(digits, 0, batch_size=4, seed=0, transform=Transform(shift=0.01))
     empty = Source(name="none", split="train", images=np.zeros((0, 4, 4, 1), np.uint8))
     with pytest.raises(ValueError, match="source must be at least one example, got 'none'"):
         data.batch(empty, 0, batch_size=4, seed=0)

@@ -187,3 +187,16 @@ def test_known_images_are_checked_inside_jit_too():
     images = greys(256)
     x = jax.jit(lambda key: glowjax.dequantize(key, images))(jax.random.key(0))
     np.testing.assert_array_equal(glowjax.quantize(x), images)
+
+
+def test_one_key_per_image_is_one_for_each():
+    with pytest.raises(ValueError, match="key must be one key, or one for each of 2 images, got 3"):
+        glowjax.dequantize(jax.random.split(jax.random.key(0), 3), np.zeros((2, 4), np.uint8))
+
+
+@pytest.mark.parametrize("event_shape", [6, (0,), (2, -1), (2.5,)])
+def test_event_shape_is_of_sizes(event_shape):
+    with pytest.raises(ValueError, match="event_shape must be"):
+        glowjax.bits_per_dim(np.zeros(2), event_shape)
+    with pytest.raises(ValueError, match="event_shape must be"):
+        glowjax.density(glowjax.as_flow(glowjax.Reverse()), event_shape)

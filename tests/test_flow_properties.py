@@ -102,6 +102,40 @@ def test_repeat_is_a_chain():
     close(case.flow.inverse(params, x, context), chained.inverse(unstacked(params), x, context))
 
 
+def test_repeat_refuses_parameters_of_another_depth():
+    step = glowjax.as_flow(glowjax.ActNorm())
+    x = jnp.ones((2, 3))
+    params = glowjax.repeat(step, 4).init(jax.random.key(0), x)
+    for apply in (glowjax.repeat(step, 8).forward, glowjax.repeat(step, 2).inverse):
+        with pytest.raises(ValueError, match="params must be stacked for n="):
+            apply(params, x)
+
+
+def test_repeat_needs_no_parameters():
+    x = jax.random.normal(jax.random.key(0), (2, 5))
+    once, thrice = (glowjax.repeat(glowjax.as_flow(glowjax.Reverse()), n) for n in (1, 3))
+    close(thrice.forward({}, x), once.forward({}, x))
+
+
+@pytest.mark.parametrize("options", [{"n": 0}, {"n": 2, "unroll": 0}, {"n": 2, "unroll": 2.5}])
+def test_repeat_refuses(options):
+    with pytest.raises(ValueError, match=f"{list(options)[-1]} must be a whole number"):
+        glowjax.repeat(glowjax.as_flow(glowjax.Reverse()), **options)
+
+
+def test_chain_refuses_parameters_of_other_flows():
+    flow = glowjax.chain(glowjax.as_flow(glowjax.Reverse()))
+    with pytest.raises(ValueError, match="params must be a tuple of 1, one a flow, got 2"):
+        flow.forward(({}, {}), jnp.ones((2, 3)))
+
+
+def test_half_precision_input_is_promoted():
+    flow = CASES["repeat"].flow
+    x = data(CASES["repeat"])[0].astype(jnp.bfloat16)
+    params = flow.init(jax.random.key(0), x)
+    assert flow.forward(params, x)[0].dtype == jnp.float32
+
+
 def only_features(flow: glowjax.Flow) -> glowjax.Flow:
     """`flow` with context `(features, labels)`, of which it sees the features."""
 

@@ -219,7 +219,7 @@ def check_images_come_back(flow, shape):
 def test_bfloat16_nets_leave_the_flow_in_float32():
     """Nets that round to 3 digits move log-dets by less than 0.001 a dimension.
 
-    The inverse repeats their rounding, so that round trips are as good as float32's.
+    At these weights round trips are as good as float32's; at trained ones they need not be.
     """
     low, full = small_glow(dtype=jnp.bfloat16), small_glow()
     x, _ = data(Case(full, (8, 8, 3), ()), batch=4)

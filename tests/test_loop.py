@@ -228,6 +228,16 @@ def test_a_finished_run_takes_more_steps(copy, config):
     assert json.loads((copy / "config.json").read_text())["config"]["train_steps"] == 7
 
 
+def test_more_steps_are_refused_where_the_learning_rate_depends_on_them(tmp_path, config):
+    optimizer = dataclasses.replace(config.optimizer, decay="cosine", warmup_images=8)
+    cosine = dataclasses.replace(config, optimizer=optimizer)
+    images = {"image_shape": (4, 4, 1), "levels": 17, "num_classes": 10}
+    Run.create(tmp_path / "run", cosine, images).close()
+    longer = dataclasses.replace(cosine, train_steps=7)
+    with pytest.raises(ValueError, match="differing: train_steps 6 -> 7"):
+        loop.train(longer, tmp_path / "run", resume=True)
+
+
 def test_resuming_a_finished_run_only_tests_it(copy, config, trained):
     assert loop.train(config, copy, resume=True) == trained[1]
     assert rows_of(copy) == rows_of(trained[0])

@@ -69,9 +69,21 @@ def test_grid_chooses_columns_and_scale(shape, size):
         (np.zeros((8, 8, 1), np.uint8), {}, r"images must be \[N, H, W, 1 or 3\].*\(8, 8, 1\)"),
         (np.zeros((2, 8, 8, 2), np.uint8), {}, r"images must be .*\(2, 8, 8, 2\)"),
         (np.zeros((0, 8, 8, 1), np.uint8), {}, r"images must be .*\(0, 8, 8, 1\)"),
-        (np.zeros((2, 8, 8, 1), np.uint8), {"columns": 0}, "columns must be at least 1, got 0"),
-        (np.zeros((2, 8, 8, 1), np.uint8), {"padding": -1}, "padding must be at least 0, got -1"),
-        (np.zeros((2, 8, 8, 1), np.uint8), {"scale": 0}, "scale must be at least 1, got 0"),
+        (
+            np.zeros((2, 8, 8, 1), np.uint8),
+            {"columns": 0},
+            "columns must be a whole number of at least 1, got 0",
+        ),
+        (
+            np.zeros((2, 8, 8, 1), np.uint8),
+            {"padding": -1},
+            "padding must be a whole number of at least 0, got -1",
+        ),
+        (
+            np.zeros((2, 8, 8, 1), np.uint8),
+            {"scale": 0},
+            "scale must be a whole number of at least 1, got 0",
+        ),
     ],
 )
 def test_grid_refuses(images, options, message):
