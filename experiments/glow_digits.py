@@ -16,5 +16,5 @@ config = Config(
     ema=0.999,
     evaluate_every=500,
     evaluate_samples=16,
-    log_every=25,
+    log_every=50,
 )
