@@ -1,6 +1,6 @@
 """Glow on Fashion-MNIST, padded to 32×32 (D = 1,024), three levels: minutes on one GPU.
 
-glowjax train glow_fashion_mnist --data.archives FOLDER_OF_THE_FOUR_GZ_FILES
+    glowjax train glow_fashion_mnist --data.archives FOLDER_OF_THE_FOUR_GZ_FILES
 
 The settings of glow_mnist; not run yet.
 """
