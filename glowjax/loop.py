@@ -5,7 +5,7 @@ import datetime
 import math
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +140,7 @@ def evaluate(
         check_batch_size(batch_size)
         trainer, params, step = restore_weights(run, checkpoint, weights or config.evaluate_with)
     source = load(config, split)
-    batches = data.eval_batches(
-        source, batch_size=batch_size, transform=config.data.transform, shard=host_shard()
-    )
+    batches = _whole(source, config, batch_size)
     result = mapped(trainer).evaluate(replicate(params), batches, samples)
     return result | {"step": step}
 
@@ -244,12 +242,7 @@ def _steps(
 
 def _evaluate_and_save(run, trainer, on_devices, source, validation, state, step, write) -> None:
     config = run.config
-    batches = data.eval_batches(
-        validation,
-        batch_size=config.batch_size,
-        transform=config.data.transform,
-        shard=host_shard(),
-    )
+    batches = _whole(validation, config, config.batch_size)
     weights = state.weights(config.evaluate_with)
     bits = on_devices.evaluate(weights, batches)["bits_per_dim"]
     if not np.isfinite(bits):  # a step of finite gradients may still have led too far
@@ -300,6 +293,13 @@ def _labels(trainer, num_classes, label, num):
     if not 0 <= label < num_classes:
         raise ValueError(f"label must be in 0..{num_classes - 1}, got {label}")
     return np.full(num, label, np.int32)
+
+
+def _whole(source: data.Source, config: Config, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+    """This host's part of every example of a split, once."""
+    return data.eval_batches(
+        source, batch_size=batch_size, transform=config.data.transform, shard=host_shard()
+    )
 
 
 def _stream(config: Config) -> dict[str, Any]:

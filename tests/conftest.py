@@ -1,6 +1,7 @@
 """Tests run in float64 on four fake CPU devices; those marked `float32` run in float32."""
 
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -33,3 +34,16 @@ def digits_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     datasets.prepare("digits", data_dir=folder)
     return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Any look at the network fails at once."""
+
+    def refuse(*args, **kwargs):
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(variable, raising=False)

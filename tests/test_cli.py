@@ -1,7 +1,6 @@
 """The command line: return codes, messages, and a tiny run from end to end."""
 
 import json
-import socket
 import time
 
 import numpy as np
@@ -34,15 +33,6 @@ def run(digits_dir, tmp_path_factory):
     where = ["--run-dir", str(folder), "--data.data-dir", str(digits_dir)]
     assert main(["train", "glow_digits", *where, *TINY]) == 0
     return folder
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 def fails(capsys, *arguments, code=1):

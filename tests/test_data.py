@@ -6,7 +6,6 @@ import http.server
 import io
 import itertools
 import shutil
-import socket
 import struct
 import subprocess
 import sys
@@ -34,17 +33,6 @@ def digits_dir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def digits(digits_dir):
     return data.load("digits", "train", data_dir=digits_dir)
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.delenv(variable, raising=False)
 
 
 def noise(n=23, shape=(6, 8, 3), levels=256, labels=True, seed=0):
