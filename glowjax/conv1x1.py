@@ -1,6 +1,6 @@
 """Invertible 1×1 convolution: learned mixing of channels (Kingma & Dhariwal 2018, section 3.2)."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -11,57 +11,78 @@ from jax.scipy.linalg import lu, solve_triangular
 from glowjax.arrays import HIGHEST, check_choice, per_example, positions, promote
 
 
-def conv1x1_forward(x: jax.Array, weight: jax.Array):
+class Matrix(NamedTuple):
+    """A matrix `[C, C]`, its inverse, and ln|det|: all that mixing both ways needs."""
+
+    weight: jax.Array
+    inverse: jax.Array
+    log_abs_det: jax.Array
+
+
+def dense(weight: jax.Array) -> Matrix:
+    """The `Matrix` of a weight `[C, C]` itself."""
+    weight = promote(weight)
+    return Matrix(weight, jnp.linalg.inv(weight), jnp.linalg.slogdet(weight)[1])
+
+
+def lu_product(packed: jax.Array) -> Matrix:
+    """The `Matrix` L·U, with L and U packed into one `[C, C]`, as LAPACK does.
+
+    L is `packed` below the diagonal and 1 on it; U is `packed` above the diagonal, and its
+    diagonal is the exponential of `packed`'s. So every entry is a free parameter.
+    """
+    packed = promote(packed)
+    identity = jnp.eye(packed.shape[0], dtype=packed.dtype)
+    lower = jnp.tril(packed, -1) + identity
+    upper = jnp.triu(packed, 1) + jnp.diag(jnp.exp(jnp.diag(packed)))
+    lower_inverse = solve_triangular(lower, identity, lower=True, unit_diagonal=True)
+    return Matrix(
+        weight=jnp.matmul(lower, upper, precision=HIGHEST),
+        inverse=solve_triangular(upper, lower_inverse),
+        log_abs_det=jnp.trace(packed),
+    )
+
+
+def mix(x: jax.Array, matrix: Matrix):
     """z = x·W at every position (row vectors).
 
     Args:
         x: `[B, ..., C]`.
-        weight: `[C, C]`, invertible.
+        matrix: `[C, C]`, invertible.
 
     Returns:
         `(z, log_det)`: log_det `[B]` = positions · ln|det W|, in nats.
     """
-    chex.assert_shape(weight, (x.shape[-1], x.shape[-1]))
-    weight = promote(weight)
-    log_det = positions(x) * jnp.linalg.slogdet(weight)[1]
-    return _mix(x, weight), per_example(log_det, x)
+    chex.assert_shape(matrix.weight, (x.shape[-1], x.shape[-1]))
+    z = jnp.matmul(promote(x), matrix.weight, precision=HIGHEST)
+    return z, per_example(positions(x) * matrix.log_abs_det, x)
+
+
+def unmix(z: jax.Array, matrix: Matrix):
+    """x = z·W⁻¹; returns `(x, log_det)` as `mix`."""
+    chex.assert_shape(matrix.inverse, (z.shape[-1], z.shape[-1]))
+    x = jnp.matmul(promote(z), matrix.inverse, precision=HIGHEST)
+    return x, per_example(-positions(z) * matrix.log_abs_det, z)
+
+
+def conv1x1_forward(x: jax.Array, weight: jax.Array):
+    """`mix` by `weight: [C, C]`."""
+    return mix(x, dense(weight))
 
 
 def conv1x1_inverse(z: jax.Array, weight: jax.Array):
-    """x = z·W⁻¹; returns `(x, log_det)` as `conv1x1_forward`."""
-    chex.assert_shape(weight, (z.shape[-1], z.shape[-1]))
-    weight = promote(weight)
-    log_det = -positions(z) * jnp.linalg.slogdet(weight)[1]
-    return _mix(z, jnp.linalg.inv(weight)), per_example(log_det, z)
+    """`unmix` by `weight: [C, C]`."""
+    return unmix(z, dense(weight))
 
 
 def conv1x1_lu_forward(x: jax.Array, packed: jax.Array):
-    """z = x·L·U with L and U packed into one matrix, as LAPACK does.
-
-    L is `packed` below the diagonal and 1 on it; U is `packed` above the diagonal, and its
-    diagonal is the exponential of `packed`'s. So every entry is a free parameter.
-
-    Args:
-        x: `[B, ..., C]`.
-        packed: `[C, C]`.
-
-    Returns:
-        `(z, log_det)`: log_det `[B]` = positions · trace(packed), in nats.
-    """
-    chex.assert_shape(packed, (x.shape[-1], x.shape[-1]))
-    lower, upper = _unpack(promote(packed))
-    weight = jnp.matmul(lower, upper, precision=HIGHEST)
-    return _mix(x, weight), per_example(positions(x) * jnp.trace(promote(packed)), x)
+    """`mix` by the packed form of `lu_product`, whose log-determinant is a sum."""
+    return mix(x, lu_product(packed))
 
 
 def conv1x1_lu_inverse(z: jax.Array, packed: jax.Array):
-    """x = z·U⁻¹·L⁻¹; returns `(x, log_det)` as `conv1x1_lu_forward`."""
-    chex.assert_shape(packed, (z.shape[-1], z.shape[-1]))
-    lower, upper = _unpack(promote(packed))
-    identity = jnp.eye(lower.shape[0], dtype=lower.dtype)
-    lower_inverse = solve_triangular(lower, identity, lower=True, unit_diagonal=True)
-    weight_inverse = solve_triangular(upper, lower_inverse)
-    return _mix(z, weight_inverse), per_example(-positions(z) * jnp.trace(promote(packed)), z)
+    """`unmix` by the packed form of `lu_product`."""
+    return unmix(z, lu_product(packed))
 
 
 def random_rotation(key: jax.Array, channels: int, dtype=jnp.float32) -> jax.Array:
@@ -92,29 +113,29 @@ class InvertibleConv1x1(nn.Module):
     parametrization: Literal["dense", "lu"] = "dense"
 
     def forward(self, x, context=None):
-        apply = {"dense": conv1x1_forward, "lu": conv1x1_lu_forward}[self._checked()]
-        return apply(x, self._matrix(x))
+        return mix(x, self._matrix(x))
 
     def inverse(self, z, context=None):
-        apply = {"dense": conv1x1_inverse, "lu": conv1x1_lu_inverse}[self._checked()]
-        return apply(z, self._matrix(z))
+        return unmix(z, self._matrix(z))
 
-    def _checked(self):
-        check_choice("parametrization", self.parametrization, ("dense", "lu"))
-        return self.parametrization
+    @nn.nowrap
+    def prepare(self, params):
+        name, _, matrix = self._form()
+        return {"matrix": matrix(params[name])}
 
     @nn.compact
     def _matrix(self, x):
-        name, draw = {"dense": ("weight", random_rotation), "lu": ("lu", random_rotation_lu)}[
-            self.parametrization
-        ]
-        return self.param(name, draw, x.shape[-1], promote(x).dtype)
+        name, draw, matrix = self._form()
+        prepared = self.get_variable("params", "matrix")
+        if prepared is not None:
+            return prepared
+        return matrix(self.param(name, draw, x.shape[-1], promote(x).dtype))
 
-
-def _mix(x, weight):
-    return jnp.matmul(promote(x), weight, precision=HIGHEST)
-
-
-def _unpack(packed):
-    lower = jnp.tril(packed, -1) + jnp.eye(packed.shape[0], dtype=packed.dtype)
-    return lower, jnp.triu(packed, 1) + jnp.diag(jnp.exp(jnp.diag(packed)))
+    @nn.nowrap
+    def _form(self):
+        check_choice("parametrization", self.parametrization, ("dense", "lu"))
+        forms = {
+            "dense": ("weight", random_rotation, dense),
+            "lu": ("lu", random_rotation_lu, lu_product),
+        }
+        return forms[self.parametrization]

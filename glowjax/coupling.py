@@ -1,7 +1,7 @@
 """Coupling layers: one part of the input shifts and scales the other (Dinh et al. 2015, 2017)."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import chex
 import flax.linen as nn
@@ -74,6 +74,10 @@ class AdditiveCoupling(nn.Module):
     def inverse(self, z, context=None):
         return self._add(z, context, sign=-1)
 
+    @nn.nowrap
+    def prepare(self, params):
+        return prepare_net(self.net, params)
+
     @nn.compact
     def _add(self, x, context, sign):
         x = promote(x)
@@ -108,6 +112,10 @@ class AffineCoupling(nn.Module):
     def inverse(self, z, context=None):
         return self._couple(affine_inverse, z, context)
 
+    @nn.nowrap
+    def prepare(self, params):
+        return prepare_net(self.net, params)
+
     @nn.compact
     def _couple(self, affine, x, context):
         x = promote(x)
@@ -125,3 +133,9 @@ class AffineCoupling(nn.Module):
             offset = self.param("offset", nn.initializers.zeros, raw.shape[-1:], raw.dtype)
             return tanh_log_scale(raw, gain, offset)
         return {"sigmoid": sigmoid_log_scale, "floor": floor_log_scale}[self.scale](raw)
+
+
+def prepare_net(net: Callable[..., nn.Module], params: Any) -> Any:
+    """A coupling's parameters with those of its net in the form that the net's `prepare` makes."""
+    prepare = getattr(net(features=1), "prepare", None)
+    return params if prepare is None else {**params, "net": prepare(params["net"])}

@@ -28,7 +28,8 @@ class Flow(NamedTuple):
     is what the flow is conditioned on; `key` is used by estimated log-determinants only.
 
     Optional: `init_inverse(key, z, context=None)` initialises from the latent side; `backward` is
-    what `glowjax.reversible.backward` calls instead of its default.
+    what `glowjax.reversible.backward` calls instead of its default; `prepare(params) -> params`
+    does beforehand what needs no data, such as inverting matrices, and the maps take either form.
     """
 
     init: Callable[..., Any]
@@ -36,6 +37,7 @@ class Flow(NamedTuple):
     inverse: Callable[..., tuple[Any, jax.Array]]
     init_inverse: Callable[..., Any] | None = None
     backward: Callable[..., Any] | None = None
+    prepare: Callable[[Any], Any] = lambda params: params
 
     def log_det(self, params, x, context=None, key=None) -> jax.Array:
         """log|det ∂z/∂x| of `forward`, `[B]`, in nats."""
@@ -43,9 +45,9 @@ class Flow(NamedTuple):
 
 
 def as_flow(module: nn.Module) -> Flow:
-    """Makes a `Flow` of a Linen module with methods `forward` and `inverse`.
+    """Makes a `Flow` of a Linen module with methods `forward`, `inverse` and, perhaps, `prepare`.
 
-    Both methods take `(array, context=None)` and return `(array, log_det)`. A module that
+    The first two take `(array, context=None)` and return `(array, log_det)`. A module that
     estimates its log-determinant finds its key with `self.make_rng("log_det")`.
 
     Raises:
@@ -75,6 +77,7 @@ def as_flow(module: nn.Module) -> Flow:
         forward=functools.partial(apply, "x", "forward"),
         inverse=functools.partial(apply, "z", "inverse"),
         init_inverse=functools.partial(init, "z", "inverse"),
+        prepare=getattr(module, "prepare", Flow._field_defaults["prepare"]),
     )
 
 
@@ -93,6 +96,7 @@ def invert(flow: Flow) -> Flow:
         forward=flow.inverse,
         inverse=flow.forward,
         init_inverse=flow.init,
+        prepare=flow.prepare,
     )
 
 
@@ -141,7 +145,10 @@ def chain(*flows: Flow) -> Flow:
         g_context = functools.reduce(reversible.add_gradients, g_contexts)
         return z, (tuple(g_params[::-1]), g_z, g_context)
 
-    return Flow(init, forward, inverse, init_inverse, backward)
+    def prepare(params):
+        return tuple(flow.prepare(p) for flow, p, _ in steps(params, None))
+
+    return Flow(init, forward, inverse, init_inverse, backward, prepare)
 
 
 def _init_in_order(flows, key, x, context) -> tuple:
@@ -176,8 +183,22 @@ def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bo
     """
     check_positive(n=n, unroll=unroll + 0)  # True counts as 1
     check_choice("backprop", backprop, ("store", "recompute", "invert"))
-    loop = functools.partial(_loop, n=n, unroll=unroll)
-    up, down = loop(flow, reverse=False), loop(invert(flow), reverse=True)
+    step = flow
+    if backprop == "recompute":
+        step = flow._replace(
+            forward=jax.checkpoint(flow.forward), inverse=jax.checkpoint(flow.inverse)
+        )
+    up = _loop(step, n=n, unroll=unroll, reverse=False)
+    down = _loop(invert(step), n=n, unroll=unroll, reverse=True)
+    forward, inverse = up.forward, down.forward
+    if backprop == "invert":
+        forward, inverse = reversible.rebuilding(up), reversible.rebuilding(down)
+
+    def prepare(params):
+        lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)} or {(n,)}
+        if lengths != {(n,)}:
+            raise ValueError(f"params must be stacked for n={n} steps, got leading axes {lengths}")
+        return jax.vmap(flow.prepare, axis_size=n)(params)
 
     def init(key, x, context=None):
         return _init_loop(flow, n, key, x, context, reverse=False)
@@ -185,24 +206,24 @@ def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bo
     def init_inverse(key, z, context=None):
         return _init_loop(invert(flow), n, key, z, context, reverse=True)
 
-    if backprop == "recompute":
-        step = flow._replace(
-            forward=jax.checkpoint(flow.forward), inverse=jax.checkpoint(flow.inverse)
-        )
-        up, down = loop(step, reverse=False), loop(invert(step), reverse=True)
-    forward, inverse = up.forward, down.forward
-    if backprop == "invert":
-        forward, inverse = reversible.rebuilding(up), reversible.rebuilding(down)
-    return Flow(init, forward, inverse, init_inverse, up.backward)
+    def backward(params, z, cotangents, context=None, key=None):
+        prepared, pull = jax.vjp(prepare, params)
+        x, (gradients, *others) = reversible.backward(up, prepared, z, cotangents, context, key)
+        return x, (*pull(gradients), *others)
+
+    return Flow(
+        init,
+        lambda params, *args, **kwargs: forward(prepare(params), *args, **kwargs),
+        lambda params, *args, **kwargs: inverse(prepare(params), *args, **kwargs),
+        init_inverse,
+        backward,
+    )
 
 
 def _loop(flow: Flow, *, n: int, unroll: int | bool, reverse: bool) -> Flow:
-    """`flow` scanned over stacked parameters, from the last to the first if `reverse`."""
+    """`flow` scanned over prepared, stacked parameters, from the last to the first if `reverse`."""
 
     def xs(params, key):
-        lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)} or {(n,)}
-        if lengths != {(n,)}:
-            raise ValueError(f"params must be stacked for n={n} steps, got leading axes {lengths}")
         return params, None if key is None else jax.random.split(key, n)
 
     def scan(apply, params, x, context, key, reverse):

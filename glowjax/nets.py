@@ -1,6 +1,8 @@
 """Conditioner nets: what couplings and priors compute their parameters with. No flow logic."""
 
+import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -8,10 +10,84 @@ import jax.numpy as jnp
 
 from glowjax.actnorm import actnorm_statistics
 from glowjax.arrays import HIGHEST, promote
+from glowjax.conv import (
+    Taps,
+    add_bias,
+    matmul,
+    patch_weight,
+    patches,
+    spread_to_taps,
+    sum_of_taps,
+    taps,
+)
+from glowjax.kernels import matmul_bias_relu, matmul_where_positive
 
 Dtype = jax.typing.DTypeLike
 Initializer = Callable[..., jax.Array]
 LOG_SCALE_FACTOR = 3.0  # of every log_scale in the released Glow
+
+
+class NetWeights(NamedTuple):
+    """What `conv_net` computes with; scales are multiplied into the weights."""
+
+    first: jax.Array  # [9·lanes, width], for `patches`, with the bias in it
+    second: jax.Array  # [width, width]
+    bias: jax.Array  # [width]
+    last: Taps
+
+
+def conv_net(x: jax.Array, weights: NetWeights, *, ring: bool) -> jax.Array:
+    """3×3 conv, ReLU, 1×1 conv, ReLU, 3×3 conv: `[B, H, W, C] -> [B, H, W, F]`, float32 up."""
+    layers = _layers_bfloat16 if x.dtype == jnp.bfloat16 else _layers
+    return add_bias(layers(ring, x, weights), weights.last)
+
+
+def _layers(ring, x, weights):
+    h = jax.nn.relu(matmul(patches(x, ring=ring), weights.first))
+    h = jax.nn.relu(matmul(h, weights.second) + weights.bias)
+    return sum_of_taps(matmul(h, weights.last.matrix), weights.last.bias.shape[0])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _layers_bfloat16(ring, x, weights):
+    """`_layers` with a result in float32; its gradient keeps no hidden activations.
+
+    Wide activations take longer to read back than to compute again.
+    """
+    _, h = _hidden(_rows(patches(x, ring=ring)), weights)
+    y = jnp.matmul(h, weights.last.matrix, preferred_element_type=jnp.float32)
+    return sum_of_taps(y.reshape(*x.shape[:3], -1), weights.last.bias.shape[0])
+
+
+def _save(ring, x, weights):
+    return _layers_bfloat16(ring, x, weights), (x, weights)
+
+
+def _pull(ring, saved, g):
+    x, (first, second, bias, last) = saved
+    gathered, pull_patches = jax.vjp(lambda x: _rows(patches(x, ring=ring)), x)
+    h1, h2 = _hidden(gathered, saved[1])
+    g = _rows(spread_to_taps(g, last.matrix.shape[1]).astype(x.dtype))
+    g_matrix = jnp.matmul(h2.T, g)
+    g, g_bias = matmul_where_positive(g, last.matrix.T, h2, sums=True)
+    g_second = jnp.matmul(h1.T, g)
+    g = matmul_where_positive(g, second.T, h1)
+    g_first = jnp.matmul(gathered.T, g)
+    (g_x,) = pull_patches(jnp.matmul(g, first.T))
+    g_last = jax.tree.map(jnp.zeros_like, last)._replace(matrix=g_matrix)  # the rest is not used
+    return g_x, NetWeights(g_first, g_second, g_bias.astype(bias.dtype), g_last)
+
+
+_layers_bfloat16.defvjp(_save, _pull)
+
+
+def _hidden(rows, weights):
+    h = jax.nn.relu(jnp.matmul(rows, weights.first))
+    return h, matmul_bias_relu(h, weights.second, weights.bias)
+
+
+def _rows(x):
+    return x.reshape(-1, x.shape[-1])
 
 
 class ConvNet(nn.Module):
@@ -24,8 +100,9 @@ class ConvNet(nn.Module):
             tells the net where the edges are.
         norm: normalises hidden activations by an ActNorm each; else they have a bias.
         output_init: of the last convolution's weight; with zeros a coupling starts as a constant.
-        dtype: of the hidden arithmetic, `jnp.bfloat16` for speed; default: the input's. Parameters
-            and output are never below float32.
+        dtype: of the hidden arithmetic; default: the input's. Parameters and output are never below
+            float32. `jnp.bfloat16` is several times faster, keeps no hidden activations for the
+            gradient, and has derivatives of first order in reverse mode only.
 
     `context` is accepted and not used: Glow conditions its top prior alone.
     Source: Kingma & Dhariwal 2018, appendix B, and the released code.
@@ -38,19 +115,52 @@ class ConvNet(nn.Module):
     output_init: Initializer = nn.initializers.zeros
     dtype: Dtype | None = None
 
-    @nn.compact
     def __call__(self, x, context=None):
-        h = jnp.asarray(x, self.dtype or promote(x).dtype)
-        h = nn.relu(self._layer(h, "1", size=3, ring=self.ring))
-        h = nn.relu(self._layer(h, "2", size=1, ring=False))
-        return ZeroConv(self.features, ring=self.ring, weight_init=self.output_init, name="out")(h)
+        x = jnp.asarray(x, self.dtype or promote(x).dtype)
+        prepared = self.get_variable("params", "weights")
+        return conv_net(x, self._weights(x) if prepared is None else prepared, ring=self.ring)
 
-    def _layer(self, h, number, size, ring):
-        """Convolution, then ActNorm (its scale goes into the weight, a pass less) or bias."""
-        weight = ConvWeight(self.width, size=size, ring=ring, name="conv" + number)(h)
+    @nn.nowrap
+    def prepare(self, params):
+        """`params` in the form the net computes with; `__call__` takes either.
+
+        The numbers of channels, `features` too, are those of `params`.
+        """
+        weight = params["conv1"]["weight"]
+        x = jnp.zeros((1, 1, 1, weight.shape[2] - self.ring), self.dtype or weight.dtype)
+        net = self.clone(features=params["out"]["bias"].shape[0])
+        return {"weights": net.apply({"params": params}, x, method="_weights")}
+
+    @nn.compact
+    def _weights(self, x):
+        gathered = patches(x, ring=self.ring)
+        unbiased = jnp.zeros(self.width, promote(x).dtype)
+        weight, bias = self._layer(
+            "1",
+            (3, 3, x.shape[-1] + self.ring, self.width),
+            unbiased.dtype,
+            lambda weight: matmul(gathered, patch_weight(weight, unbiased)),
+        )
+        first = patch_weight(weight, bias).astype(x.dtype)
+        weight, bias = self._layer(
+            "2",
+            (1, 1, self.width, self.width),
+            unbiased.dtype,
+            lambda weight: matmul(jax.nn.relu(matmul(gathered, first)), weight[0, 0]),
+        )
+        last = ZeroConv(self.features, ring=self.ring, weight_init=self.output_init, name="out")
+        return NetWeights(
+            first,
+            weight[0, 0].astype(x.dtype),
+            bias.astype(x.dtype),
+            last(self.width, x.dtype),
+        )
+
+    def _layer(self, number, shape, dtype, conv):
+        """Weight and bias, with the scale of the ActNorm that follows, if any, multiplied in."""
+        weight = ConvWeight(shape, name="conv" + number)(dtype)
         norm = DataNorm(name="norm" + number) if self.norm else Bias(name="norm" + number)
-        scale, bias = norm(h, weight)
-        return conv(h, weight * scale).astype(h.dtype) + bias.astype(h.dtype)
+        return norm(weight, conv)
 
 
 class MLP(nn.Module):
@@ -85,30 +195,30 @@ class MLP(nn.Module):
 
 
 class ConvWeight(nn.Module):
-    """The weight of a size×size convolution, from N(0, 0.05²), with a ring channel if asked."""
+    """The weight of a convolution, from N(0, 0.05²)."""
 
-    features: int
-    size: int
-    ring: bool
+    shape: tuple[int, int, int, int]
 
     @nn.compact
-    def __call__(self, x):
-        shape = (self.size, self.size, x.shape[-1] + self.ring, self.features)
-        return self.param("weight", nn.initializers.normal(0.05), shape, promote(x).dtype)
+    def __call__(self, dtype):
+        return self.param("weight", nn.initializers.normal(0.05), self.shape, dtype)
 
 
 class ZeroConv(nn.Module):
-    """(conv3x3(x) + bias)·exp(3·log_scale), all zero at first; float32 at least."""
+    """Weights of (conv3x3(x) + bias)·exp(3·log_scale), all zero at first: `Taps`."""
 
     features: int
     ring: bool = True
     weight_init: Initializer = nn.initializers.zeros
 
     @nn.compact
-    def __call__(self, x):
-        shape = (3, 3, x.shape[-1] + self.ring, self.features)
-        y = conv(x, self.param("weight", self.weight_init, shape, promote(x).dtype))
-        return scaled_bias(self, promote(y))
+    def __call__(self, channels, dtype):
+        shape = (3, 3, channels + self.ring, self.features)
+        weight = self.param(
+            "weight", self.weight_init, shape, jnp.promote_types(dtype, jnp.float32)
+        )
+        bias, scale = bias_and_scale(self, self.features, weight.dtype)
+        return taps(weight * scale, bias * scale, ring=self.ring, dtype=dtype)
 
 
 class ZeroDense(nn.Module):
@@ -121,104 +231,41 @@ class ZeroDense(nn.Module):
         x = promote(x)
         shape = (x.shape[-1], self.features)
         weight = self.param("weight", nn.initializers.zeros, shape, x.dtype)
-        return scaled_bias(self, _matmul(x, weight))
+        return scaled_bias(self, matmul(x, weight))
 
 
 class DataNorm(nn.Module):
-    """Scale and bias that normalise what `conv(x, weight)` is on the first batch: an ActNorm.
+    """The ActNorm after a convolution, multiplied into its weight and bias: that is a pass less.
 
-    conv(x, weight·scale) + bias is (conv(x, weight) + b)·exp(3·log_scale).
+    Its parameters normalise `conv(weight)` on the first batch; later `conv` is not called.
     """
 
     @nn.compact
-    def __call__(self, x, weight):
-        def statistics():  # at initialisation alone
-            return actnorm_statistics(conv(x, weight))
-
+    def __call__(self, weight, conv):
+        statistics = functools.cache(lambda: actnorm_statistics(conv(weight)))
         log_scale = self.param("log_scale", lambda _: statistics()[0] / LOG_SCALE_FACTOR)
         bias = self.param("bias", lambda _: statistics()[1])
         scale = jnp.exp(LOG_SCALE_FACTOR * log_scale)
-        return scale, bias * scale
+        return weight * scale, bias * scale
 
 
 class Bias(nn.Module):
-    """Scale 1 and a learned bias, 0 at first: what takes the place of `DataNorm`."""
+    """A learned bias, 0 at first: what takes the place of `DataNorm`."""
 
     @nn.compact
-    def __call__(self, x, weight):
+    def __call__(self, weight, conv):
         shape = weight.shape[-1:]
-        return 1, self.param("bias", nn.initializers.zeros, shape, weight.dtype)
+        return weight, self.param("bias", nn.initializers.zeros, shape, weight.dtype)
 
 
 def scaled_bias(module: nn.Module, x: jax.Array) -> jax.Array:
     """(x + bias)·exp(3·log_scale) with parameters of `module`, a compact caller, 0 at first."""
-    bias = module.param("bias", nn.initializers.zeros, x.shape[-1:], x.dtype)
-    log_scale = module.param("log_scale", nn.initializers.zeros, x.shape[-1:], x.dtype)
-    return (x + bias) * jnp.exp(LOG_SCALE_FACTOR * log_scale)
+    bias, scale = bias_and_scale(module, x.shape[-1], x.dtype)
+    return (x + bias) * scale
 
 
-def conv(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """Convolution of stride 1 with zero padding, as one matrix product, in the dtype of `x`.
-
-    Narrow inputs are gathered into patches first; narrow outputs are computed tap by tap and added
-    shifted. Both beat XLA's convolutions at Glow's shapes, most of all in a scan on CPU.
-
-    Args:
-        x: `[B, H, W, C]`.
-        weight: `[k, k, C, F]`, k odd; or `[k, k, C + 1, F]`, whose last input channel sees 1 on
-            the padding ring and 0 inside.
-
-    Returns:
-        `[B, H, W, F]`; float32 at least where F < C, for that is a net's output.
-    """
-    size, _, inputs, features = weight.shape
-    channels = x.shape[-1]
-    weight, ring = weight.astype(x.dtype)[:, :, :channels], weight[:, :, channels:]
-    if channels <= features:
-        y = _matmul(_patches(_pad(x, size), size), weight.reshape(-1, features))
-    else:
-        y = _sum_of_taps(x, weight)
-    if inputs > channels:
-        y += ring_conv(x.shape[1], x.shape[2], ring).astype(y.dtype)
-    return y
-
-
-def ring_conv(height: int, width: int, weight: jax.Array) -> jax.Array:
-    """Convolution of an image that is 0, padded by 1: `weight [k, k, 1, F] -> [1, H, W, F]`.
-
-    All taps less those inside. A constant array of the ring would do too; but XLA moves it out of
-    a scan, and then no longer sees that rebuilt gradients evaluate the same net twice.
-    """
-    inside = _sum_of_taps(jnp.ones((1, height, width, 1), weight.dtype), weight)
-    return jnp.sum(weight, axis=(0, 1, 2)) - inside
-
-
-def _sum_of_taps(x, weight):
-    size, _, channels, _ = weight.shape
-    taps = _matmul(x, weight.transpose(2, 0, 1, 3).reshape(channels, -1), promote(x).dtype)
-    taps = _pad(taps, size)
-    blocks = jnp.split(taps, size**2, axis=-1)
-    windows = [_window(block, *divmod(tap, size), size) for tap, block in enumerate(blocks)]
-    return sum(windows)
-
-
-def _patches(padded, size):
-    windows = [_window(padded, dy, dx, size) for dy in range(size) for dx in range(size)]
-    return jnp.concatenate(windows, axis=-1)
-
-
-def _window(padded, dy, dx, size):
-    height, width = padded.shape[1] - size + 1, padded.shape[2] - size + 1
-    return padded[:, dy : dy + height, dx : dx + width]
-
-
-def _pad(x, size):
-    edge = (size // 2, size // 2)
-    return jnp.pad(x, ((0, 0), edge, edge, (0, 0)))
-
-
-def _matmul(x, weight, dtype=None):
-    # Full float32 unless bfloat16 was asked for: on NVIDIA GPUs the default is TF32, whose
-    # rounding the inverse would not repeat.
-    precision = HIGHEST if promote(x).dtype == x.dtype else None
-    return jnp.matmul(x, weight, precision=precision, preferred_element_type=dtype)
+def bias_and_scale(module: nn.Module, features: int, dtype: Dtype) -> tuple[jax.Array, jax.Array]:
+    """The bias and exp(3·log_scale) of `scaled_bias`."""
+    bias = module.param("bias", nn.initializers.zeros, (features,), dtype)
+    log_scale = module.param("log_scale", nn.initializers.zeros, (features,), dtype)
+    return bias, jnp.exp(LOG_SCALE_FACTOR * log_scale)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import promote, sum_event
-from glowjax.nets import ZeroConv, ZeroDense, ring_conv, scaled_bias
+from glowjax.conv import conv_to_few, ring_conv
+from glowjax.nets import ZeroConv, ZeroDense, scaled_bias
 
 
 def whiten(h: jax.Array, mean: jax.Array, log_std: jax.Array):
@@ -66,7 +67,8 @@ class Split(nn.Module):
 
     @nn.compact
     def _prior(self, kept, leaving):
-        h = ZeroConv(2 * leaving.shape[-1], ring=self.ring, name="prior")(kept)
+        prior = ZeroConv(2 * leaving.shape[-1], ring=self.ring, name="prior")
+        h = conv_to_few(kept, prior(kept.shape[-1], kept.dtype))
         return h[..., 0::2], h[..., 1::2]
 
 

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, SMALL_MLP, Case, coupling_step, data, parameters
+from cases import CASES, SMALL_MLP, SMALL_NET, Case, coupling_step, data, parameters
+from jax.extend.core import jaxprs_in_params
 
 import glowjax
 
@@ -115,6 +116,61 @@ def test_repeat_needs_no_parameters():
     x = jax.random.normal(jax.random.key(0), (2, 5))
     once, thrice = (glowjax.repeat(glowjax.as_flow(glowjax.Reverse()), n) for n in (1, 3))
     close(thrice.forward({}, x), once.forward({}, x))
+
+
+PREPARED = ["conv1x1", "conv1x1_lu", "additive", "affine", "affine_plain_net", "affine_context"]
+PREPARED += ["affine_checkerboard", "actnorm", "chain", "invert", "glow_step"]
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_prepared_parameters_are_the_same_map(name):
+    """Bit by bit: it is the same arithmetic, done before."""
+    flow = CASES[name].flow
+    x, context = data(CASES[name])
+
+    @jax.jit
+    def both(x):
+        params = parameters(CASES[name])
+        maps = flow.forward, flow.inverse, flow.log_det
+        return [[f(p, x, context) for f in maps] for p in (params, flow.prepare(params))]
+
+    raw, prepared = both(x)
+    jax.tree.map(np.testing.assert_array_equal, prepared, raw)
+
+
+def primitives(jaxpr, inside=False):
+    """The names of all primitives of a program: `(inside a loop, outside)`."""
+    found = set(), set()
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        found[not inside].add(name)
+        for inner in jaxprs_in_params(equation.params):
+            deeper = primitives(inner, inside or name in ("scan", "while"))
+            found = found[0] | deeper[0], found[1] | deeper[1]
+    return found
+
+
+@pytest.mark.parametrize("mixing", ["conv1x1", "conv1x1_lu"])
+@pytest.mark.parametrize("backprop", ["store", "recompute", "invert"])
+def test_repeat_inverts_matrices_outside_its_loop(backprop, mixing):
+    step = glowjax.glow_step(net=SMALL_NET, coupling="affine", scale="sigmoid", mixing=mixing)
+    flow = glowjax.repeat(step, 3, backprop=backprop)
+    x = jnp.ones((2, *CASES["glow_step"].shape))
+    params = jax.eval_shape(flow.init, jax.random.key(0), x)
+
+    def gradient(apply):
+        def loss(params, x):
+            y, log_det = apply(params, x)
+            return jnp.sum(jnp.sin(y)) + jnp.sum(log_det)
+
+        return jax.grad(loss, argnums=(0, 1))
+
+    maps = flow.forward, flow.inverse
+    for program in (*maps, *map(gradient, maps)):
+        inside, outside = primitives(jax.make_jaxpr(program)(params, x).jaxpr)
+        solvers = {"lu", "triangular_solve", "custom_linear_solve"}
+        assert "dot_general" in inside and not inside & solvers
+        assert outside & solvers
 
 
 @pytest.mark.parametrize("options", [{"n": 0}, {"n": 2, "unroll": 0}, {"n": 2, "unroll": 2.5}])

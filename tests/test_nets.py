@@ -1,4 +1,4 @@
-"""The conditioners' convolution against XLA's own, and what the nets promise."""
+"""What the nets promise."""
 
 import functools
 
@@ -6,54 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import whole
 
 import glowjax
-from glowjax.nets import conv
-
-
-def reference(x, weight, padding="SAME"):
-    return jax.lax.conv_general_dilated(
-        x,
-        weight,
-        window_strides=(1, 1),
-        padding=padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision="highest",
-    )
-
-
-def with_ring(x, edge):
-    """`x` padded, with one more channel: 1 on the padding, 0 inside."""
-    pad = ((0, 0), (edge, edge), (edge, edge), (0, 0))
-    ring = jnp.pad(jnp.zeros((*x.shape[:3], 1), x.dtype), pad, constant_values=1)
-    return jnp.concatenate([jnp.pad(x, pad), ring], axis=-1)
-
-
-@pytest.mark.parametrize("size", [1, 3, 5])
-@pytest.mark.parametrize("channels, features", [(2, 7), (7, 2), (4, 4)])  # narrow in, narrow out
-def test_conv_is_xlas(size, channels, features):
-    x = jax.random.normal(jax.random.key(0), (2, 4, 5, channels))
-    weight = jax.random.normal(jax.random.key(1), (size, size, channels + 1, features))
-
-    @jax.jit
-    def both(x, weight):
-        plain = conv(x, weight[:, :, :-1]), reference(x, weight[:, :, :-1])
-        ringed = conv(x, weight), reference(with_ring(x, size // 2), weight, "VALID")
-        return plain, ringed
-
-    for ours, expected in both(x, weight):
-        np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("channels, features", [(2, 7), (7, 2)])
-def test_bfloat16_conv_rounds_once(channels, features):
-    x = jax.random.normal(jax.random.key(0), (2, 4, 5, channels), jnp.bfloat16)
-    weight = jax.random.normal(jax.random.key(1), (3, 3, channels + 1, features), jnp.float32)
-    y = jax.jit(conv)(x, weight)
-    assert y.dtype == (jnp.bfloat16 if channels < features else jnp.float32)
-    exact = reference(with_ring(x, 1).astype(float), weight.astype(float), "VALID")
-    # bfloat16 has 8 bits: weights and result round to 2⁻⁹ each, sums of some 20 terms
-    assert jnp.max(jnp.abs(y - exact)) < 2**-9 * 3 * jnp.max(jnp.abs(exact))
 
 
 @pytest.mark.float32
@@ -73,6 +28,87 @@ def test_convnet_in_bfloat16_keeps_parameters_and_output_in_float32(options):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     assert low.dtype == full.dtype == jnp.float32 and low.shape == (4, 4, 4, 4)
     assert 0 < jnp.max(jnp.abs(low - full)) < 0.03 * jnp.max(jnp.abs(full))
+
+
+PLAIN = {"ring": False, "norm": False}
+
+
+def moved(net, x):
+    """Parameters of `net`, every one of them moved: at the start many gradients are zero."""
+    params = net.init(jax.random.key(1), x)["params"]
+    leaves, structure = jax.tree.flatten(params)
+    keys = structure.unflatten(list(jax.random.split(jax.random.key(2), len(leaves))))
+    return jax.tree.map(
+        lambda p, key: p + 0.05 * jax.random.normal(key, p.shape, p.dtype), params, keys
+    )
+
+
+def value_and_gradients(net, params, x):
+    """The output, and the gradients of a linear loss of it with respect to `(params, x)`."""
+
+    def loss(params, x):
+        y = net.apply({"params": params}, x)
+        return jnp.sum(y * jax.random.randint(jax.random.key(3), y.shape, -1, 2)), y
+
+    gradients, y = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+    return y, gradients
+
+
+@pytest.mark.parametrize("options", [{}, PLAIN], ids=["glow", "plain"])
+@pytest.mark.parametrize("channels, features", [(2, 4), (3, 7)])
+def test_bfloat16_net_and_its_gradients_are_those_of_float64(channels, features, options):
+    """Where all numbers are whole and small, exactly so, but for sums over the batch.
+
+    Each of those is rounded once, by 2⁻⁸ at most; a `log_scale` adds up a row of them.
+    """
+    net = functools.partial(glowjax.ConvNet, features, width=32, **options)
+    x = jax.random.randint(jax.random.key(0), (8, 6, 5, channels), -2, 3).astype(float)
+
+    @jax.jit
+    def both(x):
+        params = whole(net().init(jax.random.key(1), x)["params"], jax.random.key(2))
+        low = value_and_gradients(net(dtype=jnp.bfloat16), params, x)
+        return low, value_and_gradients(net(), params, x)
+
+    (y, (g_params, g_x)), (exact_y, (exact_g_params, exact_g_x)) = both(x)
+    assert y.dtype == jnp.float64  # of the parameters; hidden arithmetic alone is in bfloat16
+    assert {g.dtype for g in jax.tree.leaves(g_params)} == {jnp.dtype("float64")}
+    assert jnp.std(exact_y) > 0.5
+    np.testing.assert_array_equal(y, exact_y)
+    np.testing.assert_array_equal(g_x, exact_g_x)
+
+    def check(g, exact):
+        assert jnp.any(exact != 0)
+        assert jnp.max(jnp.abs(g - exact)) <= 2**-8 * jnp.max(jnp.abs(exact))
+
+    jax.tree.map(check, g_params, exact_g_params)
+
+
+@pytest.mark.parametrize("options", [{}, PLAIN], ids=["glow", "plain"])
+@pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
+def test_prepared_parameters_are_the_same_function(dtype, options):
+    """Bit by bit in the value; gradients through `prepare` are summed in another order."""
+    # `prepare` does not see `features`, but the parameters' own
+    net, other = (glowjax.ConvNet(n, width=8, dtype=dtype, **options) for n in (5, 1))
+    x = jax.random.normal(jax.random.key(0), (2, 4, 3, 3))
+
+    class Prepared:
+        @staticmethod
+        def apply(variables, x):
+            return net.apply({"params": other.prepare(variables["params"])}, x)
+
+    @jax.jit
+    def both(x):
+        params = moved(net, x)
+        return value_and_gradients(net, params, x), value_and_gradients(Prepared, params, x)
+
+    (y, gradients), (prepared_y, prepared_gradients) = both(x)
+    np.testing.assert_array_equal(y, prepared_y)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10),
+        prepared_gradients,
+        gradients,
+    )
 
 
 def test_convnet_starts_as_zero_and_ignores_context():
