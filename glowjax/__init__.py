@@ -9,6 +9,7 @@
 """
 
 from glowjax.actnorm import ActNorm, actnorm_forward, actnorm_inverse, actnorm_statistics
+from glowjax.bench import Timing, bench, copy_bandwidth, matmul_flops, matmul_peak
 from glowjax.conv1x1 import (
     InvertibleConv1x1,
     conv1x1_forward,
@@ -44,6 +45,7 @@ __all__ = [
     "Shuffle",
     "Split",
     "Squeeze",
+    "Timing",
     "TopPrior",
     "actnorm_forward",
     "actnorm_inverse",
@@ -51,6 +53,7 @@ __all__ = [
     "affine_forward",
     "affine_inverse",
     "as_flow",
+    "bench",
     "bin_centres",
     "bits_per_dim",
     "chain",
@@ -58,6 +61,7 @@ __all__ = [
     "conv1x1_inverse",
     "conv1x1_lu_forward",
     "conv1x1_lu_inverse",
+    "copy_bandwidth",
     "density",
     "dequantize",
     "distrax_base",
@@ -66,6 +70,8 @@ __all__ = [
     "glow_step",
     "glow_top",
     "invert",
+    "matmul_flops",
+    "matmul_peak",
     "multiscale",
     "on_last",
     "permute_forward",

@@ -1,7 +1,24 @@
-"""python -m experiments.bench compile | exactness"""
+"""python -m experiments.bench train | sample | compile | memory | exactness | precision"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
 
 import tyro
 
-from experiments.bench import compile, exactness
+from experiments.bench import compile, exactness, memory, precision, sample, train
 
-tyro.extras.subcommand_cli_from_dict({"compile": compile.main, "exactness": exactness.main})
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "train": train.main,
+    "sample": sample.main,
+    "compile": compile.main,
+    "memory": memory.main,
+    "exactness": exactness.main,
+    "precision": precision.main,
+}
+
+if __name__ == "__main__":
+    try:
+        tyro.extras.subcommand_cli_from_dict(COMMANDS)
+    except ValueError as error:
+        sys.exit(f"experiments.bench: {error}")

@@ -1,55 +1,111 @@
-"""Compile time against depth: one training step of Glow with K = 4 and K = 64, cold caches."""
+"""Compile time of the training step against depth: cold, and from a persistent cache."""
 
+import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from glowjax.config import Config, Glow
-from glowjax.train import AXIS, make_trainer
+from experiments.bench.common import SMALL, Columns, Flat, Problem, Report, Row, cache_in
+from experiments.bench.train import lowered_step, make_our_trainer, random_batch
+from glowjax.arrays import check_positive
+from glowjax.flow import Backprop
+from glowjax.train import check_batch_size, shard
 
-REPETITIONS = 3
+COLUMNS: Columns = {
+    "K": lambda r: str(r["steps"]),
+    "backprop": lambda r: r["backprop"],
+    "unroll": lambda r: str(r["unroll"]),
+    "cache": lambda r: r["cache"],
+    "trace and lower": lambda r: f"{r['lower_seconds']:.1f} s",
+    "compile": lambda r: f"{r['backend_seconds']:.1f} s",
+    "in all": lambda r: f"{r['seconds']:.1f} s",
+    "spread": lambda r: f"{r['least']:.1f}–{r['most']:.1f} s",
+}
 
 
-def main(*, width: int = 64, size: int = 32, batch_size: int = 16, levels: int = 3) -> None:
-    """Compiles the training step for both depths in turn, and prints medians and spread.
+def main(
+    problem: Flat = Problem(),  # noqa: B008
+    *,
+    depths: tuple[int, ...] = (32, 320),
+    batch_size: int = 256,
+    backprop: tuple[Backprop, ...] = ("store",),
+    dtype: Literal["float32", "bfloat16"] = "bfloat16",
+    unroll: int = 1,
+    repetitions: int = 3,
+    output: Path | None = None,
+    small: bool = False,
+) -> None:
+    """Seconds to trace, lower and compile one mapped training step, each time in a new process.
 
     Args:
-        width: of the coupling nets.
-        size: height and width of the images, of 3 channels.
-        batch_size: images.
-        levels: of the Glow.
+        problem: the model, but for its depth.
+        depths: K, several.
+        batch_size: images a step.
+        backprop: see `glowjax.glow`.
+        dtype: of the nets' hidden layers.
+        unroll: steps per iteration of the compiled loop.
+        repetitions: of the pair of an empty cache and the cache that it leaves.
+        output: the JSON file; default: runs/bench/compile.json.
+        small: a tiny model, once, to see that it works.
     """
-    jax.config.update("jax_enable_compilation_cache", False)
-    batch = {
-        "image": np.random.default_rng(0).integers(
-            0, 256, (batch_size, size, size, 3), dtype=np.uint8
-        )
-    }
-    seconds = {4: [], 64: []}
-    for _ in range(REPETITIONS):
-        for steps, times in seconds.items():
-            times.append(compile_seconds(steps, width, levels, batch))
-    for steps, times in seconds.items():
-        spread = f"{min(times):.1f} to {max(times):.1f}"
-        print(f"K={steps}: {np.median(times):.1f} s to trace and compile ({spread})")
-    ratio = np.median(seconds[64]) / np.median(seconds[4])
-    print(f"K=64 / K=4: {ratio:.3f}, jax {jax.__version__}, {jax.devices()[0].device_kind}")
+    check_positive(repetitions=repetitions)
+    if small:
+        problem, depths, batch_size, repetitions = SMALL, (2,), 8, 1
+    report = Report("compile", output)
+    for mode in backprop:
+        for depth in depths:
+            label = {"steps": depth, "backprop": mode, "unroll": unroll}
+            setting = problem.setting(batch=batch_size, dtype=dtype) | label
+            for _ in range(repetitions):
+                twice(report, setting, label)
+    report.rows = [row for cache in ("cold", "warm") for row in medians(report.rows, cache)]
+    report.finish(COLUMNS)
 
 
-def compile_seconds(steps: int, width: int, levels: int, batch: dict[str, np.ndarray]) -> float:
-    """Seconds to trace, lower and compile one mapped training step, caches emptied before."""
-    model = Glow(levels=levels, steps=steps, width=width)
-    config = Config(model=model, batch_size=len(batch["image"]))
-    shape = batch["image"].shape[1:]
-    trainer = make_trainer(config, image_shape=shape, levels=256, num_classes=None)
-    state = jax.eval_shape(trainer.init, batch)
+def twice(report: Report, setting: dict[str, Any], label: Row) -> None:
+    """A process with an empty cache, then one with what the first left there."""
+    with tempfile.TemporaryDirectory() as folder:
+        for cache in ("cold", "warm"):
+            report.run(compile_step, setting, label | {"cache": cache}, cache_in(folder))
 
-    def stacked(tree):
-        return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), tree)
 
-    jax.clear_caches()
+def compile_step(setting: dict[str, Any]) -> Iterator[Row]:
+    """A row with the seconds that the step takes in this process."""
+    check_batch_size(setting["batch"])
+    trainer = make_our_trainer(setting)
+    batch = shard(random_batch(setting["batch"], setting["size"]))
     start = time.perf_counter()
-    step = jax.pmap(trainer.train_step, axis_name=AXIS, donate_argnums=0)
-    step.lower(stacked(state), stacked(batch)).compile()
-    return time.perf_counter() - start
+    lowered = lowered_step(trainer, batch)
+    lowered_at = time.perf_counter()
+    lowered.compile()
+    end = time.perf_counter()
+    yield {
+        "facts": {"device": jax.devices()[0].device_kind, "devices": jax.device_count()},
+        "lower_seconds": lowered_at - start,
+        "backend_seconds": end - lowered_at,
+        "seconds": end - start,
+    }
+
+
+def medians(rows: list[Row], cache: str) -> list[Row]:
+    """One row for each setting with this cache: medians, spread, and all that was measured."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if row["cache"] == cache:
+            groups.setdefault((row["steps"], row["backprop"]), []).append(row)
+    return [median(group) for group in groups.values()]
+
+
+def median(group: list[Row]) -> Row:
+    """Of repetitions of one setting; the one that failed, if one did."""
+    failed = [row for row in group if "error" in row]
+    if failed:
+        return failed[0]
+    names = ("lower_seconds", "backend_seconds", "seconds")
+    middle = {name: float(np.median([row[name] for row in group])) for name in names}
+    every = [row["seconds"] for row in group]
+    return group[0] | middle | {"least": min(every), "most": max(every), "every_seconds": every}

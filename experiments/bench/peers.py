@@ -1,0 +1,211 @@
+"""The same Glow in other libraries, on torch: what `--peers` measures ours against.
+
+Each has L levels of K steps with nets of 3×3, 1×1 and 3×3 convolutions and ReLUs, from the parts
+that the library brings. They train by Adam on noise images, dequantized anew in each step.
+"""
+
+import contextlib
+import importlib.util
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from experiments.bench.common import Row, answers, forward_flops
+
+LIBRARIES = ("nflows", "normflows")
+PRECISIONS = ("tf32", "bf16")
+
+
+def check_installed() -> None:
+    """Raises `ValueError` unless torch and both libraries are installed."""
+    missing = [m for m in ("torch", *LIBRARIES) if importlib.util.find_spec(m) is None]
+    if missing:
+        raise ValueError(
+            f"--peers needs {', '.join(missing)}, not installed: pip install 'glowjax[bench]'"
+        )
+
+
+def train(setting: dict[str, Any]) -> Iterator[Row]:
+    """A row of a library's whole training step: dequantize, gradient, Adam."""
+    import torch
+
+    peer = Peer(setting)
+    images = torch.randint(0, 256, peer.shape, dtype=torch.uint8, device=peer.device)
+    optimizer = torch.optim.Adam(peer.parameters, lr=1e-3)
+
+    def step():
+        x = (images + torch.rand(peer.shape, device=peer.device)) / 256 - 0.5
+        optimizer.zero_grad(set_to_none=True)
+        with peer.precision():
+            loss = -peer.log_prob(x).mean()
+        loss.backward()
+        optimizer.step()
+
+    peer.model.train()
+    first = peer.finish(step)
+    row = peer.row(step, setting, passes=3)
+    yield row | {"compile_seconds": first}
+
+
+def sample(setting: dict[str, Any]) -> Iterator[Row]:
+    """Rows of a library's samples, one a batch size, at weights initialised on one batch."""
+    import torch
+
+    peer = Peer(setting | {"batch": 8})
+    peer.model.train()
+    with torch.no_grad():
+        peer.log_prob(torch.rand(peer.shape, device=peer.device) - 0.5)
+    peer.model.eval()
+
+    def measure(setting):
+        def draw():
+            with torch.no_grad(), peer.precision():
+                peer.sample(setting["batch"])
+            peer.synchronize()  # latency: each call waits for its result
+
+        first = peer.finish(draw)
+        row = peer.row(draw, setting, passes=1)
+        yield row | {"compile_seconds": first}
+
+    for batch in setting["batch_sizes"]:
+        for row in answers(measure, setting | {"batch": batch}):
+            yield {"batch": batch} | row
+
+
+class Peer:
+    """A library's Glow on the device that torch has."""
+
+    def __init__(self, setting: dict[str, Any]):
+        import torch
+
+        check_installed()
+        self.torch = torch
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.bf16 = setting["dtype"] == "bf16"
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+        torch.manual_seed(0)
+        size = setting["size"]
+        self.shape = (setting["batch"], 3, size, size)
+        make = {"nflows": nflows_glow, "normflows": normflows_glow}[setting["library"]]
+        self.model, self.log_prob, self.sample = make(
+            levels=setting["levels"],
+            steps=setting["steps"],
+            width=setting["width"],
+            size=size,
+            additive=setting["coupling"] == "additive",
+        )
+        self.flops = forward_flops(setting)
+        self.model.to(self.device)
+        self.parameters = list(self.model.parameters())
+
+    def precision(self) -> Any:
+        """The context of the forward pass: autocast for bf16; TF32 needs none."""
+        if not self.bf16:
+            return contextlib.nullcontext()
+        return self.torch.autocast(self.device, dtype=self.torch.bfloat16)
+
+    def synchronize(self) -> None:
+        """Waits for the device."""
+        if self.device == "cuda":
+            self.torch.cuda.synchronize()
+
+    def finish(self, call: Callable[[], None], calls: int = 1) -> float:
+        """Seconds of some calls, to their very end."""
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        self.synchronize()
+        return time.perf_counter() - start
+
+    def row(self, call: Callable[[], None], setting: dict[str, Any], passes: int) -> Row:
+        """Times a call, after a warm-up in which cuDNN finds its kernels.
+
+        Its operations count as `passes` times those of the forward pass.
+        """
+        repetitions, seconds = setting["repetitions"], setting["seconds"]
+        examples = setting["batch"]
+        self.finish(call, 3 if seconds else 1)
+        if self.device == "cuda":
+            self.torch.cuda.reset_peak_memory_stats()
+        calls = max(1, math.ceil(seconds / self.finish(call)))
+        times = [self.finish(call, calls) / calls for _ in range(repetitions)]
+        median = float(np.median(times))
+        row = {
+            "milliseconds": 1e3 * median,
+            "least": 1e3 * min(times),
+            "most": 1e3 * max(times),
+            "images_per_second": examples / median,
+            "tflops": passes * self.flops * examples / median / 1e12,
+            "device": self.device,
+        }
+        if self.device == "cuda":
+            row["peak_bytes"] = self.torch.cuda.max_memory_allocated()
+        return row
+
+
+def nflows_glow(*, levels: int, steps: int, width: int, size: int, additive: bool) -> tuple:
+    """nflows: its transforms and a net of our own; (model, log_prob, sample)."""
+    from nflows import distributions, transforms
+    from nflows.flows import Flow
+    from nflows.utils.torchutils import create_mid_split_binary_mask
+    from torch import nn
+
+    class Net(nn.Sequential):
+        def forward(self, x, context=None):
+            return super().forward(x)
+
+    def net(inputs, outputs):
+        last = nn.Conv2d(width, outputs, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        return Net(
+            nn.Conv2d(inputs, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 1),
+            nn.ReLU(),
+            last,
+        )
+
+    kind = transforms.AdditiveCouplingTransform if additive else transforms.AffineCouplingTransform
+
+    def step(channels):
+        return [
+            transforms.ActNorm(channels),
+            transforms.OneByOneConvolution(channels),
+            kind(create_mid_split_binary_mask(channels), net),
+        ]
+
+    whole: Any = transforms.MultiscaleCompositeTransform(num_transforms=levels)
+    shape: Any = (3, size, size)
+    for _ in range(levels):
+        squeeze = transforms.SqueezeTransform()
+        shape = squeeze.get_output_shape(*shape)
+        level = [squeeze] + [part for _ in range(steps) for part in step(shape[0])]
+        shape = whole.add_transform(transforms.CompositeTransform(level), shape)
+    model = Flow(whole, distributions.StandardNormal([3 * size * size]))
+    return model, model.log_prob, model.sample
+
+
+def normflows_glow(*, levels: int, steps: int, width: int, size: int, additive: bool) -> tuple:
+    """normflows: its GlowBlocks as they stand; (model, log_prob, sample)."""
+    import normflows
+
+    bases, flows, merges = [], [], []
+    for level in range(levels):  # the smallest images first, as its samples go
+        channels = 3 * 2 ** (levels + 1 - level)
+        blocks = [
+            normflows.flows.GlowBlock(channels, width, scale=not additive) for _ in range(steps)
+        ]
+        flows.append([*blocks, normflows.flows.Squeeze()])
+        if level > 0:
+            merges.append(normflows.flows.Merge())
+        side = size // 2 ** (levels - level)
+        shape = (channels // 2 if level > 0 else channels, side, side)
+        bases.append(normflows.distributions.DiagGaussian(shape))
+    model = normflows.MultiscaleFlow(bases, flows, merges, class_cond=False)
+    return model, lambda x: model.log_prob(x, None), lambda n: model.sample(n)[0]
