@@ -32,6 +32,24 @@ def positions(x: jax.Array) -> int:
     return count
 
 
+def varying_axes(x: jax.Array) -> frozenset[str]:
+    """The mesh axes over which `x` differs, inside a `jax.shard_map` that keeps count of them."""
+    kind: Any = jax.typeof(x)
+    if hasattr(kind, "manual_axis_type"):  # jax 0.11 up
+        return frozenset(kind.manual_axis_type.varying)
+    return frozenset(kind.vma)
+
+
+def vary_as(tree: Any, x: jax.Array) -> Any:
+    """`tree`, whose leaves `jax.shard_map` counts as differing over axes as `x` does."""
+
+    def vary(leaf):
+        axes = tuple(varying_axes(x) - varying_axes(leaf))
+        return jax.lax.pcast(leaf, axes, to="varying") if axes else leaf
+
+    return jax.tree.map(vary, tree)
+
+
 def check_floats(name: str, arrays: Any) -> None:
     """Raises `ValueError` unless every array of the tree is floating point and has a batch axis."""
     for leaf in jax.tree.leaves(arrays):

@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import lu, solve_triangular
 
-from glowjax.arrays import HIGHEST, check_choice, per_example, positions, promote
+from glowjax.arrays import (
+    HIGHEST,
+    check_choice,
+    per_example,
+    positions,
+    promote,
+    require,
+)
 
 
 class Matrix(NamedTuple):
@@ -128,6 +135,8 @@ class InvertibleConv1x1(nn.Module):
         name, draw, matrix = self._form()
         prepared = self.get_variable("params", "matrix")
         if prepared is not None:
+            channels = prepared.weight.shape[-1]
+            require(x.shape[-1] == channels, "x", x.shape, f"of {channels} channels, as params are")
             return prepared
         return matrix(self.param(name, draw, x.shape[-1], promote(x).dtype))
 

@@ -57,7 +57,7 @@ class AdditiveCoupling(nn.Module):
 
     Attributes:
         net: makes the conditioner, a Linen module called with `(x_a, context)`, from the number of
-            its output `features`.
+            its output `features`. It may have a method `prepare`, as `as_flow` describes.
         mask: `"channels"` or `"checkerboard"`.
         swap: exchanges the roles of the two parts.
 
@@ -137,5 +137,5 @@ class AffineCoupling(nn.Module):
 
 def prepare_net(net: Callable[..., nn.Module], params: Any) -> Any:
     """A coupling's parameters with those of its net in the form that the net's `prepare` makes."""
-    prepare = getattr(net(features=1), "prepare", None)
+    prepare = getattr(net(features=1), "prepare", None)  # which goes by the params' own sizes
     return params if prepare is None else {**params, "net": prepare(params["net"])}

@@ -15,6 +15,10 @@ from glowjax.arrays import check_choice, check_floats, check_positive, promote
 Backprop = Literal["store", "recompute", "invert"]
 
 
+def _unchanged(params: Any) -> Any:
+    return params
+
+
 class Flow(NamedTuple):
     """A bijection between data `x` and latents `z` with its log-determinant, as pure functions.
 
@@ -28,8 +32,9 @@ class Flow(NamedTuple):
     is what the flow is conditioned on; `key` is used by estimated log-determinants only.
 
     Optional: `init_inverse(key, z, context=None)` initialises from the latent side; `backward` is
-    what `glowjax.reversible.backward` calls instead of its default; `prepare(params) -> params`
-    does beforehand what needs no data, such as inverting matrices, and the maps take either form.
+    what `glowjax.reversible.backward` calls instead of its default; `prepare(params)` does what
+    needs no data, such as inverting matrices: `repeat` calls it for all of its steps at once, and
+    the maps take its result in place of params. Of a loop or a whole model it is the identity.
     """
 
     init: Callable[..., Any]
@@ -37,7 +42,7 @@ class Flow(NamedTuple):
     inverse: Callable[..., tuple[Any, jax.Array]]
     init_inverse: Callable[..., Any] | None = None
     backward: Callable[..., Any] | None = None
-    prepare: Callable[[Any], Any] = lambda params: params
+    prepare: Callable[[Any], Any] = _unchanged
 
     def log_det(self, params, x, context=None, key=None) -> jax.Array:
         """log|det ∂z/∂x| of `forward`, `[B]`, in nats."""
@@ -45,10 +50,12 @@ class Flow(NamedTuple):
 
 
 def as_flow(module: nn.Module) -> Flow:
-    """Makes a `Flow` of a Linen module with methods `forward`, `inverse` and, perhaps, `prepare`.
+    """Makes a `Flow` of a Linen module with methods `forward` and `inverse`.
 
-    The first two take `(array, context=None)` and return `(array, log_det)`. A module that
-    estimates its log-determinant finds its key with `self.make_rng("log_det")`.
+    Both methods take `(array, context=None)` and return `(array, log_det)`. A module that
+    estimates its log-determinant finds its key with `self.make_rng("log_det")`. A third method,
+    `prepare(params)`, may be there for `Flow.prepare`: under `nn.nowrap`, a pure function of the
+    module's own parameters, to which `vmap` can be applied.
 
     Raises:
         ValueError: an input is not a batched float array, or does not fit the parameters.
@@ -72,12 +79,23 @@ def as_flow(module: nn.Module) -> Flow:
                 f" initialised with for other shapes: {error}"
             ) from error
 
+    def prepare(params):
+        try:
+            return getattr(module, "prepare", _unchanged)(params)
+        except (
+            KeyError,
+            flax.errors.ScopeParamShapeError,
+            flax.errors.ScopeParamNotFoundError,
+        ) as error:
+            what = f"params do not fit {type(module).__name__}, or are prepared already"
+            raise ValueError(f"{what}: {error}") from error
+
     return Flow(
         init=functools.partial(init, "x", "forward"),
         forward=functools.partial(apply, "x", "forward"),
         inverse=functools.partial(apply, "z", "inverse"),
         init_inverse=functools.partial(init, "z", "inverse"),
-        prepare=getattr(module, "prepare", Flow._field_defaults["prepare"]),
+        prepare=prepare,
     )
 
 
@@ -335,4 +353,5 @@ def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
         forward=functools.partial(apply, "x", flow.forward, 1, outputs),
         inverse=functools.partial(apply, "z", flow.inverse, outputs, 1),
         init_inverse=init_inverse,
+        prepare=flow.prepare,
     )

@@ -87,6 +87,7 @@ def _kernel(x, weight, extra, out, column_sums=None, *, k_steps):
                 plgpu.copy_gmem_to_smem(weight.at[k, n], weight_slots.at[slot], full.at[slot])
 
             lax.fori_loop(0, tiles * k_steps, step, None)
+            # Every phase of a barrier must have been seen before it goes.
             lax.fori_loop(tiles * k_steps, tiles * k_steps + STEPS, until_empty, None)
 
         @pl.when(me < 2)
@@ -109,7 +110,7 @@ def _kernel(x, weight, extra, out, column_sums=None, *, k_steps):
                         plgpu.wgmma(sums, x_slots.at[slot], weight_slots.at[slot].at[:, mine])
                         if masks:
                             pl.when(k == min(1, k_steps - 1))(load_mask)
-                        plgpu.wgmma_wait(0)
+                        plgpu.wgmma_wait(0)  # one in flight was slower: slots are few
                         plgpu.barrier_arrive(empty.at[slot])
 
                     lax.fori_loop(0, k_steps, step, None)

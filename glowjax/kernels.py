@@ -2,17 +2,18 @@
 
 XLA writes a product out and reads it again to add a bias or to apply a mask; at Glow's shapes
 (512 channels, hundreds of thousands of rows) that takes as long as the product. On other backends,
-and for shapes that do not fit, the functions here are plain XLA.
+for shapes that do not fit (TILE must divide B·H·W), and inside `jax.shard_map` unless its
+`check_vma` is off, the functions here are plain XLA. They are for use inside rules of
+differentiation: the kernels have none. `pmap` splits them over devices, `jit` by itself does not.
 """
 
-import contextlib
-import contextvars
 import functools
-from collections.abc import Generator
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from glowjax.arrays import varying_axes
 
 TILE = 128  # rows and columns of the output that one warpgroup computes
 DEPTH = 64  # columns of x that are loaded at a time: 128 bytes, a swizzle's width
@@ -52,23 +53,10 @@ def matmul_where_positive(x: jax.Array, weight: jax.Array, h: jax.Array, *, sums
     return _choose(fused, plain, x, weight, h)
 
 
-@contextlib.contextmanager
-def xla_only() -> Generator[None]:
-    """What is traced inside uses XLA's products alone, wherever it will run."""
-    token = _ENABLED.set(False)
-    try:
-        yield
-    finally:
-        _ENABLED.reset(token)
-
-
-_ENABLED = contextvars.ContextVar("kernels enabled", default=True)
-
-
 def _choose(fused, plain, x, weight, extra):
     (m, k), n = x.shape, weight.shape[1]
     whole = not (m % TILE or k % DEPTH or n % (2 * TILE))
-    if whole and x.dtype == jnp.bfloat16 and _ENABLED.get() and _on_hopper():
+    if whole and x.dtype == jnp.bfloat16 and not varying_axes(x) and _on_hopper():
         # Such a machine may also run the program on its CPU.
         return lax.platform_dependent(x, weight, extra, cuda=fused, default=plain)
     return plain(x, weight, extra)

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from glowjax.actnorm import actnorm_statistics
-from glowjax.arrays import HIGHEST, promote
+from glowjax.arrays import HIGHEST, promote, vary_as
 from glowjax.conv import (
     Taps,
     add_bias,
@@ -27,9 +27,16 @@ Initializer = Callable[..., jax.Array]
 LOG_SCALE_FACTOR = 3.0  # of every log_scale in the released Glow
 
 
-class NetWeights(NamedTuple):
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["first", "second", "bias", "last"],
+    meta_fields=["channels"],
+)
+@dataclass(frozen=True)
+class NetWeights:
     """What `conv_net` computes with; scales are multiplied into the weights."""
 
+    channels: int  # of the input
     first: jax.Array  # [9·lanes, width], for `patches`, with the bias in it
     second: jax.Array  # [width, width]
     bias: jax.Array  # [width]
@@ -37,7 +44,14 @@ class NetWeights(NamedTuple):
 
 
 def conv_net(x: jax.Array, weights: NetWeights, *, ring: bool) -> jax.Array:
-    """3×3 conv, ReLU, 1×1 conv, ReLU, 3×3 conv: `[B, H, W, C] -> [B, H, W, F]`, float32 up."""
+    """3×3 conv, ReLU, 1×1 conv, ReLU, 3×3 conv: `[B, H, W, C] -> [B, H, W, F]`, float32 up.
+
+    Raises:
+        ValueError: x has not the channels that the weights are for.
+    """
+    if x.shape[-1] != weights.channels:
+        raise ValueError(f"x must have {weights.channels} channels, got shape {x.shape}")
+    weights = vary_as(weights, x)  # so that gradients are summed over devices
     layers = _layers_bfloat16 if x.dtype == jnp.bfloat16 else _layers
     return add_bias(layers(ring, x, weights), weights.last)
 
@@ -64,18 +78,20 @@ def _save(ring, x, weights):
 
 
 def _pull(ring, saved, g):
-    x, (first, second, bias, last) = saved
+    x, weights = saved
+    last = weights.last
     gathered, pull_patches = jax.vjp(lambda x: _rows(patches(x, ring=ring)), x)
-    h1, h2 = _hidden(gathered, saved[1])
+    h1, h2 = _hidden(gathered, weights)
     g = _rows(spread_to_taps(g, last.matrix.shape[1]).astype(x.dtype))
     g_matrix = jnp.matmul(h2.T, g)
     g, g_bias = matmul_where_positive(g, last.matrix.T, h2, sums=True)
     g_second = jnp.matmul(h1.T, g)
-    g = matmul_where_positive(g, second.T, h1)
+    g = matmul_where_positive(g, weights.second.T, h1)
     g_first = jnp.matmul(gathered.T, g)
-    (g_x,) = pull_patches(jnp.matmul(g, first.T))
+    (g_x,) = pull_patches(jnp.matmul(g, weights.first.T))
     g_last = jax.tree.map(jnp.zeros_like, last)._replace(matrix=g_matrix)  # the rest is not used
-    return g_x, NetWeights(g_first, g_second, g_bias.astype(bias.dtype), g_last)
+    g_bias = g_bias.astype(weights.bias.dtype)
+    return g_x, replace(weights, first=g_first, second=g_second, bias=g_bias, last=g_last)
 
 
 _layers_bfloat16.defvjp(_save, _pull)
@@ -122,7 +138,7 @@ class ConvNet(nn.Module):
 
     @nn.nowrap
     def prepare(self, params):
-        """`params` in the form the net computes with; `__call__` takes either.
+        """Raw `params` in the form the net computes with; `__call__` takes either.
 
         The numbers of channels, `features` too, are those of `params`.
         """
@@ -150,6 +166,7 @@ class ConvNet(nn.Module):
         )
         last = ZeroConv(self.features, ring=self.ring, weight_init=self.output_init, name="out")
         return NetWeights(
+            x.shape[-1],
             first,
             weight[0, 0].astype(x.dtype),
             bias.astype(x.dtype),

@@ -1,4 +1,4 @@
-"""Gradients without stored activations: the only `custom_vjp` of the library.
+"""Gradients without stored activations, by inverting the flow.
 
 A flow's input can be rebuilt from its output, so backpropagation needs to keep the output alone
 (Gomez et al. 2017, The Reversible Residual Network).

@@ -56,7 +56,7 @@ def test_train(in_process, tmp_path, capsys):
 def test_sample(in_process, tmp_path):
     rows = command(tmp_path, "sample", "--dtype", "bfloat16")["rows"]
     assert [row["batch"] for row in rows] == [1, 8]
-    assert all({*TIMED, "copy_share"} <= set(row) for row in rows)
+    assert all({*TIMED, "peak_bytes"} <= set(row) for row in rows)
 
 
 @pytest.mark.float32

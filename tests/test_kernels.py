@@ -167,13 +167,6 @@ def test_other_machines_leave_it_to_xla():
     check_where_positive(x, weight, h)
 
 
-def test_xla_only(on_hopper):
-    x, weight, bias, _ = operands(128, 64, 256)
-    with kernels.xla_only():
-        assert kernels_in(kernels.matmul_bias_relu, x, weight, bias) == 0
-    assert kernels_in(kernels.matmul_bias_relu, x, weight, bias) == 1
-
-
 def test_a_machine_with_the_gpu_still_runs_on_its_cpu(on_hopper):
     x, weight, bias, _ = operands(128, 64, 256)
     check_bias_relu(x, weight, bias, once=False)

@@ -146,3 +146,34 @@ def test_mlp_reads_its_context():
     np.testing.assert_array_equal(start, np.zeros((5, 3)))
     np.testing.assert_allclose(y, one_input, rtol=1e-12)
     assert jnp.all(gradient != 0)
+
+
+def test_wrong_channels_are_refused_in_a_repeat_too():
+    net = functools.partial(glowjax.ConvNet, width=8)
+    steps = glowjax.repeat(glowjax.as_flow(glowjax.AffineCoupling(net)), 2)
+    params = steps.init(jax.random.key(0), jnp.ones((2, 4, 4, 5)))
+    with pytest.raises(ValueError, match="x must have 2 channels, got shape"):
+        steps.forward(params, jnp.ones((2, 4, 4, 6)))
+    with pytest.raises(ValueError, match="params do not fit AffineCoupling"):
+        steps.forward({}, jnp.ones((2, 4, 4, 5)))
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
+def test_gradients_under_shard_map_are_those_of_the_whole_batch(dtype):
+    net = glowjax.ConvNet(4, 8, dtype=dtype)
+    x = jnp.round(jax.random.normal(jax.random.key(0), (4, 4, 4, 2)))
+    params = whole(net.init(jax.random.key(1), x)["params"], jax.random.key(2))
+
+    def loss(params, x):
+        return jnp.sum(jnp.asarray(net.apply({"params": params}, x)))
+
+    mesh = jax.sharding.Mesh(jax.devices(), ("data",))
+    specs = (jax.P(), jax.P("data"))
+    gradients = jax.grad(loss, (0, 1))
+    sharded = jax.jit(jax.shard_map(gradients, mesh=mesh, in_specs=specs, out_specs=specs))
+
+    def check(a, b):  # sums over devices come in another order, each rounded by 2⁻⁸ in bfloat16
+        assert np.all(np.abs(a - b) <= 2.0**-8 * np.max(np.abs(b)))
+
+    jax.tree.map(check, sharded(params, x), jax.jit(gradients)(params, x))

@@ -19,6 +19,7 @@ from experiments.bench.common import (
     answers,
     forward_flops,
     library,
+    one_gpu,
     timing_columns,
 )
 from experiments.bench.train import make_our_trainer, row_of
@@ -29,7 +30,6 @@ COLUMNS: Columns = {
     "batch": lambda r: str(r["batch"]),
     "nets": lambda r: r["dtype"],
     **timing_columns(),
-    "params read": lambda r: f"{r['copy_share']:.1%} of copy",
 }
 
 
@@ -63,21 +63,17 @@ def main(
         problem, batch_size, seconds = SMALL, (1, 8), 0.0
     timing = {"repetitions": repetitions, "seconds": seconds}
     report = Report("sample", output)
+    env = one_gpu() if with_peers else {}
     report.run(ceilings.measure, {"small": small}, {"library": "ceilings"})
     for d in dtype:
         label = {"library": "glowjax", "dtype": d}
         setting = problem.setting(**label, **timing, batch_sizes=batch_size)
-        report.run(sample, setting, label)
+        report.run(sample, setting, label, env)
     if with_peers:
         for peer, precision in itertools.product(peers.LIBRARIES, peers.PRECISIONS):
             label = {"library": peer, "dtype": precision}
             setting = problem.setting(**label, **timing, batch_sizes=batch_size)
-            report.run(peers.sample, setting, label)
-    for row in report.rows:
-        # Whatever the batch, a call reads every parameter.
-        if "params_bytes" in row and "copy_bandwidth" in report.facts:
-            read = row["params_bytes"] / row["milliseconds"] * 1e3
-            row["copy_share"] = read / report.facts["copy_bandwidth"]
+            report.run(peers.sample, setting, label, env)
     report.finish(COLUMNS)
 
 
@@ -87,7 +83,6 @@ def sample(setting: dict[str, Any]) -> Iterator[Row]:
     shape = (setting["size"], setting["size"], 3)
     key = jax.random.key(0)
     params = jax.jit(model.init)(key, jax.random.uniform(key, (8, *shape)) - 0.5)
-    params_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
 
     def measure(setting):
         batch = setting["batch"]
@@ -105,7 +100,6 @@ def sample(setting: dict[str, Any]) -> Iterator[Row]:
         timing = summary(times, examples=batch, flops=flops, compile_seconds=compile_seconds)
         analysis = compiled.memory_analysis()
         yield row_of(timing) | {
-            "params_bytes": params_bytes,
             # Of the program: the device's own counter never goes down between batch sizes.
             "peak_bytes": analysis.temp_size_in_bytes
             + analysis.argument_size_in_bytes

@@ -23,6 +23,7 @@ from experiments.bench.common import (
     cache_in,
     forward_flops,
     library,
+    one_gpu,
     timing_columns,
 )
 from glowjax.bench import check_repetitions, no_persistent_cache, summary, time_calls
@@ -62,7 +63,8 @@ def main(
         unroll: steps per iteration of the compiled loop.
         repetitions: at least 3.
         seconds: of training in each.
-        with_peers: nflows and normflows too, in TF32 and bfloat16, at each batch size.
+        with_peers: nflows and normflows too, in TF32 and bfloat16, at each batch size; all on one
+            GPU. Eager, in PyTorch's own layout, as the libraries ship.
         output: the JSON file; default: runs/bench/train.json.
         small: a tiny model and one step a repetition, to see that it works.
     """
@@ -73,17 +75,18 @@ def main(
         problem, batch_size, seconds = SMALL, (8,), 0.0
     timing = {"repetitions": repetitions, "seconds": seconds}
     report = Report("train", output)
+    env = one_gpu() if with_peers else {}
     report.run(ceilings.measure, {"small": small}, {"library": "ceilings"})
     with tempfile.TemporaryDirectory() as folder:
         for batch, b, d, u in itertools.product(batch_size, backprop, dtype, unroll):
             label = {"library": "glowjax", "batch": batch, "dtype": d, "backprop": b, "unroll": u}
-            report.run(train, problem.setting(**label, **timing), label, cache_in(folder))
+            report.run(train, problem.setting(**label, **timing), label, env | cache_in(folder))
     if with_peers:
         for batch, peer, precision in itertools.product(
             batch_size, peers.LIBRARIES, peers.PRECISIONS
         ):
             label = {"library": peer, "batch": batch, "dtype": precision}
-            report.run(peers.train, problem.setting(**label, **timing), label)
+            report.run(peers.train, problem.setting(**label, **timing), label, env)
     report.finish(COLUMNS)
 
 
