@@ -275,3 +275,20 @@ def test_flops_of_glow():
     assert 3 * flops == pytest.approx(24e9, rel=0.01)
     # Ours, with rings, biases and padding.
     assert flops < glowjax.matmul_flops(flow.forward, params, x) / 64 < 1.06 * flops
+
+
+@pytest.mark.float32
+def test_precision(digits_dir, tmp_path):
+    options = ["--name", "digits", "--data-dir", str(digits_dir), "--steps", "10"]
+    sizes = ["--batch-size", "8", "--images", "16", "--model-steps", "1", "--width", "8"]
+    output = tmp_path / "precision.json"
+    tyro.cli(COMMANDS["precision"], args=[*options, *sizes, "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert all(
+        len(result[f"{dtype}: training bits/dim"]) == 10 for dtype in ("float32", "bfloat16")
+    )
+    *evaluated, stored, rebuilt = result["rows"]
+    bits = [row["bits_per_dim"] for row in evaluated]
+    assert len(bits) == 4 and max(bits) - min(bits) < 0.01
+    # Of bfloat16's rounding, 2⁻⁸; the first is not exact, or it would not be bfloat16's.
+    assert 0 < stored["gradient_error"] < 0.02 and rebuilt["gradient_error"] < 0.02

@@ -13,7 +13,7 @@ from experiments.bench.common import Columns, Report
 from glowjax import data
 from glowjax.config import Config, Glow
 from glowjax.optim import Optimizer
-from glowjax.train import Trainer, make_trainer, mapped, noisy, on_one_device, replicate
+from glowjax.train import Mapped, Trainer, make_trainer, mapped, noisy, on_one_device, replicate
 
 DTYPES = ("float32", "bfloat16")
 COLUMNS: Columns = {
@@ -74,10 +74,11 @@ def main(
             config(**model), image_shape=shape, levels=train.levels, num_classes=None
         )
 
+    on_devices = {dtype: mapped(trainer(dtype=dtype)) for dtype in DTYPES}
     weights = {}
     for dtype in DTYPES:
         report.console.print(f"[dim]training in {dtype} …", highlight=False)
-        curve, seconds, params = learn(trainer(dtype=dtype), train, steps, batch_size, seed)
+        curve, seconds, params = learn(on_devices[dtype], train, steps, batch_size, seed)
         weights[dtype] = params
         report.facts[f"{dtype}: seconds"] = round(seconds, 1)
         report.facts[f"{dtype}: training bits/dim"] = curve
@@ -88,20 +89,21 @@ def main(
     )  # fmt: skip
     for trained in DTYPES:
         for measured in DTYPES:
-            result = evaluate(trainer(dtype=measured), weights[trained], chosen)
+            result = evaluate(on_devices[measured], weights[trained], chosen)
             report.rows.append({"trained": trained, "measured": measured} | result)
+            report.save()
     x = noisy(seed, 1, 0, np.arange(batch_size), test.images[np.arange(batch_size)], test.levels)
     exact = gradient(trainer(dtype="float32"), weights["bfloat16"], x)
     for backprop in ("store", "invert"):
         g = gradient(trainer(dtype="bfloat16", backprop=backprop), weights["bfloat16"], x)
         row = {"trained": "bfloat16", "measured": "bfloat16", "backprop": backprop}
         report.rows.append(row | compare(g, exact))
+        report.save()
     report.finish(COLUMNS)
 
 
-def learn(trainer: Trainer, source: data.Source, steps: int, batch_size: int, seed: int):
+def learn(on_devices: Mapped, source: data.Source, steps: int, batch_size: int, seed: int):
     """Trains: `(mean bits/dim of each tenth of the run, seconds, parameters)`."""
-    on_devices = mapped(trainer)
     options: Any = {"batch_size": batch_size, "seed": seed}
     state = on_devices.init(data.batch(source, 0, **options))
     bits, start = [], time.perf_counter()
@@ -112,10 +114,10 @@ def learn(trainer: Trainer, source: data.Source, steps: int, batch_size: int, se
     return curve, time.perf_counter() - start, on_one_device(state.params)
 
 
-def evaluate(trainer: Trainer, params: Any, source: data.Source) -> dict[str, float]:
+def evaluate(on_devices: Mapped, params: Any, source: data.Source) -> dict[str, float]:
     """bits/dim of all images of a source, the same noise for whoever asks."""
     batches = data.eval_batches(source, batch_size=256)
-    return mapped(trainer).evaluate(replicate(params), batches)
+    return on_devices.evaluate(replicate(params), batches)
 
 
 def gradient(trainer: Trainer, params: Any, x: jax.Array) -> jax.Array:
