@@ -14,7 +14,7 @@ from glowjax.optim import Optimizer
 
 config = Config(
     data=Data(name="celeb_a_hq/256", transform=Transform(bits=5)),
-    model=Glow(levels=6, steps=32, width=512, coupling="additive", backprop="invert"),
+    model=Glow(levels=6, steps=32, width=512, coupling="additive", dtype="bfloat16"),
     optimizer=Optimizer(name="glow_adamax", learning_rate=1e-3, b2=0.95, warmup_images=7_800),
     train_steps=1_000_000,
     batch_size=40,

@@ -12,7 +12,7 @@ from glowjax.optim import Optimizer
 
 config = Config(
     data=Data(name="cifar10", transform=Transform(shift=0.1)),
-    model=Glow(levels=3, steps=32, width=512, backprop="invert"),
+    model=Glow(levels=3, steps=32, width=512, dtype="bfloat16"),
     optimizer=Optimizer(name="glow_adamax", learning_rate=1e-3, warmup_images=500_000),
     train_steps=180_000,
     batch_size=512,

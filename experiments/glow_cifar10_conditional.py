@@ -13,7 +13,7 @@ from glowjax.optim import Optimizer
 config = Config(
     data=Data(name="cifar10", transform=Transform(shift=0.1, bits=5)),
     model=Glow(
-        levels=3, steps=32, width=512, coupling="additive", conditional=True, backprop="invert"
+        levels=3, steps=32, width=512, coupling="additive", conditional=True, dtype="bfloat16"
     ),
     optimizer=Optimizer(name="glow_adamax", learning_rate=1e-3, warmup_images=500_000),
     classifier_weight=0.01,

@@ -11,7 +11,7 @@ from glowjax.optim import Optimizer
 
 config = Config(
     data=Data(name="downsampled_imagenet/32x32"),
-    model=Glow(levels=3, steps=48, width=512, backprop="invert"),
+    model=Glow(levels=3, steps=48, width=512, dtype="bfloat16"),
     optimizer=Optimizer(name="glow_adamax", learning_rate=1e-3, warmup_images=500_000),
     train_steps=500_000,
     batch_size=512,

@@ -12,7 +12,7 @@ from glowjax.optim import Optimizer
 
 config = Config(
     data=Data(name="downsampled_imagenet/64x64"),
-    model=Glow(levels=4, steps=48, width=512, backprop="invert"),
+    model=Glow(levels=4, steps=48, width=512, dtype="bfloat16"),
     optimizer=Optimizer(name="glow_adamax", learning_rate=1e-3, b2=0.9898, warmup_images=125_000),
     train_steps=1_000_000,
     batch_size=128,

@@ -139,7 +139,7 @@ def test_experiments_are_the_recipes_and_can_be_built(name):
         assert (model.width, model.scale, model.mixing) == (512, "sigmoid", "conv1x1")
         assert model.ring
         assert model.norm
-        assert model.dtype == "float32"
+        assert (model.dtype, model.backprop) == ("bfloat16", "store")  # as RESULTS measures
         assert config.optimizer.name == "glow_adamax"
         assert config.optimizer.learning_rate == 1e-3
         assert (config.ema, config.evaluate_with) == (None, "raw")
