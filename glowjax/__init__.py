@@ -9,6 +9,7 @@
 """
 
 from glowjax.actnorm import ActNorm, actnorm_forward, actnorm_inverse, actnorm_statistics
+from glowjax.bases import Base, distrax_base, standard_normal
 from glowjax.bench import Timing, bench, copy_bandwidth, matmul_flops, matmul_peak
 from glowjax.conv1x1 import (
     InvertibleConv1x1,
@@ -19,13 +20,21 @@ from glowjax.conv1x1 import (
     random_rotation,
     random_rotation_lu,
 )
-from glowjax.coupling import AdditiveCoupling, AffineCoupling, affine_forward, affine_inverse
-from glowjax.density import Base, Density, density, distrax_base, standard_normal
+from glowjax.coupling import (
+    AdditiveCoupling,
+    AffineCoupling,
+    Coupling,
+    affine_forward,
+    affine_inverse,
+)
+from glowjax.density import Density, density
 from glowjax.discrete import bin_centres, bits_per_dim, dequantize, quantize, to_uint8
+from glowjax.elementwise import Elementwise, ElementwiseFlow, affine
 from glowjax.flow import Flow, as_flow, chain, invert, multiscale, on_last, repeat
 from glowjax.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.nets import MLP, ConvNet
 from glowjax.permute import Reverse, Shuffle, permute_forward, permute_inverse
+from glowjax.roots import increasing_root
 from glowjax.split import Split, TopPrior, unwhiten, whiten
 from glowjax.squeeze import Squeeze, squeeze_forward, squeeze_inverse
 
@@ -38,7 +47,10 @@ __all__ = [
     "AffineCoupling",
     "Base",
     "ConvNet",
+    "Coupling",
     "Density",
+    "Elementwise",
+    "ElementwiseFlow",
     "Flow",
     "InvertibleConv1x1",
     "Reverse",
@@ -50,6 +62,7 @@ __all__ = [
     "actnorm_forward",
     "actnorm_inverse",
     "actnorm_statistics",
+    "affine",
     "affine_forward",
     "affine_inverse",
     "as_flow",
@@ -69,6 +82,7 @@ __all__ = [
     "glow_backbone",
     "glow_step",
     "glow_top",
+    "increasing_root",
     "invert",
     "matmul_flops",
     "matmul_peak",

@@ -13,7 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from glowjax.arrays import check_floats, check_integer, check_positive, require
-from glowjax.density import standard_normal
+from glowjax.bases import standard_normal
 from glowjax.flow import Flow
 
 

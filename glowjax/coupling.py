@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import check_choice, promote, sum_event
+from glowjax.elementwise import Elementwise
 from glowjax.masks import Mask, partition
-from glowjax.nets import ConvNet
+from glowjax.nets import MLP, ConvNet
 
 ScaleMap = Literal["sigmoid", "floor", "tanh"]
 FLOOR = 0.1
@@ -133,6 +134,42 @@ class AffineCoupling(nn.Module):
             offset = self.param("offset", nn.initializers.zeros, raw.shape[-1:], raw.dtype)
             return tanh_log_scale(raw, gain, offset)
         return {"sigmoid": sigmoid_log_scale, "floor": floor_log_scale}[self.scale](raw)
+
+
+class Coupling(nn.Module):
+    """z_b = f(x_b; net(x_a)) for any elementwise map f; x_a passes.
+
+    Attributes:
+        transform: f, such as `rational_quadratic()` or `mixture_cdf()`.
+        net, mask, swap: as for `AdditiveCoupling`; here `features` is `transform.size` times the
+            channels of x_b, and those of one channel lie side by side.
+
+    Sources: Dinh et al. 2017, section 3.2; Durkan et al. 2019, section 3.
+    """
+
+    transform: Elementwise
+    net: Callable[..., nn.Module] = MLP
+    mask: Mask = "channels"
+    swap: bool = False
+
+    def forward(self, x, context=None):
+        return self._couple(self.transform.forward, x, context)
+
+    def inverse(self, z, context=None):
+        return self._couple(self.transform.inverse, z, context)
+
+    @nn.nowrap
+    def prepare(self, params):
+        return prepare_net(self.net, params)
+
+    @nn.compact
+    def _couple(self, apply, x, context):
+        x, size = promote(x), self.transform.size
+        parts = partition(self.mask, x, swap=self.swap)
+        a, b = parts.split(x)
+        h = promote(self.net(features=size * parts.features, name="net")(a, context))
+        b, log_slope = apply(b, h.reshape(*h.shape[:-1], parts.features, size))
+        return parts.merge(a, b), sum_event(parts.restrict(log_slope))
 
 
 def prepare_net(net: Callable[..., nn.Module], params: Any) -> Any:

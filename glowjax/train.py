@@ -14,9 +14,10 @@ import optax
 from jax import lax
 
 from glowjax.arrays import check_choice
+from glowjax.bases import standard_normal
 from glowjax.checkpoint import Run
 from glowjax.config import Config
-from glowjax.density import Density, density, standard_normal
+from glowjax.density import Density, density
 from glowjax.discrete import bits_per_dim, check_images, dequantize
 from glowjax.flow import chain
 from glowjax.nets import ZeroDense

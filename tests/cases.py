@@ -66,6 +66,18 @@ CASES = {
     "affine_context": Case(
         as_flow(glowjax.AffineCoupling(SMALL_MLP, scale="floor")), (3,), ("MLP",), context=2
     ),
+    "elementwise": Case(
+        as_flow(glowjax.ElementwiseFlow(glowjax.affine(bound=2.0))), (3,), ("ElementwiseFlow",)
+    ),
+    "coupling": Case(
+        as_flow(glowjax.Coupling(glowjax.affine(), SMALL_MLP, swap=True)),
+        (3,),
+        ("Coupling",),
+        context=2,
+    ),
+    "coupling_checkerboard": Case(
+        as_flow(glowjax.Coupling(glowjax.affine(bound=2.0), SMALL_NET, "checkerboard")), IMAGE, ()
+    ),
     "split": Case(as_flow(glowjax.Split()), IMAGE, ("Split",)),
     "split_odd_channels": Case(as_flow(glowjax.Split(ring=False)), (2, 2, 5), ()),
     "top_prior": Case(as_flow(glowjax.TopPrior()), IMAGE, ("TopPrior",)),

@@ -162,10 +162,10 @@ def test_a_learned_base_is_learned():
     def init(key, z):
         return {"mean": jnp.mean(z, 0) + 1.0}
 
-    def log_prob(params, z):
+    def log_prob(params, z, context=None):
         return glowjax.standard_normal().log_prob(None, z - params["mean"])
 
-    def sample(params, key, like, temperature):
+    def sample(params, key, like, temperature, context=None):
         z = glowjax.standard_normal().sample(None, key, like, temperature)
         return z + params["mean"]
 
@@ -246,3 +246,30 @@ def test_importing_glowjax_stays_light():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+# ------------------------------------------------------------------------ from the latent side
+
+
+def test_samples_come_with_their_log_probability():
+    case = Case(VECTORS, (2,), ())
+    model = glowjax.density(VECTORS, (2,), distrax.Logistic(0.0, 0.5))
+    params = parameters(case)
+    x, log_prob = jax.jit(model.sample_and_log_prob, static_argnums=2)(
+        params, jax.random.key(0), 50
+    )
+    np.testing.assert_allclose(log_prob, model.log_prob(params, x), rtol=1e-9)
+
+
+def test_a_density_is_initialised_without_data():
+    model = glowjax.density(glowjax.invert(VECTORS), (2,))
+    params = jax.jit(model.init_from_base, static_argnums=1)(jax.random.key(0), 64)
+    like = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((64, 2)))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, like)
+    assert np.all(np.isfinite(model.sample(params, jax.random.key(1), 8)))
+
+
+def test_a_flow_without_init_inverse_is_refused():
+    flow = VECTORS._replace(init_inverse=None)
+    with pytest.raises(ValueError, match="flow has no init_inverse"):
+        glowjax.density(flow, (2,)).init_from_base(jax.random.key(0), 4)
