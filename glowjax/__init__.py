@@ -30,9 +30,19 @@ from glowjax.coupling import (
 from glowjax.density import Density, density
 from glowjax.discrete import bin_centres, bits_per_dim, dequantize, quantize, to_uint8
 from glowjax.elementwise import Elementwise, ElementwiseFlow, affine
+from glowjax.fitting import Batch, Fitted, fit
 from glowjax.flow import Flow, as_flow, chain, invert, multiscale, on_last, repeat
 from glowjax.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.nets import MLP, ConvNet
+from glowjax.objectives import (
+    alpha_divergence,
+    effective_sample_size,
+    forward_kl,
+    importance_weighted_bound,
+    log_mean_exp,
+    log_weights,
+    reverse_kl,
+)
 from glowjax.permute import Reverse, Shuffle, permute_forward, permute_inverse
 from glowjax.roots import increasing_root
 from glowjax.split import Split, TopPrior, unwhiten, whiten
@@ -46,11 +56,13 @@ __all__ = [
     "AdditiveCoupling",
     "AffineCoupling",
     "Base",
+    "Batch",
     "ConvNet",
     "Coupling",
     "Density",
     "Elementwise",
     "ElementwiseFlow",
+    "Fitted",
     "Flow",
     "InvertibleConv1x1",
     "Reverse",
@@ -65,6 +77,7 @@ __all__ = [
     "affine",
     "affine_forward",
     "affine_inverse",
+    "alpha_divergence",
     "as_flow",
     "bench",
     "bin_centres",
@@ -78,12 +91,18 @@ __all__ = [
     "density",
     "dequantize",
     "distrax_base",
+    "effective_sample_size",
+    "fit",
+    "forward_kl",
     "glow",
     "glow_backbone",
     "glow_step",
     "glow_top",
+    "importance_weighted_bound",
     "increasing_root",
     "invert",
+    "log_mean_exp",
+    "log_weights",
     "matmul_flops",
     "matmul_peak",
     "multiscale",
@@ -94,6 +113,7 @@ __all__ = [
     "random_rotation",
     "random_rotation_lu",
     "repeat",
+    "reverse_kl",
     "squeeze_forward",
     "squeeze_inverse",
     "standard_normal",

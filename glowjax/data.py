@@ -223,7 +223,7 @@ def batch(
     _check(source, batch_size, transform, shard, seed=seed, step=step)
     n = batch_size // shard[1]
     start = step * batch_size + shard[0] * n
-    index = _stream(len(source), seed, start, n)
+    index = stream(len(source), seed, start, n)
     out = {"image": transform(source.images[index], _draws(seed, start, n))}
     return out if source.labels is None else out | {"label": source.labels[index]}
 
@@ -391,7 +391,7 @@ def _part(name, sizes, split, validation):
     return "train", starts[split], ends[split]
 
 
-def _stream(n, seed, start, count):
+def stream(n: int, seed: int, start: int, count: int) -> np.ndarray:
     """Examples at positions start, ..., start + count - 1 of the training stream."""
     position = np.arange(start, start + count)
     epochs = range(start // n, (start + count - 1) // n + 1)

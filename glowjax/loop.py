@@ -1,7 +1,6 @@
 """The training run: data, steps, log, progress, checkpoints and pictures."""
 
 import contextlib
-import datetime
 import math
 import sys
 import time
@@ -11,8 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from tensorboardX import SummaryWriter
 
@@ -20,12 +17,13 @@ from glowjax import data, plots
 from glowjax.arrays import check_integer, check_positive
 from glowjax.checkpoint import METRIC, Run, check_new
 from glowjax.config import Config, to_json
+from glowjax.descent import TrainState
 from glowjax.discrete import quantize, to_uint8
+from glowjax.progress import CONSOLE, progress
 from glowjax.train import (
     Mapped,
     Params,
     Trainer,
-    TrainState,
     check_batch_size,
     host_shard,
     make_trainer,
@@ -35,7 +33,6 @@ from glowjax.train import (
     restore_weights,
 )
 
-CONSOLE = Console(stderr=True, highlight=False)
 SAMPLE_CHUNK = 64  # images sampled at a time
 MOVABLE = ("data.data_dir", "data.archives")  # may differ when a run is resumed
 
@@ -221,7 +218,7 @@ def _steps(
     stop = config.train_steps
     pending: list[dict[str, jax.Array]] = []
     since = time.perf_counter()
-    with _writer(run, start) as write, _progress(stop, start) as advance:
+    with _writer(run, start) as write, progress(stop, start) as advance:
         batches = data.batches(source, start, stop, **_stream(config), shard=host_shard())
         for step, batch in enumerate(batches, start + 1):
             state, metrics = on_devices.train_step(state, batch)
@@ -233,7 +230,8 @@ def _steps(
                 row["images_per_second"] = len(pending) * config.batch_size / seconds
                 row = {"step": step, "images": step * config.batch_size} | row
                 write(row)
-                advance(step, row)
+                bits, speed = row["train_bits_per_dim"], row["images_per_second"]
+                advance(step, f"{bits:.3f} bits/dim, {speed:,.0f} images/s")
                 pending, since = [], time.perf_counter()
             if evaluates:
                 _evaluate_and_save(run, trainer, on_devices, source, validation, state, step, write)
@@ -378,30 +376,3 @@ def _writer(run: Run, start: int) -> Generator[Any, None, None]:
 
     with contextlib.closing(board):
         yield write
-
-
-@contextlib.contextmanager
-def _progress(stop: int, start: int) -> Generator[Any, None, None]:
-    """Yields a function that shows a row: on the progress bar, or where there is no terminal, as
-    a line.
-    """
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[bits]} bits/dim  {task.fields[speed]} images/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=CONSOLE, disable=not CONSOLE.is_terminal) as progress:
-        task = progress.add_task("", total=stop, completed=start, bits="-", speed="-")
-
-        def advance(step, row):
-            bits, speed = f"{row['train_bits_per_dim']:.3f}", f"{row['images_per_second']:,.0f}"
-            progress.update(task, completed=step, bits=bits, speed=speed)
-            if not CONSOLE.is_terminal:
-                left = (stop - step) * row["images"] / step / row["images_per_second"]
-                CONSOLE.print(
-                    f"step {step:,} of {stop:,}: {bits} bits/dim, {speed} images/s,"
-                    f" {datetime.timedelta(seconds=round(left))} left"
-                )
-
-        yield advance

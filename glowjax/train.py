@@ -18,10 +18,11 @@ from glowjax.bases import standard_normal
 from glowjax.checkpoint import Run
 from glowjax.config import Config
 from glowjax.density import Density, density
+from glowjax.descent import TrainState, descent
 from glowjax.discrete import bits_per_dim, check_images, dequantize
 from glowjax.flow import chain
 from glowjax.nets import ZeroDense
-from glowjax.optim import ema, learning_rate_schedule, make_optimizer
+from glowjax.optim import learning_rate_schedule, make_optimizer
 
 AXIS = "data"
 TRAIN_NOISE, EVALUATION_NOISE = 0, 1  # independent streams of one seed
@@ -32,21 +33,6 @@ class Params(NamedTuple):
 
     flow: Any
     classifier: Any = None
-
-
-class TrainState(NamedTuple):
-    """All that a run needs to go on: the next step's number, weights, their average, optimiser."""
-
-    step: jax.Array
-    params: Params
-    average: Params | None
-    optimizer: Any
-
-    def weights(self, which: str) -> Params:
-        """The `"ema"` (running average) or the `"raw"` parameters."""
-        if which == "raw" or self.average is None:
-            return self.params
-        return self.average
 
 
 class Trainer(NamedTuple):
@@ -109,11 +95,12 @@ def make_trainer(
         if classes is not None:
             (*_, h), _ = backbone.forward(params.flow[0], x)
             params = params._replace(classifier=classifier_init(key, h, classes))
-        # A copy: state is donated, and no buffer can be donated twice.
-        average = None if config.ema is None else jax.tree.map(jnp.copy, params)
-        return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params))
+        return sgd.init(params)
 
-    def objective(params, x, batch):
+    def objective(params, batch, step):
+        size = len(batch["image"])
+        index = lax.axis_index(AXIS) * size + jnp.arange(size)
+        x = noisy(config.seed, TRAIN_NOISE, step, index, batch["image"], levels)
         # What model.log_prob does, with the top latent in between for the classifier.
         h, log_det = backbone.forward(params.flow[0], x)
         z, top_log_det = top.forward(params.flow[1], h, context(batch))
@@ -126,20 +113,11 @@ def make_trainer(
             loss += config.classifier_weight * cross_entropy
         return loss, metrics
 
+    sgd = descent(objective, optimizer, decay=config.ema, axis_name=AXIS)
+
     def train_step(state, batch):
-        size = len(batch["image"])
-        index = lax.axis_index(AXIS) * size + jnp.arange(size)
-        x = noisy(config.seed, TRAIN_NOISE, state.step, index, batch["image"], levels)
-        gradients, metrics = jax.grad(objective, has_aux=True)(state.params, x, batch)
-        gradients, metrics = lax.pmean((gradients, metrics), AXIS)
-        metrics["gradient_norm"] = optax.tree.norm(gradients)
-        metrics["learning_rate"] = rate(state.step)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-        params: Any = optax.apply_updates(state.params, updates)
-        average = state.average
-        if config.ema is not None:
-            average = ema(average, params, state.step, decay=config.ema)
-        return TrainState(state.step + 1, params, average, optimizer_state), metrics
+        stepped, metrics = sgd.step(state, batch)
+        return stepped, metrics | {"learning_rate": rate(state.step)}
 
     def evaluate_step(params, batch, samples):
         def sample_bits(sample):
