@@ -18,6 +18,9 @@ demo: $(STAMP) ## train a small Glow on scikit-learn's digits, compare it, sampl
 	.venv/bin/python -m experiments.baselines runs/demo
 	.venv/bin/glowjax sample runs/demo --num 64
 
+gallery: $(STAMP) ## run the experiments for CPUs that have not run yet: one page of all pictures
+	.venv/bin/python -m experiments.gallery
+
 test: $(STAMP) ## run the test suite
 	.venv/bin/python -m pytest -n 2
 
@@ -46,4 +49,4 @@ $(STAMP): pyproject.toml
 	$(INSTALL) --quiet --editable '.[$(EXTRAS)]' $(EXACT:%=--constraint %)
 	@touch $@
 
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo gallery test lint format lock clean

@@ -4,6 +4,10 @@
 
 Hardware there: 8 GPUs, 64 images each. Top prior and a linear classifier on the top latent see the
 labels.
+
+Time: 8 GPUs in the released run; not run here.
+Expected: no bits/dim published; its samples are the paper's figure of classes.
+Source: Kingma & Dhariwal 2018, and its released code.
 """
 
 from glowjax.config import Config, Data, Glow

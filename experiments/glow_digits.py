@@ -1,8 +1,10 @@
-"""Glow on scikit-learn's digits (8×8, 17 grey levels): the demo, about two minutes on two cores.
+"""Glow on scikit-learn's digits (8×8, 17 grey levels): the demo.
 
     glowjax train glow_digits
 
-Measured: 2.2225 ± 0.0178 bits/dim on test. Shifts of a pixel keep it from over-fitting.
+Time: 2 min on 2 CPU cores.
+Expected: 2.22 bits/dim on test; a Gaussian mixture reaches 2.61.
+Source: Kingma & Dhariwal 2018; settings our own. Shifts of a pixel keep it from over-fitting.
 """
 
 from glowjax.config import Config, Data, Glow

@@ -1,0 +1,95 @@
+"""What every experiment script shares: its options, its folder, and its figures as JSON.
+
+An experiment is a file with a docstring (title; command; `Time:`, `Expected:`, `Source:`) and a
+`main(run) -> figures`, which draws its pictures into `run.folder`.
+"""
+
+import datetime
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+Figures = dict[str, float | str]
+MEASURED = Path(__file__).parent / "measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Options of an experiment."""
+
+    folder: Path
+    """Where pictures and figures.json go."""
+    smoke: bool = False
+    """Tiny and short, to see that it works; its figures mean nothing."""
+    seed: int = 0
+    record: bool = False
+    """Also keep the figures in experiments/measured, which `python -m experiments.list` shows."""
+
+    def size(self, default: int, smoke: int) -> int:
+        """`default`, or `smoke` in a smoke run."""
+        return smoke if self.smoke else default
+
+
+def run(main: Callable[[Run], Figures]) -> None:
+    """Runs an experiment from the command line: prints its figures, and writes figures.json."""
+    name = Path(sys.modules["__main__"].__file__ or "").stem
+    doc = sys.modules["__main__"].__doc__
+    command, default = f"python -m experiments.{name}", Run(folder=Path("runs", name))
+    options = tyro.cli(Run, prog=command, description=doc, default=default)
+    if options.smoke and options.record:
+        raise SystemExit("record must be left out of a smoke run: its figures mean nothing")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    figures = main(options)
+    facts = {"figures": figures} | about_run(name, time.perf_counter() - began)
+    write(options.folder / "figures.json", facts)
+    if options.record:
+        write(MEASURED / f"{name}.json", facts)
+    show(name, figures, options.folder)
+
+
+def about_run(name: str, seconds: float) -> dict[str, Any]:
+    """With what the figures were measured."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    device = jax.devices()[0]
+    return {
+        "seconds": round(seconds, 1),
+        "command": " ".join([f"python -m experiments.{name}", *sys.argv[1:]]),
+        "hardware": f"{jax.device_count()} × {device.device_kind}",
+        "commit": commit or "unknown",
+        "date": datetime.date.today().isoformat(),
+        "versions": f"Python {platform.python_version()}, jax {jax.__version__}",
+    }
+
+
+def write(path: Path, facts: dict[str, Any]) -> None:
+    """Writes JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    part.replace(path)
+
+
+def show(name: str, figures: Figures, folder: Path) -> None:
+    """Prints the figures as a table."""
+    table = Table(title=name, box=None, header_style="bold", title_justify="left")
+    table.add_column("figure")
+    table.add_column("measured", justify="right")
+    for figure, value in figures.items():
+        table.add_row(figure, value if isinstance(value, str) else f"{value:.4g}")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"pictures and figures.json are in {folder}", style="dim")

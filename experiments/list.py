@@ -1,0 +1,86 @@
+"""Every experiment with its command, time, expected and measured figure.
+
+python -m experiments.list
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+FOLDER = Path(__file__).parent
+MEASURED = FOLDER / "measured"
+LABELS = "Time|Expected|Source"
+LABELLED = re.compile(rf"^({LABELS}): (.+?)(?=^(?:{LABELS}): |^$|\Z)", re.MULTILINE | re.DOTALL)
+
+
+class Entry(NamedTuple):
+    """What an experiment's docstring says, and what was measured last (or None)."""
+
+    name: str
+    title: str
+    command: str
+    time: str
+    expected: str
+    source: str
+    measured: dict[str, Any] | None
+
+
+def entries() -> Iterator[Entry]:
+    """The experiments in order of their names: the files whose docstring has an `Expected:`."""
+    for path in sorted(FOLDER.glob("*.py")):
+        doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+        if "\nExpected: " in doc:
+            yield entry(path.stem, doc)
+
+
+def entry(name: str, doc: str) -> Entry:
+    """An experiment from its docstring: title, command (indented), `Time:`, `Expected:`, `Source:`.
+
+    Raises:
+        ValueError: one of these is missing.
+    """
+    parts = {label: " ".join(text.split()) for label, text in LABELLED.findall(doc)}
+    if command := re.search(r"^    (.+)$", doc, re.MULTILINE):
+        parts["command"] = command[1]
+    missing = {"command", "Time", "Expected", "Source"} - set(parts)
+    if missing:
+        raise ValueError(f"experiment {name}: its docstring lacks {', '.join(sorted(missing))}")
+    path = MEASURED / f"{name}.json"
+    measured = json.loads(path.read_text()) if path.exists() else None
+    title = doc.splitlines()[0]
+    return Entry(
+        name, title, parts["command"], parts["Time"], parts["Expected"], parts["Source"], measured
+    )
+
+
+def figures(measured: dict[str, Any] | None) -> str:
+    """Measured figures as one text."""
+    if measured is None:
+        return "not run"
+    values = [
+        f"{name}: {value if isinstance(value, str) else f'{value:.4g}'}"
+        for name, value in measured["figures"].items()
+    ]
+    took = f"({measured['seconds']:,.0f} s, {measured['hardware']}, {measured['date']})"
+    return "\n".join([*values, took])
+
+
+def main() -> None:
+    """Prints the table."""
+    table = Table(show_lines=True)
+    table.add_column("experiment", style="bold", no_wrap=True)
+    for column in ("command", "time", "expected", "measured"):
+        table.add_column(column)
+    for e in entries():
+        table.add_row(f"{e.name}", e.command, e.time, e.expected, figures(e.measured))
+    Console(highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    main()
