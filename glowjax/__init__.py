@@ -33,6 +33,7 @@ from glowjax.elementwise import Elementwise, ElementwiseFlow, affine
 from glowjax.fitting import Batch, Fitted, fit
 from glowjax.flow import Flow, as_flow, chain, invert, multiscale, on_last, repeat
 from glowjax.glow import glow, glow_backbone, glow_step, glow_top
+from glowjax.importance import Importance, importance_sampling
 from glowjax.nets import MLP, ConvNet
 from glowjax.objectives import (
     alpha_divergence,
@@ -64,6 +65,7 @@ __all__ = [
     "ElementwiseFlow",
     "Fitted",
     "Flow",
+    "Importance",
     "InvertibleConv1x1",
     "Reverse",
     "Shuffle",
@@ -98,6 +100,7 @@ __all__ = [
     "glow_backbone",
     "glow_step",
     "glow_top",
+    "importance_sampling",
     "importance_weighted_bound",
     "increasing_root",
     "invert",
