@@ -12,8 +12,9 @@ Expected: 1.03 bits/dim at 5 bits, the paper's.
 Source: Kingma & Dhariwal 2018, and its released code.
 """
 
-from glowjax.config import Config, Data, Glow
+from glowjax.config import Config, Data
 from glowjax.data import Transform
+from glowjax.models import Glow
 from glowjax.optim import Optimizer
 
 config = Config(

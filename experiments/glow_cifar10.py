@@ -10,8 +10,9 @@ Expected: 3.35 bits/dim, the paper's.
 Source: Kingma & Dhariwal 2018, and its released code.
 """
 
-from glowjax.config import Config, Data, Glow
+from glowjax.config import Config, Data
 from glowjax.data import Transform
+from glowjax.models import Glow
 from glowjax.optim import Optimizer
 
 config = Config(

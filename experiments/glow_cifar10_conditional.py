@@ -10,8 +10,9 @@ Expected: no bits/dim published; its samples are the paper's figure of classes.
 Source: Kingma & Dhariwal 2018, and its released code.
 """
 
-from glowjax.config import Config, Data, Glow
+from glowjax.config import Config, Data
 from glowjax.data import Transform
+from glowjax.models import Glow
 from glowjax.optim import Optimizer
 
 config = Config(

@@ -7,8 +7,9 @@ Expected: 2.22 bits/dim on test; a Gaussian mixture reaches 2.61.
 Source: Kingma & Dhariwal 2018; settings our own. Shifts of a pixel keep it from over-fitting.
 """
 
-from glowjax.config import Config, Data, Glow
+from glowjax.config import Config, Data
 from glowjax.data import Transform
+from glowjax.models import Glow
 from glowjax.optim import Optimizer
 
 config = Config(

@@ -7,8 +7,9 @@ Expected: not known; not run yet.
 Source: Kingma & Dhariwal 2018; settings our own.
 """
 
-from glowjax.config import Config, Data, Glow
+from glowjax.config import Config, Data
 from glowjax.data import Transform
+from glowjax.models import Glow
 from glowjax.optim import Optimizer
 
 config = Config(

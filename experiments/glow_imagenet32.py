@@ -10,7 +10,8 @@ Expected: 4.09 bits/dim, the paper's.
 Source: Kingma & Dhariwal 2018, and its released code.
 """
 
-from glowjax.config import Config, Data, Glow
+from glowjax.config import Config, Data
+from glowjax.models import Glow
 from glowjax.optim import Optimizer
 
 config = Config(

@@ -8,8 +8,9 @@ Source: Kingma & Dhariwal 2018; settings our own. Clipping and averaging matter:
 where the background is black.
 """
 
-from glowjax.config import Config, Data, Glow
+from glowjax.config import Config, Data
 from glowjax.data import Transform
+from glowjax.models import Glow
 from glowjax.optim import Optimizer
 
 config = Config(

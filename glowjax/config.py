@@ -12,13 +12,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-import jax.numpy as jnp
-
 from glowjax.arrays import check_choice, check_integer, check_positive
-from glowjax.coupling import ScaleMap
 from glowjax.data import Transform
-from glowjax.flow import Backprop, Flow
-from glowjax.glow import Coupling, Mixing, glow_backbone, glow_top
+from glowjax.models import KINDS, Glow, Model
 from glowjax.optim import Optimizer
 
 
@@ -44,55 +40,11 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Glow:
-    """Options of `glowjax.glow`."""
-
-    levels: int = 3
-    """L: how often the image is squeezed."""
-    steps: int = 32
-    """K: steps of flow per level."""
-    width: int = 512
-    """Hidden channels of the coupling nets."""
-    coupling: Coupling = "affine"
-    scale: ScaleMap = "sigmoid"
-    """Map of an affine coupling's scale; "floor" keeps the inverse bounded."""
-    mixing: Mixing = "conv1x1"
-    """How channels mix between couplings."""
-    conditional: bool = False
-    """Condition the top prior on the data set's labels."""
-    ring: bool = True
-    """Give 3×3 convolutions a channel that shows where the padding is."""
-    norm: bool = True
-    """Put ActNorms into the coupling nets."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the nets' hidden layers; bfloat16 is several times faster on GPU and TPU."""
-    backprop: Backprop = "store"
-    """Activations for the gradient: stored, recomputed, or rebuilt through the inverse."""
-    unroll: int = 1
-    """Steps per iteration of the compiled loop."""
-
-    def parts(self, num_classes: int | None) -> tuple[Flow, Flow]:
-        """Backbone and top prior, whose chain is the Glow, for data with `num_classes` labels.
-
-        Raises:
-            ValueError: the model is conditional, and the data have no labels (None).
-        """
-        options: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        conditional = options.pop("conditional")
-        if conditional and num_classes is None:
-            raise ValueError("model.conditional must be false for data without labels")
-        check_choice("dtype", self.dtype, ("float32", "bfloat16"))
-        options["dtype"] = jnp.bfloat16 if self.dtype == "bfloat16" else None  # as the flow's own
-        backbone = glow_backbone(**options)
-        return backbone, glow_top(num_classes=num_classes if conditional else None, ring=self.ring)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Config:
     """A training run, from data to pictures."""
 
     data: Data = field(default_factory=Data)
-    model: Glow = field(default_factory=Glow)
+    model: Model = field(default_factory=Glow)
     optimizer: Optimizer = field(default_factory=Optimizer)
     train_steps: int = 1000
     """Optimiser steps in all."""
@@ -157,6 +109,8 @@ def from_json(plain: Any, kind: Any = Config) -> Any:
         return plain if plain is None else from_json(plain, kind)
     if kind is Path:
         return Path(plain)
+    if kind is Model:
+        kind = KINDS[plain.get("kind", "glow")]  # runs made before there were others say none
     if not dataclasses.is_dataclass(kind):
         return plain
     hints = typing.get_type_hints(kind)

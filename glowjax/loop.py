@@ -182,20 +182,13 @@ def summarise(config: Config, source: data.Source, params: Params) -> None:
     def count(tree):
         return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
-    height, width, channels = config.data.transform.image_shape(source)
-    backbone, top = params.flow
-    table = Table("part", "array", "steps", "parameters", box=None, header_style="bold")
-    for level, part in enumerate(backbone[0::2]):
-        height, width, channels = height // 2, width // 2, channels * 4
-        array = f"{height}×{width}×{channels}"
-        table.add_row(f"level {level + 1}", array, str(config.model.steps), f"{count(part):,}")
-        if level < config.model.levels - 1:
-            channels //= 2
-            table.add_row(f"split {level + 1}", "", "", f"{count(backbone[1::2][level]):,}")
-    table.add_row("top prior", "", "", f"{count(top):,}")
+    table = Table("part", "array", "parameters", box=None, header_style="bold")
+    shape = config.data.transform.image_shape(source)
+    for part, array, weights in config.model.outline(params.flow, shape):
+        table.add_row(part, array, f"{count(weights):,}")
     if params.classifier is not None:
-        table.add_row("classifier", "", "", f"{count(params.classifier):,}")
-    table.add_row("total", "", "", f"{count(params):,}", style="bold")
+        table.add_row("classifier", "", f"{count(params.classifier):,}")
+    table.add_row("total", "", f"{count(params):,}", style="bold")
     CONSOLE.print(
         f"{len(source):,} training images of {config.data.name}, "
         f"{config.data.transform.levels(source)} grey levels; {config.train_steps:,} steps of"

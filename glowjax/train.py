@@ -60,8 +60,8 @@ def make_trainer(
     Raises:
         ValueError: the data have no labels, and a conditional model or a classifier needs them.
     """
-    backbone, top = config.model.parts(num_classes)
-    model = density(chain(backbone, top), image_shape)
+    parts = config.model.parts(num_classes)
+    model = density(chain(*parts), image_shape)
     classes = num_classes if config.classifier_weight > 0 else None
     if config.classifier_weight > 0 and num_classes is None:
         raise ValueError("classifier_weight must be 0 for data without labels")
@@ -93,7 +93,7 @@ def make_trainer(
         x = noisy(config.seed, TRAIN_NOISE, 0, index, batch["image"], levels)
         params = Params(model.init(key, x, context(batch)))
         if classes is not None:
-            (*_, h), _ = backbone.forward(params.flow[0], x)
+            (*_, h), _ = chain(*parts[:-1]).forward(params.flow[:-1], x)
             params = params._replace(classifier=classifier_init(key, h, classes))
         return sgd.init(params)
 
@@ -101,14 +101,16 @@ def make_trainer(
         size = len(batch["image"])
         index = lax.axis_index(AXIS) * size + jnp.arange(size)
         x = noisy(config.seed, TRAIN_NOISE, step, index, batch["image"], levels)
-        # What model.log_prob does, with the top latent in between for the classifier.
-        h, log_det = backbone.forward(params.flow[0], x)
-        z, top_log_det = top.forward(params.flow[1], h, context(batch))
-        log_prob = standard_normal().log_prob(None, z) + log_det + top_log_det
+        # What model.log_prob does, with what the classifier sees on the way.
+        seen, z, log_det = x, x, jnp.zeros(size)
+        for part, p in zip(parts, params.flow, strict=True):
+            seen, (z, change) = z, part.forward(p, z, context(batch))
+            log_det += change
+        log_prob = standard_normal().log_prob(None, z) + log_det
         loss = jnp.mean(bits_per_dim(log_prob, image_shape, levels=levels))
         metrics = {"train_bits_per_dim": loss}
         if classes is not None:
-            cross_entropy, accuracy = classifier_loss(params.classifier, h[-1], batch["label"])
+            cross_entropy, accuracy = classifier_loss(params.classifier, seen[-1], batch["label"])
             metrics |= {"train_cross_entropy_bits": cross_entropy, "train_accuracy": accuracy}
             loss += config.classifier_weight * cross_entropy
         return loss, metrics

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from glowjax.config import Config, Data, Glow, experiment, experiment_files, from_json, to_json
+from glowjax.config import Config, Data, experiment, experiment_files, from_json, to_json
 from glowjax.data import Transform
+from glowjax.models import Glow
 from glowjax.optim import Optimizer
 from glowjax.train import make_trainer
 

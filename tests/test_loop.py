@@ -16,8 +16,9 @@ from tensorboardX.proto import event_pb2
 
 from glowjax import checkpoint, loop
 from glowjax.checkpoint import METRIC, Run
-from glowjax.config import Config, Data, Glow
+from glowjax.config import Config, Data
 from glowjax.data import Transform
+from glowjax.models import Glow
 from glowjax.optim import Optimizer
 from glowjax.train import abstract_state, make_trainer
 

@@ -12,10 +12,11 @@ import optax
 import pytest
 
 from glowjax import data, optim
-from glowjax.config import Config, Glow
+from glowjax.config import Config
 from glowjax.density import density
 from glowjax.discrete import bits_per_dim, dequantize
 from glowjax.glow import glow, glow_backbone
+from glowjax.models import Glow
 from glowjax.optim import Optimizer
 from glowjax.train import (
     AXIS,

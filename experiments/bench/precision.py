@@ -11,7 +11,8 @@ import numpy as np
 
 from experiments.bench.common import Columns, Report
 from glowjax import data
-from glowjax.config import Config, Glow
+from glowjax.config import Config
+from glowjax.models import Glow
 from glowjax.optim import Optimizer
 from glowjax.train import Mapped, Trainer, make_trainer, mapped, noisy, on_one_device, replicate
 

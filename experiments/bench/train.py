@@ -27,8 +27,9 @@ from experiments.bench.common import (
     timing_columns,
 )
 from glowjax.bench import check_repetitions, no_persistent_cache, summary, time_calls
-from glowjax.config import Config, Glow
+from glowjax.config import Config
 from glowjax.flow import Backprop
+from glowjax.models import Glow
 from glowjax.train import AXIS, Trainer, check_batch_size, make_trainer, mapped, shard
 
 COLUMNS: Columns = {
