@@ -9,6 +9,11 @@
 """
 
 from glowjax.actnorm import ActNorm, actnorm_forward, actnorm_inverse, actnorm_statistics
+from glowjax.autoregressive import (
+    Autoregressive,
+    autoregressive_forward,
+    autoregressive_inverse,
+)
 from glowjax.bases import Base, distrax_base, standard_normal
 from glowjax.bench import Timing, bench, copy_bandwidth, matmul_flops, matmul_peak
 from glowjax.conv1x1 import (
@@ -34,6 +39,9 @@ from glowjax.fitting import Batch, Fitted, fit
 from glowjax.flow import Flow, as_flow, chain, invert, multiscale, on_last, repeat
 from glowjax.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.importance import Importance, importance_sampling
+from glowjax.made import MADE
+from glowjax.maf import iaf, maf
+from glowjax.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
 from glowjax.nets import MLP, ConvNet
 from glowjax.objectives import (
     alpha_divergence,
@@ -45,17 +53,24 @@ from glowjax.objectives import (
     reverse_kl,
 )
 from glowjax.permute import Reverse, Shuffle, permute_forward, permute_inverse
+from glowjax.pixelcnn import PixelCNN
+from glowjax.planar import Planar, planar_forward, planar_inverse
+from glowjax.radial import Radial, radial_forward, radial_inverse
 from glowjax.roots import increasing_root
+from glowjax.spline import rational_quadratic
 from glowjax.split import Split, TopPrior, unwhiten, whiten
 from glowjax.squeeze import Squeeze, squeeze_forward, squeeze_inverse
+from glowjax.sylvester import Sylvester, sylvester_forward, sylvester_inverse
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MADE",
     "MLP",
     "ActNorm",
     "AdditiveCoupling",
     "AffineCoupling",
+    "Autoregressive",
     "Base",
     "Batch",
     "ConvNet",
@@ -67,10 +82,14 @@ __all__ = [
     "Flow",
     "Importance",
     "InvertibleConv1x1",
+    "PixelCNN",
+    "Planar",
+    "Radial",
     "Reverse",
     "Shuffle",
     "Split",
     "Squeeze",
+    "Sylvester",
     "Timing",
     "TopPrior",
     "actnorm_forward",
@@ -81,6 +100,8 @@ __all__ = [
     "affine_inverse",
     "alpha_divergence",
     "as_flow",
+    "autoregressive_forward",
+    "autoregressive_inverse",
     "bench",
     "bin_centres",
     "bits_per_dim",
@@ -100,26 +121,38 @@ __all__ = [
     "glow_backbone",
     "glow_step",
     "glow_top",
+    "iaf",
     "importance_sampling",
     "importance_weighted_bound",
     "increasing_root",
     "invert",
     "log_mean_exp",
     "log_weights",
+    "maf",
     "matmul_flops",
     "matmul_peak",
+    "mixture_cdf",
+    "mixture_log_prob",
+    "mixture_sample",
     "multiscale",
     "on_last",
     "permute_forward",
     "permute_inverse",
+    "planar_forward",
+    "planar_inverse",
     "quantize",
+    "radial_forward",
+    "radial_inverse",
     "random_rotation",
     "random_rotation_lu",
+    "rational_quadratic",
     "repeat",
     "reverse_kl",
     "squeeze_forward",
     "squeeze_inverse",
     "standard_normal",
+    "sylvester_forward",
+    "sylvester_inverse",
     "to_uint8",
     "unwhiten",
     "whiten",

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from glowjax.actnorm import actnorm_statistics
-from glowjax.arrays import HIGHEST, promote, vary_as
+from glowjax.arrays import HIGHEST, promote, require, vary_as
 from glowjax.conv import (
     Taps,
     add_bias,
@@ -211,6 +212,26 @@ class MLP(nn.Module):
         return ZeroDense(self.features, name="out")(h)
 
 
+def amortized(
+    net: Callable[..., nn.Module] | None, own: tuple[jax.Array, ...], x: jax.Array, context
+) -> tuple[jax.Array, ...]:
+    """A compact caller's `own` parameters, each plus what `net` gives for it from `context`.
+
+    Then they are `[B, ...]`, their own for each example of `x`. Without a net: `own` as they are.
+
+    Raises:
+        ValueError: there is a net, and no context of one row an example.
+    """
+    if net is None:
+        return own
+    given = None if context is None else jnp.shape(context)
+    require(given and given[0] == len(x), "context", given, f"features of shape ({len(x)}, F)")
+    sizes = [p.size for p in own]
+    h = promote(net(features=sum(sizes), name="net")(context))
+    parts = jnp.split(h, np.cumsum(sizes)[:-1], axis=-1)
+    return tuple(p + part.reshape(len(x), *p.shape) for p, part in zip(own, parts, strict=True))
+
+
 class ConvWeight(nn.Module):
     """The weight of a convolution, from N(0, 0.05²)."""
 
@@ -239,15 +260,19 @@ class ZeroConv(nn.Module):
 
 
 class ZeroDense(nn.Module):
-    """(x·W + bias)·exp(3·log_scale), all zero at first; float32 at least."""
+    """(x·W + bias)·exp(3·log_scale), all zero at first; float32 at least.
+
+    A mask, `[inputs, features]`, is multiplied into W.
+    """
 
     features: int
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, mask=None):
         x = promote(x)
         shape = (x.shape[-1], self.features)
         weight = self.param("weight", nn.initializers.zeros, shape, x.dtype)
+        weight = weight if mask is None else weight * mask
         return scaled_bias(self, matmul(x, weight))
 
 

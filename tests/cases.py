@@ -14,6 +14,8 @@ from glowjax import as_flow
 IMAGE = (4, 4, 2)
 SMALL_NET = functools.partial(glowjax.ConvNet, width=8)
 SMALL_MLP = functools.partial(glowjax.MLP, width=8)
+SMALL_MADE = functools.partial(glowjax.MADE, width=8)
+SMALL_PIXELCNN = functools.partial(glowjax.PixelCNN, width=4, depth=2)
 
 
 class Case(NamedTuple):
@@ -122,6 +124,132 @@ CASES = {
         (),
         noise=0.02,
     ),
+    "mixture": Case(
+        as_flow(glowjax.ElementwiseFlow(glowjax.mixture_cdf(4))), (3,), ("mixture_cdf",), noise=0.3
+    ),
+    "mixture_normal": Case(
+        as_flow(glowjax.ElementwiseFlow(glowjax.mixture_cdf(3, to="normal"))), (3,), (), noise=0.3
+    ),
+    "mixture_uniform": Case(
+        as_flow(glowjax.ElementwiseFlow(glowjax.mixture_cdf(3, to="uniform"))), (3,), (), noise=0.3
+    ),
+    "mixture_gaussian_logit": Case(
+        as_flow(glowjax.ElementwiseFlow(glowjax.mixture_cdf(3, family="gaussian"))),
+        (3,),
+        (),
+        noise=0.3,
+    ),
+    "mixture_gaussian": Case(
+        as_flow(glowjax.ElementwiseFlow(glowjax.mixture_cdf(2, family="gaussian", to="normal"))),
+        (3,),
+        (),
+        noise=0.3,
+    ),
+    "mixture_gaussian_uniform_invert": Case(  # (0, 1) lies in between: latents are as data
+        glowjax.chain(
+            as_flow(glowjax.ElementwiseFlow(glowjax.mixture_cdf(3, to="uniform"))),
+            glowjax.invert(
+                as_flow(
+                    glowjax.ElementwiseFlow(glowjax.mixture_cdf(2, family="gaussian", to="uniform"))
+                )
+            ),
+        ),
+        (3,),
+        (),
+    ),
+    "mixture_coupling": Case(
+        as_flow(glowjax.Coupling(glowjax.mixture_cdf(3), SMALL_MLP)), (3,), (), context=2
+    ),
+    "mixture_coupling_images": Case(
+        as_flow(glowjax.Coupling(glowjax.mixture_cdf(2), SMALL_NET, "checkerboard")),
+        (2, 2, 2),
+        (),
+        noise=0.03,
+    ),
+    "spline": Case(
+        as_flow(glowjax.ElementwiseFlow(glowjax.rational_quadratic(4))),
+        (3,),
+        ("rational_quadratic",),
+        noise=0.5,
+    ),
+    "spline_and_its_outside": Case(  # some numbers lie outside
+        as_flow(glowjax.ElementwiseFlow(glowjax.rational_quadratic(3, bound=0.8))), (3,), ()
+    ),
+    "spline_coupling": Case(
+        as_flow(glowjax.Coupling(glowjax.rational_quadratic(4, bound=3.0), SMALL_MLP, swap=True)),
+        (3,),
+        (),
+        context=2,
+    ),
+    "spline_coupling_images": Case(
+        as_flow(glowjax.Coupling(glowjax.rational_quadratic(3), SMALL_NET, "checkerboard")),
+        (2, 2, 2),
+        (),
+        noise=0.03,
+    ),
+    "planar": Case(as_flow(glowjax.Planar()), (5,), ("Planar",), noise=0.5),
+    "planar_1d": Case(as_flow(glowjax.Planar()), (1,), (), noise=0.5),
+    "planar_net": Case(as_flow(glowjax.Planar(SMALL_MLP)), (2,), (), context=3, noise=0.3),
+    "planar_inverted": Case(
+        glowjax.invert(glowjax.repeat(as_flow(glowjax.Planar()), 3)), (2,), (), noise=0.3
+    ),
+    "radial": Case(as_flow(glowjax.Radial()), (5,), ("Radial",), noise=0.5),
+    "radial_1d": Case(as_flow(glowjax.Radial()), (1,), (), noise=0.5),
+    "radial_net": Case(as_flow(glowjax.Radial(SMALL_MLP)), (2,), (), context=3, noise=0.3),
+    "radial_inverted": Case(
+        glowjax.invert(glowjax.repeat(as_flow(glowjax.Radial()), 3)), (2,), (), noise=0.3
+    ),
+    "sylvester": Case(as_flow(glowjax.Sylvester(rank=3)), (5,), ("Sylvester",), noise=0.3),
+    "sylvester_full": Case(as_flow(glowjax.Sylvester(rank=2)), (2,), (), noise=0.3),
+    "sylvester_inverted": Case(
+        glowjax.invert(glowjax.repeat(as_flow(glowjax.Sylvester(rank=2)), 3)), (3,), (), noise=0.2
+    ),
+    "autoregressive": Case(
+        as_flow(glowjax.Autoregressive(glowjax.affine(), SMALL_MADE)),
+        (4,),
+        ("Autoregressive", "MADE"),
+    ),
+    "autoregressive_reversed": Case(
+        as_flow(
+            glowjax.Autoregressive(
+                glowjax.affine(bound=2.0), functools.partial(SMALL_MADE, order="reversed")
+            )
+        ),
+        (3,),
+        (),
+        context=2,
+    ),
+    "autoregressive_random": Case(
+        as_flow(glowjax.Autoregressive(glowjax.affine(), functools.partial(SMALL_MADE, order=3))),
+        (5,),
+        (),
+    ),
+    "autoregressive_alone": Case(
+        as_flow(glowjax.Autoregressive(glowjax.affine(), SMALL_MADE)), (1,), (), context=2
+    ),
+    "autoregressive_constant": Case(
+        as_flow(glowjax.Autoregressive(glowjax.affine(), SMALL_MADE)), (1,), ()
+    ),
+    "autoregressive_images": Case(
+        as_flow(glowjax.Autoregressive(glowjax.affine(bound=2.0), SMALL_PIXELCNN)),
+        (2, 3, 2),
+        ("PixelCNN",),
+        context=2,
+    ),
+    "autoregressive_invert": Case(
+        glowjax.invert(as_flow(glowjax.Autoregressive(glowjax.affine(), SMALL_MADE))),
+        (3,),
+        (),
+        context=2,
+    ),
+    "autoregressive_images_invert": Case(
+        glowjax.invert(as_flow(glowjax.Autoregressive(glowjax.affine(), SMALL_PIXELCNN))),
+        (2, 2, 2),
+        (),
+    ),
+    "maf": Case(glowjax.maf(steps=2, width=8), (3,), ("maf",), context=2),
+    "maf_shuffled": Case(glowjax.maf(steps=2, width=8, depth=0, order=1), (4,), ()),
+    "iaf": Case(glowjax.iaf(steps=2, width=8, depth=1), (3,), ("iaf",), context=2),
 }
 
 

@@ -1,0 +1,154 @@
+"""Rational-quadratic splines: the identity at first and outside, round trips, derivatives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import glowjax
+from glowjax import rational_quadratic
+
+BINS, BOUND = 5, 4.0
+SPLINE = rational_quadratic(BINS, bound=BOUND)
+RAW = np.random.default_rng(0).normal(size=(20, SPLINE.size))
+
+
+def knots(raw, bound=BOUND, min_bin=1e-3):
+    """Of the x axis, then of the y axis, by the softmax that the paper has."""
+    for part in np.split(raw[..., : 2 * BINS], 2, axis=-1):
+        share = np.exp(part) / np.sum(np.exp(part), axis=-1, keepdims=True)
+        size = share * (2 * bound - BINS * min_bin) + min_bin
+        yield np.cumsum(size, axis=-1)[..., :-1] - bound
+
+
+def test_identity_at_raw_0():
+    x = np.concatenate([np.linspace(-6, 6, 97), [-4.0, 4.0]])
+    raw = jnp.zeros((len(x), SPLINE.size))
+    for apply in SPLINE.forward, SPLINE.inverse:
+        y, log_slope = jax.jit(apply)(x, raw)
+        np.testing.assert_allclose(y, x, rtol=1e-14, atol=1e-14)
+        np.testing.assert_allclose(log_slope, 0, atol=1e-13)
+
+
+def test_identity_outside():
+    x = np.array([-1e30, -1e6, -7, -4.001, -4, 4, 4.001, 7, 1e6, 1e30])
+    raw = jnp.broadcast_to(RAW[:, None], (20, 10, SPLINE.size))
+    for apply in SPLINE.forward, SPLINE.inverse:
+        y, log_slope = jax.jit(apply)(jnp.broadcast_to(x, (20, 10)), raw)
+        np.testing.assert_allclose(y, np.broadcast_to(x, (20, 10)), rtol=1e-14)
+        np.testing.assert_allclose(log_slope, 0, atol=1e-12)
+
+
+def test_round_trip_at_and_near_knots():
+    near = np.array([0, 1e-15, 1e-12, 1e-9, 1e-6, 1e-3])
+    x = np.concatenate([*knots(RAW)], axis=-1)[..., None] + np.concatenate([-near, near])
+    x = x.reshape(20, -1)
+    raw = jnp.broadcast_to(RAW[:, None], (*x.shape, SPLINE.size))
+
+    @jax.jit
+    def both(x):
+        z, log_slope = SPLINE.forward(x, raw)
+        return log_slope, *SPLINE.inverse(z, raw)
+
+    log_slope, back, inverse_log_slope = both(x)
+    np.testing.assert_allclose(back, x, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(inverse_log_slope, -log_slope, rtol=1e-9, atol=1e-9)
+    assert np.ptp(log_slope) > 2  # it is far from the identity
+    x_knots, y_knots = knots(RAW)
+    at_knots, _ = SPLINE.forward(x_knots, raw[:, : BINS - 1])
+    np.testing.assert_allclose(at_knots, y_knots, rtol=1e-12, atol=1e-12)
+
+
+def test_increasing_and_smooth():
+    x = np.linspace(-5, 5, 4001)
+    raw = jnp.broadcast_to(RAW[:6, None], (6, 4001, SPLINE.size))
+    z, log_slope = map(np.asarray, jax.jit(SPLINE.forward)(jnp.broadcast_to(x, (6, 4001)), raw))
+    assert np.all(np.diff(z) > 0)
+    slope = np.exp(log_slope)  # its trapezoids add up to z
+    areas = np.cumsum((slope[:, 1:] + slope[:, :-1]) / 2, axis=1) * (x[1] - x[0])
+    np.testing.assert_allclose(areas, z[:, 1:] - z[:, :1], atol=1e-3)
+
+
+def test_density_integrates_to_one():
+    flow = glowjax.as_flow(glowjax.ElementwiseFlow(SPLINE))
+    model = glowjax.density(flow, (1,))
+    x, width = np.linspace(-10, 10, 40_001, retstep=True)
+    log_prob = jax.jit(model.log_prob)({"raw": RAW[:1]}, x[:, None])
+    np.testing.assert_allclose(np.sum(np.exp(log_prob)) * width, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("raw", "rank"),
+    [
+        (np.zeros(SPLINE.size), 2 * (BINS - 1)),  # there a width is the opposite of a height
+        (RAW[0], SPLINE.size - 2),  # the softmaxes of widths and of heights know no sums
+    ],
+)
+def test_every_parameter_matters(raw, rank):
+    x = np.linspace(-3.9, 3.9, 33)
+    jacobian = jax.jit(jax.vmap(jax.jacrev(SPLINE.forward, argnums=1), (0, None)))(x, raw)
+    for derivative in jacobian:  # of z and of log_slope
+        assert np.all(np.max(np.abs(derivative), axis=0) > 1e-3)
+    z = np.asarray(jacobian[0])
+    assert np.linalg.matrix_rank(z, tol=1e-9) == rank
+
+
+@pytest.mark.parametrize("name", ["forward", "inverse"])
+def test_gradients_at_knots(name):
+    """distrax alone has half the gradient there (a quarter in the inverse), 0 being a knot."""
+    apply = getattr(rational_quadratic(4), name)
+    x = np.array([-2.5, 0.0, 2.5])
+
+    @jax.jit
+    def gradients(x):
+        return jax.vmap(jax.jacrev(lambda x, raw: apply(x, raw)[0], (0, 1)), (0, None))(
+            x, jnp.zeros(11)
+        )
+
+    (of_x, of_raw), (_, beside) = gradients(x), gradients(x + 1e-9)
+    np.testing.assert_allclose(of_x, 1, rtol=1e-12)
+    np.testing.assert_allclose(of_raw, beside, atol=1e-6)
+
+
+@pytest.mark.float32
+def test_gradients_at_knots_in_float32():
+    apply = rational_quadratic(4).inverse
+    slope = jax.vmap(jax.grad(lambda x: apply(x, jnp.zeros(11))[0]))(jnp.array([-2.5, 0, 2.5]))
+    assert slope.dtype == jnp.float32
+    np.testing.assert_allclose(slope, 1, rtol=1e-5)
+
+
+def test_gradients_through_the_inverse():
+    """Against central differences, whose error is of the order of 1e-5² and 1e-16/1e-5."""
+
+    @jax.jit
+    def f(arguments):
+        return jnp.stack(SPLINE.inverse(arguments[..., 0], arguments[..., 1:]))
+
+    at = np.concatenate([[0.8], RAW[0]])
+    step = 1e-5 * np.eye(len(at))
+    above, below = np.split(np.asarray(f(np.concatenate([at + step, at - step]))), 2, axis=1)
+    exact = np.asarray(jax.jit(jax.jacrev(f))(at))
+    np.testing.assert_allclose(exact, (above - below) / 2e-5, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(np.log(exact[0, 0]), f(at)[1], rtol=1e-10)
+
+
+@pytest.mark.parametrize("wrong", [1, 0, 2.0])
+def test_refuses_a_number_of_bins(wrong):
+    with pytest.raises(ValueError, match="bins must be a whole number of at least 2"):
+        rational_quadratic(wrong)
+
+
+def test_errors():
+    for wrong in (0.0, -1.0, np.nan):
+        with pytest.raises(ValueError, match="bound must be positive"):
+            rational_quadratic(bound=wrong)
+    for wrong in (0.0, 1.25, 3):
+        with pytest.raises(ValueError, match=r"min_bin must be positive and below .* = 1\.25"):
+            rational_quadratic(8, min_bin=wrong)
+    for wrong in (0.0, 1.0):
+        with pytest.raises(ValueError, match=r"min_slope must be in \(0, 1\)"):
+            rational_quadratic(min_slope=wrong)
+    for apply in SPLINE.forward, SPLINE.inverse:
+        with pytest.raises(AssertionError):
+            apply(jnp.zeros(2), jnp.zeros((2, SPLINE.size + 2)))
