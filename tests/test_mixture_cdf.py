@@ -52,7 +52,7 @@ def test_is_the_mixtures_cdf_and_density(family, to):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_density_integrates_to_one(family):
-    x, width = np.linspace(-80, 80, 8001, retstep=True)
+    x, width = jnp.linspace(-80, 80, 8001, retstep=True)
     log_prob = mixture_log_prob(x, rows(x), family=family)
     np.testing.assert_allclose(np.sum(np.exp(log_prob)) * width, 1, rtol=1e-9)
 
