@@ -8,8 +8,20 @@
 `forward` goes from data to latents; log-determinants are in nats, `[B]`, of the map just applied.
 """
 
+from glowjax import targets, toy
 from glowjax.actnorm import ActNorm, actnorm_forward, actnorm_inverse, actnorm_statistics
-from glowjax.bases import Base, distrax_base, standard_normal
+from glowjax.bases import (
+    Base,
+    class_conditional_normal,
+    diagonal_normal,
+    distrax_base,
+    gaussian_mixture,
+    logistic,
+    resampled_normal,
+    standard_normal,
+    student_t,
+    uniform,
+)
 from glowjax.bench import Timing, bench, copy_bandwidth, matmul_flops, matmul_peak
 from glowjax.conv1x1 import (
     InvertibleConv1x1,
@@ -37,6 +49,7 @@ from glowjax.permute import Reverse, Shuffle, permute_forward, permute_inverse
 from glowjax.roots import increasing_root
 from glowjax.split import Split, TopPrior, unwhiten, whiten
 from glowjax.squeeze import Squeeze, squeeze_forward, squeeze_inverse
+from glowjax.targets import Target
 
 __version__ = "0.1.0"
 
@@ -57,6 +70,7 @@ __all__ = [
     "Shuffle",
     "Split",
     "Squeeze",
+    "Target",
     "Timing",
     "TopPrior",
     "actnorm_forward",
@@ -70,6 +84,7 @@ __all__ = [
     "bin_centres",
     "bits_per_dim",
     "chain",
+    "class_conditional_normal",
     "conv1x1_forward",
     "conv1x1_inverse",
     "conv1x1_lu_forward",
@@ -77,13 +92,16 @@ __all__ = [
     "copy_bandwidth",
     "density",
     "dequantize",
+    "diagonal_normal",
     "distrax_base",
+    "gaussian_mixture",
     "glow",
     "glow_backbone",
     "glow_step",
     "glow_top",
     "increasing_root",
     "invert",
+    "logistic",
     "matmul_flops",
     "matmul_peak",
     "multiscale",
@@ -94,10 +112,15 @@ __all__ = [
     "random_rotation",
     "random_rotation_lu",
     "repeat",
+    "resampled_normal",
     "squeeze_forward",
     "squeeze_inverse",
     "standard_normal",
+    "student_t",
+    "targets",
     "to_uint8",
+    "toy",
+    "uniform",
     "unwhiten",
     "whiten",
 ]
