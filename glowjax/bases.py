@@ -167,7 +167,7 @@ def class_conditional_normal(num_classes: int) -> Base:
         ValueError: `num_classes` < 1; labels are missing, not integers, or not of shape `[B]`. A
             label out of range, which cannot raise under `jit`, gives NaN.
 
-    Source: Izmailov et al. 2020, Semi-supervised learning with normalizing flows, section 3.
+    Source: Izmailov et al. 2020, Semi-supervised learning with normalizing flows.
     """
     check_positive(num_classes=num_classes)
 
@@ -273,7 +273,8 @@ def resampled_normal(
         return acceptance.init(key, _vector(z))["params"]
 
     def logit(params, v):
-        return promote(acceptance.apply({"params": params}, v))[..., 0]
+        logits: Any = acceptance.apply({"params": params}, v)
+        return promote(logits)[..., 0]
 
     def log_mean(log_values):
         return jax.nn.logsumexp(log_values) - jnp.log(draws)

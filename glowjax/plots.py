@@ -387,19 +387,16 @@ def animation(
     require(hold >= 0, "hold", hold, "at least 0")
     shapes = sorted({np.shape(frame) for frame in frames})
     require(len(shapes) == 1, "frames", shapes, "of one shape")
-    frames = _checked("frames", np.stack([np.asarray(frame) for frame in frames]))
-    require(frames.shape[3] == 3, "frames", frames.shape[1:], "of shape [H, W, 3]")
+    images = _checked("frames", np.stack([np.asarray(frame) for frame in frames]))
+    require(images.shape[3] == 3, "frames", images.shape[1:], "of shape [H, W, 3]")
 
-    some = frames[np.linspace(0, len(frames) - 1, min(len(frames), 8)).astype(int)]
-    palette = Image.fromarray(some.reshape(-1, *frames.shape[2:])).quantize(
-        256, Image.Quantize.FASTOCTREE
-    )
+    palette = _palette(images[np.linspace(0, len(images) - 1, min(len(images), 8)).astype(int)])
     pictures = [
-        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
-        for frame in frames
+        Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE)
+        for image in images
     ]
     step = 10 * round(100 / fps)
-    durations = [step] * (len(frames) - 1) + [step + round(1000 * hold)]
+    durations = [step] * (len(images) - 1) + [step + round(1000 * hold)]
     gif = io.BytesIO()
     pictures[0].save(
         gif, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0
@@ -444,7 +441,12 @@ def _grid_values(title: str, log_density: LogDensity, extent, points: int) -> np
 
 def _cloud(title: str, points: ArrayLike) -> np.ndarray:
     points = np.asarray(points)
-    require(points.ndim == 2 and points.shape[1] == 2, f"points {title!r}", points.shape, "[n, 2]")
+    require(
+        points.ndim == 2 and points.shape[1] == 2,
+        f"points {title!r}",
+        points.shape,
+        "of shape [n, 2]",
+    )
     return points
 
 
@@ -504,6 +506,19 @@ def _panels(titles: Sequence[str], extent, columns: int | None):
         axes.set_title(title, color=INK, fontsize=10, pad=5)
         frames.append(axes)
     return figure, frames
+
+
+def _palette(frames: np.ndarray) -> Image.Image:
+    """256 colours for frames `[N, H, W, 3]`, with the commonest one, the background, exact."""
+    mosaic = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))
+    palette = mosaic.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3)
+    colours, counts = np.unique(frames.reshape(-1, 3), axis=0, return_counts=True)
+    chosen = np.array(palette.getpalette()).reshape(-1, 3)
+    common = colours[counts.argmax()]
+    distance = np.abs(chosen - common.astype(int)).max(-1)
+    chosen[distance < max(4, distance.min() + 1)] = common  # Pillow looks up in steps of 4
+    palette.putpalette(chosen.ravel().tolist())
+    return palette
 
 
 def _one_panel():

@@ -117,7 +117,9 @@ def two_modes(loc: float = 2.0, scale: float = 0.1) -> Target:
     return Target(log_prob, (-reach, reach))
 
 
-def circular_gaussians(modes: int = 8, *, radius: float = 2.0, scale: float | None = None):
+def circular_gaussians(
+    modes: int = 8, *, radius: float = 2.0, scale: float | None = None
+) -> Target:
     """Equal normals around a circle; normalised, with samples.
 
         p = 1/K · Σ_k N(radius·(cos 2πk/K, sin 2πk/K), scale²·I),   K = modes
@@ -276,8 +278,8 @@ def grid_kl(log_q: Callable[[jax.Array], jax.Array], target: Target, points: int
         ValueError: as `grid`.
     """
     x, area = grid(target.extent, points)
-    log_q, log_p = log_q(x), target.log_prob(x)
-    log_z = jax.nn.logsumexp(log_p) + math.log(area)
-    q = jnp.exp(log_q) * area
-    kl = jnp.sum(jnp.where(q > 0, q * (log_q - log_p + log_z), 0.0))
+    at_q, at_p = log_q(x), target.log_prob(x)
+    log_z = jax.nn.logsumexp(at_p) + math.log(area)
+    q = jnp.exp(at_q) * area
+    kl = jnp.sum(jnp.where(q > 0, q * (at_q - at_p + log_z), 0.0))
     return GridKL(kl, 1 - jnp.sum(q))

@@ -4,6 +4,8 @@ They are those of FFJORD's toy_data.py (Grathwohl et al. 2019) in shape, 6 to 8 
 `eight_gaussians`, whose density is known.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -24,7 +26,8 @@ def two_moons(key: jax.Array, n: int) -> jax.Array:
 
 def eight_gaussians(key: jax.Array, n: int) -> jax.Array:
     """Samples of `glowjax.targets.circular_gaussians(8)`."""
-    return circular_gaussians(8).sample(key, n).astype(jnp.float32)
+    draw: Any = circular_gaussians(8).sample
+    return draw(key, n).astype(jnp.float32)
 
 
 def rings(key: jax.Array, n: int) -> jax.Array:

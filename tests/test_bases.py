@@ -1,5 +1,7 @@
 """Bases: normalised, as scipy has them, with samples to match and gradients for every parameter."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,7 @@ class Wave(nn.Module):
 
 
 ACTNORM = as_flow(glowjax.ActNorm())
-LEARNED = {
+LEARNED: dict[str, Any] = {
     "diagonal_normal": glowjax.diagonal_normal(),
     "gaussian_mixture": glowjax.gaussian_mixture(3),
     "student_t": glowjax.student_t(4.0, learned=True),
@@ -156,7 +158,8 @@ def test_students_degrees_of_freedom_are_learned_one_a_latent():
 
 
 def test_resampled_normal_starts_as_the_normal_and_leaves_it():
-    base, z = glowjax.resampled_normal(draws=50, net=SMALL_MLP), jnp.linspace(-2, 2, 8)[:, None]
+    base: Any = glowjax.resampled_normal(draws=50, net=SMALL_MLP)
+    z = jnp.linspace(-2, 2, 8)[:, None]
     params = jax.jit(base.init)(jax.random.key(0), z)
     loss = jax.jit(jax.value_and_grad(lambda p: base.log_prob(p, z)[0]))
     log_p, gradient = loss(params)
@@ -177,7 +180,7 @@ class Step(nn.Module):
 @pytest.mark.parametrize("tries", [2, 4])
 def test_truncation_leaves_what_is_never_accepted(tries):
     """α = ½^(tries - 1) of the mass is that of a plain normal: half of it lies below 0."""
-    base = glowjax.resampled_normal(tries=tries, draws=200_000, net=Step)
+    base: Any = glowjax.resampled_normal(tries=tries, draws=200_000, net=Step)
     z = jnp.array([[-1.0], [1.0]])
     params = base.init(jax.random.key(0), z)
     alpha = 0.5 ** (tries - 1)
@@ -197,7 +200,7 @@ def test_the_normaliser_has_the_error_that_is_told():
             glowjax.resampled_normal(tries=50, draws=400, seed=seed, net=Wave) for seed in range(12)
         ]
         many = glowjax.resampled_normal(tries=50, draws=100_000, seed=99, net=Wave)
-        logits = Wave(features=1).apply(
+        logits: Any = Wave(features=1).apply(
             {"params": params}, jax.random.normal(jax.random.key(5), (100_000, 2))
         )
         mean = jnp.mean(jax.nn.sigmoid(logits))
