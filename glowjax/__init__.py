@@ -8,6 +8,7 @@
 `forward` goes from data to latents; log-determinants are in nats, `[B]`, of the map just applied.
 """
 
+from glowjax import targets, toy
 from glowjax.actnorm import ActNorm, actnorm_forward, actnorm_inverse, actnorm_statistics
 from glowjax.autoregressive import (
     Autoregressive,
@@ -15,6 +16,18 @@ from glowjax.autoregressive import (
     autoregressive_inverse,
 )
 from glowjax.bases import Base, distrax_base, standard_normal
+from glowjax.bases import (
+    Base,
+    class_conditional_normal,
+    diagonal_normal,
+    distrax_base,
+    gaussian_mixture,
+    logistic,
+    resampled_normal,
+    standard_normal,
+    student_t,
+    uniform,
+)
 from glowjax.bench import Timing, bench, copy_bandwidth, matmul_flops, matmul_peak
 from glowjax.conv1x1 import (
     InvertibleConv1x1,
@@ -61,6 +74,7 @@ from glowjax.spline import rational_quadratic
 from glowjax.split import Split, TopPrior, unwhiten, whiten
 from glowjax.squeeze import Squeeze, squeeze_forward, squeeze_inverse
 from glowjax.sylvester import Sylvester, sylvester_forward, sylvester_inverse
+from glowjax.targets import Target
 
 __version__ = "0.1.0"
 
@@ -90,6 +104,7 @@ __all__ = [
     "Split",
     "Squeeze",
     "Sylvester",
+    "Target",
     "Timing",
     "TopPrior",
     "actnorm_forward",
@@ -106,6 +121,7 @@ __all__ = [
     "bin_centres",
     "bits_per_dim",
     "chain",
+    "class_conditional_normal",
     "conv1x1_forward",
     "conv1x1_inverse",
     "conv1x1_lu_forward",
@@ -113,10 +129,12 @@ __all__ = [
     "copy_bandwidth",
     "density",
     "dequantize",
+    "diagonal_normal",
     "distrax_base",
     "effective_sample_size",
     "fit",
     "forward_kl",
+    "gaussian_mixture",
     "glow",
     "glow_backbone",
     "glow_step",
@@ -129,6 +147,7 @@ __all__ = [
     "log_mean_exp",
     "log_weights",
     "maf",
+    "logistic",
     "matmul_flops",
     "matmul_peak",
     "mixture_cdf",
@@ -153,7 +172,15 @@ __all__ = [
     "standard_normal",
     "sylvester_forward",
     "sylvester_inverse",
+    "resampled_normal",
+    "squeeze_forward",
+    "squeeze_inverse",
+    "standard_normal",
+    "student_t",
+    "targets",
     "to_uint8",
+    "toy",
+    "uniform",
     "unwhiten",
     "whiten",
 ]

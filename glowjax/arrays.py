@@ -99,3 +99,13 @@ def check_event_shape(event_shape: Any) -> tuple[int, ...]:
 def check_choice(name: str, value: Any, choices: Any) -> None:
     """Raises `ValueError` unless `value` is one of `choices`."""
     require(value in choices, name, value, f"one of {', '.join(map(repr, choices))}")
+
+
+def check_labels(labels: Any, num_classes: int, batch: int) -> None:
+    """Raises `ValueError` unless `labels`, a context, are integers of shape `(batch,)`."""
+    due = f"integer labels of shape ({batch},) in 0..{num_classes - 1}"
+    if labels is None:
+        raise ValueError(f"context must be {due}, got None")
+    dtype, shape = jnp.result_type(labels), jnp.shape(labels)
+    if shape != (batch,) or not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"context must be {due}, got {dtype} of shape {shape}")

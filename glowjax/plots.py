@@ -1,4 +1,4 @@
-"""Pictures of a run as PNG files: sheets of images, and curves of training."""
+"""Pictures as PNG files: sheets of images, curves of training, densities, samples; animations."""
 
 import io
 import math
@@ -7,14 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from glowjax.arrays import check_integer
+from glowjax.arrays import check_integer, check_positive, require
+from glowjax.targets import grid
 
 INK, GREY, PALE, BLUE, RED = "#222222", "#777777", "#b5cde3", "#2a6aa5", "#c4452d"
+COLOURS = BLUE, RED, "#e0a030", "#3f8f5f", "#8060a8"
+# Placed so that lightness falls evenly.
+DENSITY = LinearSegmentedColormap.from_list(
+    "density", [(0, "white"), (0.22, PALE), (0.67, BLUE), (1, "#0b2545")]
+)
+
+LogDensity = Callable[[np.ndarray], ArrayLike] | ArrayLike
 
 
 def image_grid(
@@ -152,13 +162,9 @@ def curves(
         )
     baselines = dict(sorted((baselines or {}).items(), key=lambda item: item[1]))
 
-    figure = Figure((8, 4.5), 160, facecolor="white", layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _one_panel()
     if len(train):
-        reach = len(train) // 80
-        smooth = _running(np.mean, _running(np.median, train[:, 1], reach), reach)
-        axes.plot(*train.T, color=PALE, linewidth=0.8)
-        axes.plot(train[:, 0], smooth, color=BLUE, linewidth=1.8, label="train")
+        _smoothed(axes, train, label="train")
     if len(validation):
         axes.plot(*validation.T, "o-", color=INK, markersize=4, linewidth=1, label="validation")
         best = min(validation, key=lambda point: point[1])
@@ -177,21 +183,225 @@ def curves(
             1.01, beside, f"{name} {value:.2f}", transform=place, va="center", color=GREY, size=9
         )
 
-    axes.set_xlabel("images seen" if per_step else "steps", color=INK)
-    axes.set_ylabel("bits/dim", color=INK)
+    _dress(
+        axes,
+        xlabel="images seen" if per_step else "steps",
+        ylabel="bits/dim",
+        title=title,
+        note=_left_out(values, high),
+    )
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.margins(x=0.02)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper right", frameon=True, framealpha=1, edgecolor="none", fontsize=9)
-    if title:
-        axes.set_title(title, loc="left", fontweight="bold", color=INK)
-    if values.max() > high:
-        axes.set_title(
-            f"values up to {values.max():.3g} lie above", loc="right", size=9, color=GREY
-        )
     _save(figure, path)
+
+
+def loss_curve(
+    path: str | os.PathLike,
+    values: ArrayLike,
+    *,
+    every: int = 1,
+    ylabel: str = "loss",
+    title: str | None = None,
+) -> None:
+    """Writes a PNG of a loss over steps, as it is and smoothed.
+
+    Values that are not finite are left out, and those above the axis are told of, as in `curves`.
+
+    Args:
+        path: the file, which appears whole or not at all.
+        values: `[n]`, the first at step `every`.
+        every: steps between values.
+        ylabel: what the values are.
+        title: a line above the axes.
+
+    Raises:
+        ValueError: `values` are not `[n]`, or none is finite; `every` < 1.
+    """
+    values = np.asarray(values, float)
+    check_positive(every=every)
+    require(values.ndim == 1, "values", values.shape, "of shape [n]")
+    finite = np.isfinite(values)
+    require(finite.any(), "values", values, "finite, one at least")
+    points = np.stack([every * np.arange(1, len(values) + 1), values], axis=-1)[finite]
+
+    figure, axes = _one_panel()
+    _smoothed(axes, points)
+    low, high = _limits(points[:, 1], [])
+    axes.set_ylim(low, high)
+    note = _left_out(points[:, 1], high)
+    _dress(axes, xlabel="steps", ylabel=ylabel, title=title, note=note)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.margins(x=0.02)
+    _save(figure, path)
+
+
+def histogram_1d(
+    path: str | os.PathLike,
+    data: ArrayLike,
+    grid: ArrayLike,
+    curves: Mapping[str, LogDensity],
+    *,
+    bins: int = 60,
+    xlabel: str = "x",
+    title: str | None = None,
+) -> None:
+    """Writes a PNG of a histogram of numbers, of area 1, under densities.
+
+    Args:
+        path: the file, which appears whole or not at all.
+        data: `[n]`; what lies outside the grid counts, but is not seen.
+        grid: `[m]`, increasing: where the densities are drawn.
+        curves: name to log-density in nats: a function from `[m, 1]` to `[m]`, or values `[m]`.
+        bins: over the grid.
+        xlabel, title: of the axes.
+
+    Raises:
+        ValueError: `data`, `grid` or values are of another shape; `grid` does not increase.
+    """
+    data, grid = np.asarray(data, float), np.asarray(grid, float)
+    require(data.ndim == 1 and data.size, "data", data.shape, "of shape [n]")
+    ok = grid.ndim == 1 and grid.size > 1 and np.all(np.diff(grid) > 0)
+    require(ok, "grid", grid, "of shape [m] and increasing")
+    check_positive(bins=bins)
+    edges = np.linspace(grid[0], grid[-1], bins + 1)
+    heights = np.histogram(data, edges)[0] / (data.size * np.diff(edges))
+
+    figure, axes = _one_panel()
+    axes.stairs(heights, edges, fill=True, color=PALE, label="data")
+    for i, (name, log_density) in enumerate(curves.items()):
+        density = np.exp(_values(name, log_density, grid[:, None], grid.shape))
+        axes.plot(grid, density, color=COLOURS[i % len(COLOURS)], linewidth=1.8, label=name)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(grid[0], grid[-1])
+    _dress(axes, xlabel=xlabel, ylabel="density", title=title)
+    axes.legend(loc="best", frameon=True, framealpha=1, edgecolor="none", fontsize=9)
+    _save(figure, path)
+
+
+def density_2d(
+    path: str | os.PathLike,
+    panels: Mapping[str, LogDensity],
+    *,
+    extent: tuple[float, float],
+    samples: Mapping[str, ArrayLike] | None = None,
+    points: int = 400,
+    columns: int | None = None,
+) -> None:
+    """Writes a PNG of densities of the plane side by side, each dark where it is highest.
+
+    Args:
+        path: the file, which appears whole or not at all.
+        panels: title to log-density in nats, up to a constant: a function from `[N, 2]` to `[N]`,
+            or values `[points, points]` at `glowjax.targets.grid(extent, points)`.
+        extent: (low, high) of both axes.
+        samples: title to `[n, 2]`, dots on the panel of that title.
+        points: of the grid along each axis.
+        columns: panels in a row; by default all.
+
+    Raises:
+        ValueError: there are no panels; values or samples are of another shape, or for no panel;
+            an `extent` without low < high.
+    """
+    values = {title: _grid_values(title, f, extent, points) for title, f in panels.items()}
+    _save(_density_figure(values, extent, samples or {}, columns), path)
+
+
+def density_frame(
+    panels: Mapping[str, ArrayLike],
+    *,
+    extent: tuple[float, float],
+    samples: Mapping[str, ArrayLike] | None = None,
+    columns: int | None = None,
+    dpi: int = 100,
+) -> np.ndarray:
+    """The picture of `density_2d` as `[H, W, 3]` uint8: a frame of an `animation`.
+
+    Args:
+        panels: title to values of the log-density, `[points, points]`, rows from low to high.
+        extent, samples, columns: as for `density_2d`.
+        dpi: pixels an inch; a panel is 2.4 inches wide.
+
+    Raises:
+        ValueError: as `density_2d`.
+    """
+    values = {
+        title: _grid_values(title, array, extent, np.shape(array)[0])
+        for title, array in panels.items()
+    }
+    figure = _density_figure(values, extent, samples or {}, columns)
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
+
+
+def scatter_2d(
+    path: str | os.PathLike,
+    panels: Mapping[str, ArrayLike],
+    *,
+    extent: tuple[float, float] | None = None,
+    columns: int | None = None,
+) -> None:
+    """Writes a PNG of sets of points of the plane side by side, on axes of one scale.
+
+    Args:
+        path: the file, which appears whole or not at all.
+        panels: title to `[n, 2]`.
+        extent: (low, high) of both axes; by default what holds 99.8 % of all points.
+        columns: panels in a row; by default all.
+
+    Raises:
+        ValueError: there are no panels; points are not `[n, 2]`; an `extent` without low < high.
+    """
+    clouds = {title: _cloud(title, points) for title, points in panels.items()}
+    if extent is None and clouds:
+        extent = _square(np.concatenate(list(clouds.values())))
+    figure, frames = _panels(list(clouds), extent, columns)
+    for axes, points in zip(frames, clouds.values(), strict=True):
+        _dots(axes, points, BLUE)
+    _save(figure, path)
+
+
+def animation(
+    path: str | os.PathLike,
+    frames: Sequence[ArrayLike],
+    *,
+    fps: float = 20,
+    hold: float = 1.0,
+) -> None:
+    """Writes a GIF, played for ever, of frames `[H, W, 3]` uint8, with one palette for all.
+
+    Args:
+        path: the file, which appears whole or not at all.
+        frames: one at least, of one shape.
+        fps: frames a second; a GIF counts in hundredths of a second.
+        hold: seconds for which the last frame stays.
+
+    Raises:
+        ValueError: there are no frames, or they are of another dtype or of two shapes; `fps` is
+            not in 1 … 50, or `hold` is negative.
+    """
+    require(len(frames), "frames", len(frames), "one at least")
+    require(1 <= fps <= 50, "fps", fps, "in 1..50")
+    require(hold >= 0, "hold", hold, "at least 0")
+    shapes = sorted({np.shape(frame) for frame in frames})
+    require(len(shapes) == 1, "frames", shapes, "of one shape")
+    images = _checked("frames", np.stack([np.asarray(frame) for frame in frames]))
+    require(images.shape[3] == 3, "frames", images.shape[1:], "of shape [H, W, 3]")
+
+    palette = _palette(images[np.linspace(0, len(images) - 1, min(len(images), 8)).astype(int)])
+    pictures = [
+        Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE)
+        for image in images
+    ]
+    step = 10 * round(100 / fps)
+    durations = [step] * (len(images) - 1) + [step + round(1000 * hold)]
+    gif = io.BytesIO()
+    pictures[0].save(
+        gif, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0
+    )
+    _write(gif.getvalue(), path)
 
 
 def _checked(name: str, images: ArrayLike) -> np.ndarray:
@@ -212,6 +422,133 @@ def _columns(count: int, ratio: float) -> int:
 
 def _scale(side: int) -> int:
     return max(1, 1000 // side)
+
+
+def _values(name: str, log_density: LogDensity, x: np.ndarray, shape: tuple[int, ...]):
+    """Values of a log-density at `x: [N, D]`, of `shape`, or `ValueError`."""
+    given = callable(log_density)
+    values = np.asarray(log_density(x) if callable(log_density) else log_density, float)
+    wanted = x.shape[:1] if given else shape
+    what = f"[{', '.join(map(str, wanted))}]"
+    require(values.shape == wanted, f"log-density {name!r}", values.shape, f"of shape {what}")
+    return values.reshape(shape)
+
+
+def _grid_values(title: str, log_density: LogDensity, extent, points: int) -> np.ndarray:
+    x = np.asarray(grid(extent, points)[0])
+    return _values(title, log_density, x, (points, points))
+
+
+def _cloud(title: str, points: ArrayLike) -> np.ndarray:
+    points = np.asarray(points)
+    require(
+        points.ndim == 2 and points.shape[1] == 2,
+        f"points {title!r}",
+        points.shape,
+        "of shape [n, 2]",
+    )
+    return points
+
+
+def _square(points: np.ndarray) -> tuple[float, float]:
+    """(low, high) of both axes that hold nearly all points."""
+    low, high = np.percentile(points, 0.1), np.percentile(points, 99.9)
+    space = 0.08 * (high - low) or 1.0
+    return low - space, high + space
+
+
+def _density_figure(values, extent, samples, columns) -> Figure:
+    figure, frames = _panels(list(values), extent, columns)
+    for title in samples:
+        require(title in values, "samples", title, f"for one of the panels, {list(values)}")
+    for axes, (title, log_density) in zip(frames, values.items(), strict=True):
+        top = np.max(log_density, where=np.isfinite(log_density), initial=-np.inf)
+        density = np.exp(log_density - top) if np.isfinite(top) else np.zeros_like(log_density)
+        axes.imshow(
+            density,
+            cmap=DENSITY,
+            extent=(*extent, *extent),
+            origin="lower",
+            interpolation="bilinear",
+            vmin=0,
+            vmax=1,
+        )
+        if title in samples:
+            _dots(axes, _cloud(title, samples[title]), RED)
+    return figure
+
+
+def _dots(axes, points: np.ndarray, color: str) -> None:
+    """Points, the smaller and the paler the more there are."""
+    crowd = min(1.0, 1000 / max(len(points), 1))
+    size, alpha = 0.4 + 3.6 * crowd, 0.25 + 0.45 * crowd
+    axes.scatter(*points.T, s=size, color=color, alpha=alpha, linewidths=0, rasterized=True)
+
+
+def _panels(titles: Sequence[str], extent, columns: int | None):
+    """A figure of square frames under titles, every length fixed, and their axes."""
+    require(titles, "panels", "none", "one at least")
+    columns = len(titles) if columns is None else columns
+    check_positive(columns=columns)
+    grid(extent, 1)  # checks extent
+    columns = min(columns, len(titles))
+    rows = math.ceil(len(titles) / columns)
+    side, gap, heading = 2.4, 0.12, 0.32  # inches
+    width, height = columns * (side + gap) + gap, rows * (side + heading) + gap
+    figure = Figure((width, height), 200, facecolor="white")
+    frames = []
+    for i, title in enumerate(titles):
+        left = gap + i % columns * (side + gap)
+        top = i // columns * (side + heading) + heading
+        place = (left / width, 1 - (top + side) / height, side / width, side / height)
+        axes = figure.add_axes(place, xlim=extent, ylim=extent, xticks=[], yticks=[])
+        axes.spines[:].set(color="#cccccc", linewidth=0.6)
+        axes.set_title(title, color=INK, fontsize=10, pad=5)
+        frames.append(axes)
+    return figure, frames
+
+
+def _palette(frames: np.ndarray) -> Image.Image:
+    """256 colours for frames `[N, H, W, 3]`, with the commonest one, the background, exact."""
+    mosaic = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))
+    palette = mosaic.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3)
+    colours, counts = np.unique(frames.reshape(-1, 3), axis=0, return_counts=True)
+    chosen = np.array(palette.getpalette()).reshape(-1, 3)
+    common = colours[counts.argmax()]
+    distance = np.abs(chosen - common.astype(int)).max(-1)
+    chosen[distance < max(4, distance.min() + 1)] = common  # Pillow looks up in steps of 4
+    palette.putpalette(chosen.ravel().tolist())
+    return palette
+
+
+def _one_panel():
+    figure = Figure((8, 4.5), 160, facecolor="white", layout="constrained")
+    return figure, figure.subplots()
+
+
+def _smoothed(axes, points: np.ndarray, **line) -> None:
+    """A noisy curve `[n, 2]`, pale, and its running mean of running medians."""
+    reach = len(points) // 80
+    smooth = _running(np.mean, _running(np.median, points[:, 1], reach), reach)
+    axes.plot(*points.T, color=PALE, linewidth=0.8)
+    axes.plot(points[:, 0], smooth, color=BLUE, linewidth=1.8, **line)
+
+
+def _left_out(values: np.ndarray, high: float) -> str | None:
+    return f"values up to {values.max():.3g} lie above" if values.max() > high else None
+
+
+def _dress(axes, *, xlabel: str, ylabel: str, title: str | None, note: str | None = None) -> None:
+    """Labels, title, a note at the right, lines across, and no box."""
+    axes.set_xlabel(xlabel, color=INK)
+    axes.set_ylabel(ylabel, color=INK)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        axes.set_title(title, loc="left", fontweight="bold", color=INK)
+    if note:
+        axes.set_title(note, loc="right", size=9, color=GREY)
 
 
 def _points(history: Sequence[Mapping], key: str, per_step: float | None) -> np.ndarray:
@@ -240,10 +577,14 @@ def _limits(values: np.ndarray, baselines: Sequence[float]) -> tuple[float, floa
 
 
 def _save(figure: Figure, path: str | os.PathLike) -> None:
-    """Writes the PNG beside `path` first, so that `path` is never a broken file."""
-    path = Path(path)
     png = io.BytesIO()
     figure.savefig(png, format="png")
+    _write(png.getvalue(), path)
+
+
+def _write(content: bytes, path: str | os.PathLike) -> None:
+    """Writes the file beside `path` first, so that `path` is never a broken one."""
+    path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(png.getvalue())
+    partial.write_bytes(content)
     partial.replace(path)

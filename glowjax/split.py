@@ -5,7 +5,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glowjax.arrays import promote, sum_event
+from glowjax.arrays import check_labels, promote, sum_event
 from glowjax.conv import conv_to_few, ring_conv
 from glowjax.nets import ZeroConv, ZeroDense, scaled_bias
 
@@ -116,14 +116,7 @@ class TopPrior(nn.Module):
             if labels is not None:
                 raise ValueError("context was given, but the flow has no num_classes: leave it out")
             return
-        due = f"integer labels of shape ({x.shape[0]},) in 0..{self.num_classes - 1}"
-        if labels is None:
-            raise ValueError(f"context must be {due}, got None: the flow is class-conditional")
-        if jnp.shape(labels) != x.shape[:1] or not jnp.issubdtype(
-            jnp.result_type(labels), jnp.integer
-        ):
-            given = f"{jnp.result_type(labels)} of shape {jnp.shape(labels)}"
-            raise ValueError(f"context must be {due}, got {given}")
+        check_labels(labels, self.num_classes, x.shape[0])
 
 
 class RingPrior(nn.Module):

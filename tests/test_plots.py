@@ -3,9 +3,20 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
-from glowjax.plots import curves, image_grid, sample_sheet
+from glowjax.plots import (
+    animation,
+    curves,
+    density_2d,
+    density_frame,
+    histogram_1d,
+    image_grid,
+    loss_curve,
+    sample_sheet,
+    scatter_2d,
+)
+from glowjax.targets import grid
 
 
 def random_images(*shape):
@@ -113,8 +124,8 @@ def test_sheet_refuses_images_of_two_shapes(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def drawn(monkeypatch, path, *arguments, **options):
-    """The axes of the figure that `curves` writes."""
+def figure_of(monkeypatch, plot, path, *arguments, **options):
+    """The figure that `plot` writes."""
     figures = []
     save = sys.modules["glowjax.plots"]._save
 
@@ -123,9 +134,14 @@ def drawn(monkeypatch, path, *arguments, **options):
         save(figure, path)
 
     monkeypatch.setattr("glowjax.plots._save", keep)
-    curves(path, *arguments, **options)
+    plot(path, *arguments, **options)
     assert pixels(path).std() > 0
-    return figures[0].axes[0]
+    return figures[0]
+
+
+def drawn(monkeypatch, path, *arguments, **options):
+    """The axes of the figure that `curves` writes."""
+    return figure_of(monkeypatch, curves, path, *arguments, **options).axes[0]
 
 
 def line(axes, label):
@@ -214,3 +230,187 @@ def test_a_failed_write_leaves_the_old_picture(monkeypatch, tmp_path):
     with pytest.raises(OSError, match="killed here"):
         curves(path, run(steps=500))
     assert path.read_bytes() == before
+
+
+# ----------------------------------------------------------- losses, histograms, the plane
+
+
+def test_loss_curve_smooths_and_tells_of_what_is_above(monkeypatch, tmp_path):
+    values = np.random.default_rng(0).normal(3, 0.1, 1000)
+    values[[0, 1, 500]] = 1e6, np.nan, 1e6
+    figure = figure_of(
+        monkeypatch, loss_curve, tmp_path / "loss.png", values, every=5, ylabel="KL", title="A fit"
+    )
+    axes = figure.axes[0]
+    raw, smooth = axes.lines
+    np.testing.assert_array_equal(raw.get_xdata(), 5 * np.delete(np.arange(1, 1001), 1))
+    assert smooth.get_ydata().std() < 0.05 and 2 < axes.get_ylim()[0] < axes.get_ylim()[1] < 5
+    assert axes.get_ylabel() == "KL" and axes.get_title(loc="left") == "A fit"
+    assert axes.get_title(loc="right") == "values up to 1e+06 lie above"
+
+
+def gauss(x):
+    return -0.5 * np.sum(np.square(x), axis=-1) - 0.5 * x.shape[-1] * np.log(2 * np.pi)
+
+
+def test_histogram_has_area_one_and_the_densities_their_height(monkeypatch, tmp_path):
+    data = np.random.default_rng(0).normal(size=4000)
+    x = np.linspace(-5, 5, 201)
+    models = {"function": gauss, "values": gauss(x[:, None] / 2) - np.log(2)}
+    figure = figure_of(monkeypatch, histogram_1d, tmp_path / "h.png", data, x, models, bins=40)
+    (axes,) = figure.axes
+    stairs = axes.patches[0].get_data()
+    np.testing.assert_allclose(np.sum(stairs.values * np.diff(stairs.edges)), 1)
+    middle = (stairs.edges[1:] + stairs.edges[:-1]) / 2
+    np.testing.assert_allclose(stairs.values, np.exp(gauss(middle[:, None])), atol=0.05)
+    np.testing.assert_allclose(line(axes, "function").get_ydata(), np.exp(gauss(x[:, None])))
+    np.testing.assert_allclose(line(axes, "values").get_ydata().max(), 0.1995, atol=1e-4)
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["data", "function", "values"]
+
+
+def test_a_histogram_counts_what_it_does_not_show(monkeypatch, tmp_path):
+    data = np.concatenate([np.zeros(50), np.full(50, 9.0)])
+    figure = figure_of(monkeypatch, histogram_1d, tmp_path / "h.png", data, [-1, 1], {}, bins=1)
+    np.testing.assert_allclose(figure.axes[0].patches[0].get_data().values, [0.25])
+
+
+def peak(x):
+    """Highest at (1, -2)."""
+    return 500 + gauss(2 * (x - np.array([1.0, -2.0])))
+
+
+def darkest(panel):
+    """Where a square picture is darkest, in [0, 1] from left and from below."""
+    row, column = np.unravel_index(panel.sum(-1).argmin(), panel.shape[:2])
+    return column / panel.shape[1], 1 - row / panel.shape[0]
+
+
+def test_densities_are_dark_where_they_are_high(monkeypatch, tmp_path):
+    values = peak(np.asarray(grid((-4, 4), 50)[0])).reshape(50, 50)
+    outside = np.full((50, 50), -np.inf)
+    panels = {"function": peak, "values": values, "empty": outside}
+    path = tmp_path / "density.png"
+    figure = figure_of(monkeypatch, density_2d, path, panels, extent=(-4, 4), points=50)
+    picture = pixels(path).astype(int)
+    assert picture.shape[1] > 1400 and abs(picture.shape[1] / picture.shape[0] - 2.7) < 0.2
+    assert [axes.get_title() for axes in figure.axes] == ["function", "values", "empty"]
+    for axes in figure.axes:
+        box = axes.get_window_extent()
+        assert abs(box.width - box.height) < 1 and axes.get_xlim() == axes.get_ylim() == (-4, 4)
+        top = picture.shape[0] - round(box.y1)
+        panel = picture[top : top + round(box.height), round(box.x0) : round(box.x1)][9:-9, 9:-9]
+        if axes.get_title() == "empty":
+            assert panel.min() == 255
+        else:
+            np.testing.assert_allclose(darkest(panel), [5 / 8, 2 / 8], atol=0.03)
+            assert panel.sum(-1).min() < 150
+
+
+def test_panels_go_in_columns_and_samples_on_their_own(monkeypatch, tmp_path):
+    panels = dict.fromkeys("abcde", peak)
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    options = {"extent": (-4, 4), "samples": {"d": points}, "points": 20, "columns": 2}
+    figure = figure_of(monkeypatch, density_2d, tmp_path / "d.png", panels, **options)
+    dots = [axes.collections for axes in figure.axes]
+    assert [len(d) for d in dots] == [0, 0, 0, 1, 0]
+    np.testing.assert_array_equal(dots[3][0].get_offsets(), points)
+    left, bottom = np.array([axes.get_position().p0 for axes in figure.axes]).T
+    assert len(np.unique(left.round(6))) == 2 and len(np.unique(bottom.round(6))) == 3
+
+
+def test_scatter_has_one_scale_that_outliers_do_not_set(monkeypatch, tmp_path):
+    data = np.random.default_rng(0).normal(size=(5000, 2))
+    data[0] = 1e6
+    panels = {"Data": data, "Samples": 2 * data[1:]}
+    figure = figure_of(monkeypatch, scatter_2d, tmp_path / "s.png", panels)
+    limits = {(axes.get_xlim(), axes.get_ylim()) for axes in figure.axes}
+    assert len(limits) == 1
+    (across, up) = limits.pop()
+    assert across == up and -9 < across[0] < -4 and 4 < across[1] < 9
+    for axes, points in zip(figure.axes, panels.values(), strict=True):
+        np.testing.assert_array_equal(axes.collections[0].get_offsets(), points)
+
+
+def test_frames_are_the_picture_of_the_density(tmp_path):
+    values = peak(np.asarray(grid((-4, 4), 50)[0])).reshape(50, 50)
+    frame = density_frame({"a": values}, extent=(-4, 4), dpi=200)
+    density_2d(tmp_path / "d.png", {"a": values}, extent=(-4, 4), points=50)
+    np.testing.assert_array_equal(frame, pixels(tmp_path / "d.png"))
+    small = density_frame({"another title": values}, extent=(-4, 4), dpi=50)
+    assert small.dtype == np.uint8 and small.shape == (frame.shape[0] // 4, frame.shape[1] // 4, 3)
+
+
+def test_animation_holds_every_frame(tmp_path):
+    x = np.asarray(grid((-4, 4), 40)[0])
+    frames = [
+        density_frame({"a": gauss(x - t).reshape(40, 40)}, extent=(-4, 4), dpi=50)
+        for t in (-2.0, -1.0, 0.0, 1.0)
+    ]
+    animation(tmp_path / "a.gif", frames, fps=10, hold=0.5)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.gif"]
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert len(ImageSequence.all_frames(gif)) == 4 and gif.info["loop"] == 0
+        durations = []
+        for i, frame in enumerate(frames):
+            gif.seek(i)
+            durations.append(gif.info["duration"])
+            shown = np.asarray(gif.convert("RGB")).astype(int)
+            assert np.abs(shown - frame).mean() < 0.5 and np.abs(shown - frame).max() < 20
+            assert np.abs(shown - frames[i - 1]).max() > 100
+    assert durations == [100, 100, 100, 600]
+
+
+BLANK = np.zeros((4, 6, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("plot", "message"),
+    [
+        (lambda path: loss_curve(path, [[1.0]]), r"values must be of shape \[n\], got \(1, 1\)"),
+        (lambda path: loss_curve(path, [np.nan]), "values must be finite, one at least"),
+        (lambda path: loss_curve(path, [1.0], every=0), "every must be a whole number"),
+        (lambda path: histogram_1d(path, [], [0, 1], {}), r"data must be of shape \[n\]"),
+        (lambda path: histogram_1d(path, [1.0], [1, 0], {}), "grid must be .* increasing"),
+        (
+            lambda path: histogram_1d(path, [1.0], [0, 1], {"m": [1.0]}),
+            r"log-density 'm' must be of shape \[2\], got \(1,\)",
+        ),
+        (lambda path: histogram_1d(path, [1.0], [0, 1], {}, bins=0), "bins must be"),
+        (lambda path: density_2d(path, {}, extent=(0, 1)), "panels must be one at least"),
+        (lambda path: scatter_2d(path, {}), "panels must be one at least"),
+        (lambda path: density_2d(path, {"a": peak}, extent=(1, 0)), "extent must be"),
+        (
+            lambda path: density_2d(path, {"a": np.zeros((3, 4))}, extent=(0, 1), points=3),
+            r"log-density 'a' must be of shape \[3, 3\], got \(3, 4\)",
+        ),
+        (
+            lambda path: density_2d(path, {"a": lambda x: x}, extent=(0, 1), points=3),
+            r"log-density 'a' must be of shape \[9\], got \(9, 2\)",
+        ),
+        (
+            lambda path: density_2d(
+                path, {"a": peak}, extent=(0, 1), points=3, samples={"b": np.zeros((1, 2))}
+            ),
+            r"samples must be for one of the panels, \['a'\], got 'b'",
+        ),
+        (
+            lambda path: scatter_2d(path, {"a": np.zeros(3)}),
+            r"points 'a' must be of shape \[n, 2\]",
+        ),
+        (
+            lambda path: scatter_2d(path, {"a": np.zeros((3, 2))}, columns=0),
+            "columns must be a whole number",
+        ),
+        (lambda path: animation(path, []), "frames must be one at least"),
+        (lambda path: animation(path, [BLANK, BLANK[:3]]), "frames must be of one shape"),
+        (lambda path: animation(path, [BLANK / 2]), "frames must be uint8"),
+        (lambda path: animation(path, [BLANK[..., :1]]), r"frames must be of shape \[H, W, 3\]"),
+        (lambda path: animation(path, [BLANK], fps=0), r"fps must be in 1\.\.50"),
+        (lambda path: animation(path, [BLANK], hold=-1), "hold must be at least 0"),
+    ],
+)
+def test_plots_refuse_and_write_nothing(tmp_path, plot, message):
+    with pytest.raises(ValueError, match=message):
+        plot(tmp_path / "plot.png")
+    assert not list(tmp_path.iterdir())
