@@ -28,12 +28,22 @@ from glowjax.coupling import (
     affine_inverse,
 )
 from glowjax.density import Density, density
+from glowjax.dequantization import (
+    Dequantizer,
+    dequantization_flow,
+    importance_weighted,
+    log_prob_bound,
+    uniform_dequantizer,
+    variational_dequantizer,
+)
 from glowjax.discrete import bin_centres, bits_per_dim, dequantize, quantize, to_uint8
 from glowjax.elementwise import Elementwise, ElementwiseFlow, affine
 from glowjax.flow import Flow, as_flow, chain, invert, multiscale, on_last, repeat
 from glowjax.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.nets import MLP, ConvNet
 from glowjax.permute import Reverse, Shuffle, permute_forward, permute_inverse
+from glowjax.realnvp import realnvp, realnvp_mlp, realnvp_single_scale, realnvp_step
+from glowjax.resnet import ResNet, weight_norm
 from glowjax.roots import increasing_root
 from glowjax.split import Split, TopPrior, unwhiten, whiten
 from glowjax.squeeze import Squeeze, squeeze_forward, squeeze_inverse
@@ -49,10 +59,12 @@ __all__ = [
     "ConvNet",
     "Coupling",
     "Density",
+    "Dequantizer",
     "Elementwise",
     "ElementwiseFlow",
     "Flow",
     "InvertibleConv1x1",
+    "ResNet",
     "Reverse",
     "Shuffle",
     "Split",
@@ -76,14 +88,17 @@ __all__ = [
     "conv1x1_lu_inverse",
     "copy_bandwidth",
     "density",
+    "dequantization_flow",
     "dequantize",
     "distrax_base",
     "glow",
     "glow_backbone",
     "glow_step",
     "glow_top",
+    "importance_weighted",
     "increasing_root",
     "invert",
+    "log_prob_bound",
     "matmul_flops",
     "matmul_peak",
     "multiscale",
@@ -93,11 +108,18 @@ __all__ = [
     "quantize",
     "random_rotation",
     "random_rotation_lu",
+    "realnvp",
+    "realnvp_mlp",
+    "realnvp_single_scale",
+    "realnvp_step",
     "repeat",
     "squeeze_forward",
     "squeeze_inverse",
     "standard_normal",
     "to_uint8",
+    "uniform_dequantizer",
     "unwhiten",
+    "variational_dequantizer",
+    "weight_norm",
     "whiten",
 ]
