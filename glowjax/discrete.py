@@ -97,7 +97,7 @@ def check_images(images: jax.typing.ArrayLike, levels: int) -> None:
         )
 
 
-def place(images: jax.typing.ArrayLike, u: jax.Array, levels: int) -> jax.Array:
+def place(images: jax.typing.ArrayLike, u: jax.typing.ArrayLike, levels: int) -> jax.Array:
     """x = (v + u) / levels - ½, at the fraction `u` of each image's bin; NaN out of range."""
     x = (jnp.asarray(images, jnp.float32) + u) / levels - 0.5
     return jnp.where(_in_range(images, levels), x, jnp.nan)

@@ -57,12 +57,11 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x, context=None):
         x = jnp.asarray(x, self.dtype or promote(x).dtype)
-        kind = _context_kind(x, context)
-        if kind == "image":
-            image, _ = squeeze_forward(context, factor=context.shape[1] // x.shape[1])
+        image, features = _image_and_features(x, context)
+        if image is not None:
             x = jnp.concatenate([x, image.astype(x.dtype)], axis=-1)
         h = _Conv(self.width, name="conv")(x)
-        if kind == "features":
+        if features is not None:
             dense = nn.Dense(
                 self.width,
                 use_bias=False,
@@ -70,7 +69,7 @@ class ResNet(nn.Module):
                 precision=HIGHEST,
                 name="context",
             )
-            h += dense(context)[:, None, None, :].astype(h.dtype)
+            h += dense(features)[:, None, None, :].astype(h.dtype)
         blocks = nn.scan(
             _Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.blocks
         )
@@ -115,19 +114,18 @@ class _Conv(nn.Module):
         return y + bias.astype(x.dtype)
 
 
-def _context_kind(x, context):
+def _image_and_features(x, context):
+    """The context as whichever of the two it is, an image squeezed to the size of x; or None."""
     if context is None:
-        return None
+        return None, None
     shape, (batch, height, width, _) = jnp.shape(context), x.shape
     factor = shape[1] // height if len(shape) == 4 else 0
-    kinds = {
-        "features": len(shape) == 2 and shape[0] == batch,
-        "image": factor > 0 and shape[:3] == (batch, factor * height, factor * width),
-    }
+    image = factor > 0 and shape[:3] == (batch, factor * height, factor * width)
+    features = len(shape) == 2 and shape[0] == batch
     require(
-        any(kinds.values()) and jnp.issubdtype(jnp.result_type(context), jnp.floating),
+        (image or features) and jnp.issubdtype(jnp.result_type(context), jnp.floating),
         "context",
         f"{jnp.result_type(context)} of shape {shape}",
         f"floats of shape ({batch}, F) or ({batch}, f·{height}, f·{width}, C)",
     )
-    return "features" if kinds["features"] else "image"
+    return (squeeze_forward(context, factor=factor)[0], None) if image else (None, context)
