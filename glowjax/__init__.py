@@ -15,7 +15,6 @@ from glowjax.autoregressive import (
     autoregressive_forward,
     autoregressive_inverse,
 )
-from glowjax.bases import Base, distrax_base, standard_normal
 from glowjax.bases import (
     Base,
     class_conditional_normal,
@@ -46,6 +45,14 @@ from glowjax.coupling import (
     affine_inverse,
 )
 from glowjax.density import Density, density
+from glowjax.dequantization import (
+    Dequantizer,
+    dequantization_flow,
+    importance_weighted,
+    log_prob_bound,
+    uniform_dequantizer,
+    variational_dequantizer,
+)
 from glowjax.discrete import bin_centres, bits_per_dim, dequantize, quantize, to_uint8
 from glowjax.elementwise import Elementwise, ElementwiseFlow, affine
 from glowjax.fitting import Batch, Fitted, fit
@@ -69,6 +76,8 @@ from glowjax.permute import Reverse, Shuffle, permute_forward, permute_inverse
 from glowjax.pixelcnn import PixelCNN
 from glowjax.planar import Planar, planar_forward, planar_inverse
 from glowjax.radial import Radial, radial_forward, radial_inverse
+from glowjax.realnvp import realnvp, realnvp_mlp, realnvp_single_scale, realnvp_step
+from glowjax.resnet import ResNet, weight_norm
 from glowjax.roots import increasing_root
 from glowjax.spline import rational_quadratic
 from glowjax.split import Split, TopPrior, unwhiten, whiten
@@ -90,6 +99,7 @@ __all__ = [
     "ConvNet",
     "Coupling",
     "Density",
+    "Dequantizer",
     "Elementwise",
     "ElementwiseFlow",
     "Fitted",
@@ -99,6 +109,7 @@ __all__ = [
     "PixelCNN",
     "Planar",
     "Radial",
+    "ResNet",
     "Reverse",
     "Shuffle",
     "Split",
@@ -128,6 +139,7 @@ __all__ = [
     "conv1x1_lu_inverse",
     "copy_bandwidth",
     "density",
+    "dequantization_flow",
     "dequantize",
     "diagonal_normal",
     "distrax_base",
@@ -141,13 +153,15 @@ __all__ = [
     "glow_top",
     "iaf",
     "importance_sampling",
+    "importance_weighted",
     "importance_weighted_bound",
     "increasing_root",
     "invert",
     "log_mean_exp",
+    "log_prob_bound",
     "log_weights",
-    "maf",
     "logistic",
+    "maf",
     "matmul_flops",
     "matmul_peak",
     "mixture_cdf",
@@ -165,22 +179,26 @@ __all__ = [
     "random_rotation",
     "random_rotation_lu",
     "rational_quadratic",
+    "realnvp",
+    "realnvp_mlp",
+    "realnvp_single_scale",
+    "realnvp_step",
     "repeat",
+    "resampled_normal",
     "reverse_kl",
     "squeeze_forward",
     "squeeze_inverse",
     "standard_normal",
+    "student_t",
     "sylvester_forward",
     "sylvester_inverse",
-    "resampled_normal",
-    "squeeze_forward",
-    "squeeze_inverse",
-    "standard_normal",
-    "student_t",
     "targets",
     "to_uint8",
     "toy",
     "uniform",
+    "uniform_dequantizer",
     "unwhiten",
+    "variational_dequantizer",
+    "weight_norm",
     "whiten",
 ]

@@ -31,20 +31,17 @@ def dequantize(key: jax.Array, images: jax.typing.ArrayLike, *, levels: int = 25
     """
     check_images(images, levels)
     shape = jnp.shape(images)
-    if jnp.ndim(jax.random.key_data(key)) == 2:
-        if jnp.shape(key)[0] != shape[0]:
-            given = f"got {jnp.shape(key)[0]}"
-            raise ValueError(f"key must be one key, or one for each of {shape[0]} images, {given}")
+    if one_key_each(key, shape[0]):
         u = jax.vmap(lambda k: _noise(k, shape[1:]))(key)
     else:
         u = _noise(key, shape)
-    return _place(images, u, levels)
+    return place(images, u, levels)
 
 
 def bin_centres(images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
     """x = (v + ½) / levels - ½: `dequantize` without noise; same arguments and errors."""
     check_images(images, levels)
-    return _place(images, jnp.float32(0.5), levels)
+    return place(images, jnp.float32(0.5), levels)
 
 
 def quantize(x: jax.Array, *, levels: int = 256) -> jax.Array:
@@ -100,6 +97,26 @@ def check_images(images: jax.typing.ArrayLike, levels: int) -> None:
         )
 
 
+def place(images: jax.typing.ArrayLike, u: jax.typing.ArrayLike, levels: int) -> jax.Array:
+    """x = (v + u) / levels - ½, at the fraction `u` of each image's bin; NaN out of range."""
+    x = (jnp.asarray(images, jnp.float32) + u) / levels - 0.5
+    return jnp.where(_in_range(images, levels), x, jnp.nan)
+
+
+def one_key_each(key: jax.Array, n: int) -> bool:
+    """Whether `key` is n keys, one an example; if not, it is a single one.
+
+    Raises:
+        ValueError: there are several keys, but not n.
+    """
+    if jnp.ndim(jax.random.key_data(key)) != 2:
+        return False
+    given = jnp.shape(key)[0]
+    if given != n:
+        raise ValueError(f"key must be one key, or one for each of {n} images, got {given}")
+    return True
+
+
 def _in_range(images, levels):
     images = jnp.asarray(images)
     images = images.astype(jnp.promote_types(images.dtype, jnp.int32))  # uint8 has no 256
@@ -108,9 +125,3 @@ def _in_range(images, levels):
 
 def _noise(key, shape):
     return ((jax.random.bits(key, shape, jnp.uint16) >> 3) + jnp.float32(0.5)) / 2**13
-
-
-def _place(images, u, levels):
-    """x at the fraction `u` of each image's bin."""
-    x = (jnp.asarray(images, jnp.float32) + u) / levels - 0.5
-    return jnp.where(_in_range(images, levels), x, jnp.nan)

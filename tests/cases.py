@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 import glowjax
 from glowjax import as_flow
@@ -16,13 +17,14 @@ SMALL_NET = functools.partial(glowjax.ConvNet, width=8)
 SMALL_MLP = functools.partial(glowjax.MLP, width=8)
 SMALL_MADE = functools.partial(glowjax.MADE, width=8)
 SMALL_PIXELCNN = functools.partial(glowjax.PixelCNN, width=4, depth=2)
+SMALL_RESNET = functools.partial(glowjax.ResNet, width=6, blocks=2)
 
 
 class Case(NamedTuple):
     flow: glowjax.Flow
     shape: tuple[int, ...]  # of one event of x
     covers: tuple[str, ...]  # public names
-    context: Any = None  # "labels" or a number of features
+    context: Any = None  # "labels", a number of features, or the shape of an image
     noise: float = 0.1  # on every parameter; less where it would multiply up over the depth
 
 
@@ -250,6 +252,34 @@ CASES = {
     "maf": Case(glowjax.maf(steps=2, width=8), (3,), ("maf",), context=2),
     "maf_shuffled": Case(glowjax.maf(steps=2, width=8, depth=0, order=1), (4,), ()),
     "iaf": Case(glowjax.iaf(steps=2, width=8, depth=1), (3,), ("iaf",), context=2),
+    "affine_resnet": Case(
+        as_flow(glowjax.AffineCoupling(SMALL_RESNET, "checkerboard", scale="tanh")),
+        (3, 4, 1),
+        ("ResNet",),
+    ),
+    "affine_resnet_features": Case(
+        as_flow(glowjax.AffineCoupling(SMALL_RESNET, swap=True, scale="tanh")),
+        (2, 4, 3),
+        (),
+        context=2,
+    ),
+    "realnvp_step": Case(
+        glowjax.realnvp_step(net=SMALL_RESNET), IMAGE, ("realnvp_step",), context=(8, 8, 1)
+    ),
+    "realnvp": Case(glowjax.realnvp(width=3, blocks=1), (4, 4, 1), ("realnvp",), noise=0.05),
+    "realnvp_single_scale": Case(
+        glowjax.realnvp_single_scale(width=4, blocks=1, backprop="invert"),
+        (4, 4, 1),
+        ("realnvp_single_scale",),
+        noise=0.05,
+    ),
+    "realnvp_mlp": Case(glowjax.realnvp_mlp(steps=3, width=8), (3,), ("realnvp_mlp",), context=2),
+    "dequantization_flow": Case(
+        glowjax.dequantization_flow(steps=2, width=4, blocks=1),
+        (3, 2, 2),
+        ("dequantization_flow",),
+        context=(3, 2, 2),
+    ),
 }
 
 
@@ -260,7 +290,8 @@ def data(case: Case, batch: int = 3, seed: int = 0):
     if case.context == "labels":
         return x, jax.random.randint(key_context, (batch,), 0, 4)
     if case.context is not None:
-        return x, jax.random.normal(key_context, (batch, case.context), x.dtype)
+        shape = case.context if isinstance(case.context, tuple) else (case.context,)
+        return x, jax.random.normal(key_context, (batch, *shape), x.dtype)
     return x, None
 
 
@@ -270,11 +301,8 @@ def parameters(case: Case):
     Zero-initialised layers would hide wrong signs.
     """
     params = case.flow.init(jax.random.key(1), *data(case, 16))
-    leaves, structure = jax.tree.flatten(params)
-    keys = structure.unflatten(list(jax.random.split(jax.random.key(2), len(leaves))))
-    return jax.tree.map(
-        lambda p, key: p + case.noise * jax.random.normal(key, p.shape, p.dtype), params, keys
-    )
+    flat, unravel = ravel_pytree(params)  # one draw: a draw a leaf takes long to compile
+    return unravel(flat + case.noise * jax.random.normal(jax.random.key(2), flat.shape, flat.dtype))
 
 
 def whole(params, key):

@@ -10,7 +10,7 @@ import pytest
 import recipe_numpy
 
 import glowjax
-from glowjax.discrete import _noise, _place
+from glowjax.discrete import _noise
 
 LEVELS = [2, 17, 32, 252, 256]  # 252: as hard to float32 as it gets
 
@@ -40,8 +40,8 @@ def test_quantize_undoes_dequantize(levels, x64):
 @pytest.mark.parametrize("levels", LEVELS)
 def test_the_outermost_noise_stays_in_its_bin(levels):
     for extreme in (0.5 / 2**13, 1 - 0.5 / 2**13):
-        place = jax.jit(lambda v, u=extreme: _place(v, jnp.float32(u), levels))
-        for x in (place(greys(levels)), _place(greys(levels), jnp.float32(extreme), levels)):
+        compiled = jax.jit(lambda v, u=extreme: place(v, jnp.float32(u), levels))
+        for x in (compiled(greys(levels)), place(greys(levels), jnp.float32(extreme), levels)):
             np.testing.assert_array_equal(glowjax.quantize(x, levels=levels), greys(levels))
             fraction = (np.asarray(x, np.float64) + 0.5) * levels - greys(levels)
             assert fraction.min() > 0 and fraction.max() < 1

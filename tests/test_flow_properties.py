@@ -259,7 +259,8 @@ def _tiny_glow(backprop):
 def test_every_public_flow_is_in_the_table():
     covered = {name for case in CASES.values() for name in case.covers}
     combinators = {"as_flow", "chain", "invert", "multiscale", "on_last", "repeat"}
-    models = {name for name in glowjax.__all__ if name.startswith("glow")}
+    models = {name for name in glowjax.__all__ if name.startswith(("glow", "realnvp"))}
+    models |= {"dequantization_flow"}
     modules = {
         name
         for name in glowjax.__all__

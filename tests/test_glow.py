@@ -56,7 +56,7 @@ def test_glow_is_the_released_function(levels, coupling, mixing, num_classes):
     @jax.jit
     def measure(labels):
         params = parameters(case)
-        x = glowjax.discrete._place(images, noise, 32)
+        x = glowjax.discrete.place(images, noise, 32)
         z, log_det = flow.forward(params, x.astype(float), labels)
         model = glowjax.density(flow, shape)
         return params, z, log_det, model.log_prob(params, x.astype(float), labels)

@@ -1,0 +1,177 @@
+"""Variational dequantization: the noise that makes images real-valued is learned (Flow++)."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from glowjax.arrays import check_integer, check_positive, promote, sum_event
+from glowjax.density import Density, density
+from glowjax.discrete import bin_centres, check_images, dequantize, one_key_each, place
+from glowjax.flow import Backprop, Flow, as_flow, chain, repeat
+from glowjax.nets import Dtype
+from glowjax.realnvp import realnvp_step
+from glowjax.resnet import ResNet
+
+EDGE = 2.0**-14  # of a bin, kept free on either side
+
+
+class Dequantizer(NamedTuple):
+    """A distribution q(u|v) of the noise u in (0, 1)^D that is added to images v.
+
+        init(key, images)              -> params
+        sample(params, key, images)    -> (x, log_q)
+
+    images: `[B, ...]` integers in 0 … levels - 1; x = (v + u) / levels - ½, floats in (-½, ½);
+    log_q: `[B]`, ln q(u|v) in nats, of u: that of uniform noise is 0. `key` is one key, or `[B]`
+    keys, one an example.
+    """
+
+    init: Callable[..., Any]
+    sample: Callable[..., tuple[jax.Array, jax.Array]]
+
+
+def uniform_dequantizer(*, levels: int = 256) -> Dequantizer:
+    """Uniform noise, by `dequantize`: log_q = 0. No parameters."""
+    check_integer("levels", levels, 2, 256)
+
+    def init(key, images):
+        check_images(images, levels)
+        return {}
+
+    def sample(params, key, images):
+        x = dequantize(key, images, levels=levels)
+        return x, jnp.zeros(x.shape[:1], x.dtype)
+
+    return Dequantizer(init, sample)
+
+
+def variational_dequantizer(flow: Flow, *, levels: int = 256) -> Dequantizer:
+    """Noise u = σ(y), y = flow.inverse(ε; v), with ε from N(0, I): q(u|v) of `noise_density`.
+
+    Args:
+        flow: from y to ε, both of the shape of the images; its context is the images, as floats
+            at the centres of their bins in (-½, ½). `dequantization_flow`, say.
+        levels: grey levels of the images.
+
+    Raises:
+        ValueError: images as `dequantize` refuses them (under `jit`: NaN); the flow cannot be
+            initialised from its latents.
+
+    Source: Ho et al. 2019 (Flow++), section 3.1.
+    """
+    check_integer("levels", levels, 2, 256)
+
+    def init(key, images):
+        centres = bin_centres(images, levels=levels)
+        return noise_density(flow, centres.shape[1:]).init_from_base(key, len(centres), centres)
+
+    def draw(params, key, images):
+        centres = bin_centres(images, levels=levels)
+        q = noise_density(flow, centres.shape[1:])
+        u, log_q = q.sample_and_log_prob(params, key, len(centres), centres)
+        return place(images, u, levels), log_q
+
+    def sample(params, key, images):
+        check_images(images, levels)
+        if not one_key_each(key, len(images)):
+            return draw(params, key, images)
+        one = jax.vmap(functools.partial(draw, params))(key, jnp.asarray(images)[:, None])
+        return jax.tree.map(lambda a: a[:, 0], one)
+
+    return Dequantizer(init, sample)
+
+
+def noise_density(flow: Flow, event_shape: Sequence[int]) -> Density:
+    """The density of u = δ + (1 - 2δ)·σ(y), y = flow.inverse(ε), ε from N(0, I), with δ = 2⁻¹⁴.
+
+    On (δ, 1 - δ)^D it integrates to 1; outside it is 0, here NaN. With δ = 0, σ would round to 0
+    or 1, and float32 would take v + u into the next bin; with δ, all u are at least as far from
+    their bin's edges as the outermost of `dequantize`.
+    """
+    return density(chain(as_flow(_Logit()), flow), event_shape)
+
+
+class _Logit(nn.Module):
+    """y = logit((u - δ) / (1 - 2δ))."""
+
+    def forward(self, x, context=None):
+        u = (promote(x) - EDGE) / (1 - 2 * EDGE)
+        y = jnp.log(u) - jnp.log1p(-u)
+        return y, -_log_slope(y)
+
+    def inverse(self, z, context=None):
+        z = promote(z)
+        return EDGE + (1 - 2 * EDGE) * jax.nn.sigmoid(z), _log_slope(z)
+
+
+def _log_slope(y):
+    slope = jax.nn.log_sigmoid(y) + jax.nn.log_sigmoid(-y) + math.log1p(-2 * EDGE)
+    return sum_event(slope)
+
+
+def dequantization_flow(
+    *,
+    steps: int = 4,
+    width: int = 32,
+    blocks: int = 2,
+    dtype: Dtype | None = None,
+    backprop: Backprop = "store",
+    unroll: int | bool = 1,
+) -> Flow:
+    """A flow of images given an image, for `variational_dequantizer`: `[B, H, W, C]` to the same.
+
+    K × two `realnvp_step`s, checkerboard couplings one of either colour, whose `ResNet`s see the
+    context, an image of the same height and width.
+
+    Args:
+        steps: K.
+        width, blocks, dtype: of the nets, see `ResNet`.
+        backprop, unroll: see `repeat`.
+
+    Raises:
+        ValueError: an argument is not as above; x is no image, or has one pixel.
+    """
+    check_positive(steps=steps, width=width, blocks=blocks)
+    net = functools.partial(ResNet, width=width, blocks=blocks, dtype=dtype)
+    colours = [realnvp_step(net=net, mask="checkerboard", swap=swap) for swap in (False, True)]
+    return repeat(chain(*colours), steps, backprop=backprop, unroll=unroll)
+
+
+def log_prob_bound(
+    model: Density,
+    dequantizer: Dequantizer,
+    params: Any,
+    key: Any,
+    images: Any,
+    context: Any = None,
+) -> jax.Array:
+    """ln p(x) - ln q(u|v), u from q: one draw of a bound on ln P(v) + D·ln levels, `[B]`, nats.
+
+    It takes the place of ln p(x) in `bits_per_dim`, which subtracts D·ln levels, and with uniform
+    noise it is ln p(x).
+
+    Args:
+        model: p, of x in (-½, ½); `context` is its.
+        dequantizer: q.
+        params: the pair of theirs; gradients reach both.
+        key, images: as for `Dequantizer`.
+
+    Source: Ho et al. 2019 (Flow++), section 3.1, equation 12.
+    """
+    x, log_q = dequantizer.sample(params[1], key, images)
+    return model.log_prob(params[0], x, context) - log_q
+
+
+def importance_weighted(log_weights: jax.Array) -> jax.Array:
+    """ln of the mean weight of n draws: `[n, B] -> [B]`, a tighter bound than the mean of the logs.
+
+    Of draws of `log_prob_bound` it rises with n, on average, to ln P(v) + D·ln levels.
+    Source: Burda et al. 2016, section 3.
+    """
+    log_weights = promote(log_weights)
+    return jax.nn.logsumexp(log_weights, axis=0) - math.log(log_weights.shape[0])

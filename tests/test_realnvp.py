@@ -1,0 +1,238 @@
+"""RealNVP: its net's promises, what alternates and what leaves, refusals."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import SMALL_RESNET, Case, parameters
+from jax.flatten_util import ravel_pytree
+
+import glowjax
+from glowjax import as_flow
+
+TINY: Any = {"width": 3, "blocks": 1}
+
+
+def moved(params, noise=0.3):
+    """`params` with noise on every number, of one draw."""
+    flat, unravel = ravel_pytree(params)
+    return unravel(flat + noise * jax.random.normal(jax.random.key(5), flat.shape, flat.dtype))
+
+
+# ------------------------------------------------------------------------------------- net
+
+
+def test_weight_norm_sets_the_norm_of_each_output_channel():
+    direction = jax.random.normal(jax.random.key(0), (3, 3, 2, 4))
+    scale = jnp.asarray([0.5, 1.0, 2.0, -3.0])
+    weight = glowjax.weight_norm(direction, scale)
+    np.testing.assert_allclose(jnp.sum(weight**2, axis=(0, 1, 2)), scale**2, rtol=1e-12)
+    stretched = glowjax.weight_norm(direction * jnp.asarray([2.0, 3.0, 4.0, 5.0]), scale)
+    np.testing.assert_allclose(stretched, weight, rtol=1e-12)
+    np.testing.assert_allclose(weight / direction * scale > 0, True)
+
+
+@pytest.mark.parametrize("context", [(2, 5), (2, 4, 4, 1), (2, 8, 8, 1)], ids=str)
+def test_resnet_starts_as_zero_and_reads_its_context(context):
+    net = SMALL_RESNET(3)
+    x = jax.random.normal(jax.random.key(0), (2, 4, 4, 2))
+    context = jax.random.normal(jax.random.key(1), context)
+
+    @jax.jit
+    def measure(x, context):
+        start, params = net.init_with_output(jax.random.key(2), x, context)
+        params = moved(params)
+        return start, jax.grad(lambda c: jnp.sum(jnp.asarray(net.apply(params, x, c))[0]))(context)
+
+    start, gradient = measure(x, context)
+    np.testing.assert_array_equal(start, np.zeros((2, 4, 4, 3)))
+    assert jnp.all(gradient[0] != 0)
+    np.testing.assert_array_equal(gradient[1], jnp.zeros_like(gradient[1]))  # of the other example
+
+
+def test_resnet_without_context_is_the_formula():
+    """Against a plain reading of its docstring, one product for each output number."""
+    net = glowjax.ResNet(2, width=3, blocks=2)
+    x = jax.random.normal(jax.random.key(0), (1, 2, 3, 2))
+    params = jax.jit(lambda x: moved(net.init(jax.random.key(1), x)))(x)
+    y = np.asarray(net.apply(params, x))[0]
+
+    def conv(p, h):
+        w = np.asarray(p["direction"])
+        w = w / np.sqrt((w**2).sum((0, 1, 2))) * np.asarray(p["scale"])
+        r = w.shape[0] // 2
+        h = np.pad(h, ((r, r), (r, r), (0, 0)))
+        size = (h.shape[0] - 2 * r, h.shape[1] - 2 * r)
+        windows = [
+            [h[i : i + 2 * r + 1, j : j + 2 * r + 1] for j in range(size[1])]
+            for i in range(size[0])
+        ]
+        return np.einsum("hwabc,abcf->hwf", np.array(windows), w) + np.asarray(p["bias"])
+
+    p, relu = params["params"], functools.partial(np.maximum, 0)
+    h = conv(p["conv"], np.asarray(x[0]))
+    skips = conv(p["skip"], h)
+    for i in range(2):
+        block = jax.tree.map(lambda a, i=i: a[i], p["blocks"])
+        h = h + conv(block["conv2"], relu(conv(block["conv1"], relu(h))))
+        skips = skips + conv(block["skip"], h)
+    np.testing.assert_allclose(y, conv(p["out"], relu(skips)), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.float32
+def test_resnet_in_bfloat16_keeps_parameters_and_output_in_float32():
+    x = jax.random.normal(jax.random.key(0), (4, 4, 4, 2))
+    low, full = (glowjax.ResNet(4, width=8, blocks=2, dtype=d) for d in (jnp.bfloat16, None))
+
+    @jax.jit
+    def outputs(x):
+        params = moved(low.init(jax.random.key(1), x), 0.1)
+        gradient = jax.grad(lambda p: jnp.sum(jnp.asarray(low.apply(p, x))))(params)
+        return params, gradient, low.apply(params, x), full.apply(params, x)
+
+    params, gradient, y, exact = outputs(x)
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, gradient))} == {jnp.dtype("float32")}
+    assert y.dtype == jnp.float32
+    assert 0 < jnp.max(jnp.abs(y - exact)) < 0.03 * jnp.max(jnp.abs(exact))
+
+
+def test_resnet_refuses_other_contexts():
+    net, x = SMALL_RESNET(3), jnp.ones((2, 4, 4, 2))
+    for shape in ((3, 5), (2,), (2, 6, 6, 1), (2, 8, 4, 1), (2, 2, 2, 1), (3, 4, 4, 1)):
+        with pytest.raises(ValueError, match=r"context must be floats of shape \(2, F\) or"):
+            jax.eval_shape(net.init, jax.random.key(0), x, jnp.ones(shape))
+    with pytest.raises(ValueError, match="context must be floats"):
+        jax.eval_shape(net.init, jax.random.key(0), x, jnp.ones((2, 5), int))
+
+
+# ------------------------------------------------------------------------------------ model
+
+
+def test_couplings_start_as_the_identity():
+    x = jax.random.normal(jax.random.key(0), (2, 2, 4, 1))
+    flow = as_flow(glowjax.AffineCoupling(SMALL_RESNET, "checkerboard", scale="tanh"))
+
+    @jax.jit
+    def start(x):
+        return flow.forward(flow.init(jax.random.key(1), x), x)
+
+    z, log_det = start(x)
+    np.testing.assert_array_equal(z, x)
+    np.testing.assert_array_equal(log_det, np.zeros(2))
+
+
+def test_realnvp_sends_half_of_each_level_out_and_doubles_the_width():
+    flow = glowjax.realnvp(levels=3, width=4, blocks=1)
+    x = jnp.zeros((2, 8, 16, 3))
+    params = jax.eval_shape(flow.init, jax.random.key(0), x)
+    (*latents, top), _ = jax.eval_shape(flow.forward, params, x)
+    assert [z.shape for z in latents] == [(2, 4, 8, 6), (2, 2, 4, 12)]
+    assert top.shape == (2, 2, 4, 12)
+
+    def widths(level):
+        found = jax.tree_util.tree_leaves_with_path(level)
+        return [
+            a.shape[-1] for path, a in found if "['conv']['bias']" in jax.tree_util.keystr(path)
+        ]
+
+    assert [widths(level) for level in params[::2]] == [
+        [4] * 3 + [8] * 3,
+        [8] * 3 + [16] * 3,
+        [16] * 4,
+    ]
+
+
+def test_single_scale_has_ten_couplings_and_keeps_the_shape():
+    flow = glowjax.realnvp_single_scale(**TINY)
+    x = jnp.zeros((2, 4, 6, 1))
+    params = jax.eval_shape(flow.init, jax.random.key(0), x)
+    assert [len(part) for part in params] == [4, 0, 3, 0, 3]
+    assert jax.eval_shape(flow.forward, params, x)[0].shape == x.shape
+
+
+def test_every_other_coupling_changes_the_other_colour():
+    flow = glowjax.realnvp(levels=1, **TINY)
+    x = jax.random.normal(jax.random.key(0), (1, 4, 4, 1))
+
+    @jax.jit
+    def stages(x):
+        params = moved(flow.init(jax.random.key(1), x))[0]
+        outputs = []
+        for i, p in enumerate(params):
+            step = glowjax.realnvp_step(
+                net=functools.partial(glowjax.ResNet, **TINY), mask="checkerboard", swap=i % 2 == 1
+            )
+            normal, coupling = jax.tree.map(lambda a: a[0], p)
+            h, _ = as_flow(glowjax.ActNorm()).forward(normal, x)
+            x, _ = step.forward((normal, coupling), x)
+            outputs.append((h, x))
+        return outputs, flow.forward(moved(flow.init(jax.random.key(1), x0)), x0)[0][0]
+
+    x0 = x
+    outputs, z = stages(x)
+    odd = (np.arange(4)[:, None] + np.arange(4)) % 2 == 1
+    for i, (before, after) in enumerate(outputs):
+        np.testing.assert_array_equal((before != after)[0, :, :, 0], ~odd if i % 2 else odd)
+    np.testing.assert_allclose(outputs[-1][1], z, rtol=1e-12)  # the model is just these
+
+
+def test_gradients_do_not_depend_on_backprop():
+    x = jax.random.normal(jax.random.key(0), (2, 2, 4, 1))
+
+    @jax.jit
+    def gradients(x):
+        flows = [
+            glowjax.realnvp(levels=1, **TINY, backprop=b) for b in ("store", "recompute", "invert")
+        ]
+        params = moved(flows[0].init(jax.random.key(1), x), 0.1)
+
+        def loss(flow):
+            def of(params):
+                (z,), log_det = flow.forward(params, x)
+                return jnp.sum(jnp.sin(z)) + jnp.sum(jnp.cos(log_det))
+
+            return of
+
+        return [jax.grad(loss(flow))(params) for flow in flows]
+
+    stored, *others = gradients(x)
+    for other in others:
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), other, stored
+        )
+
+
+def test_realnvp_mlp_integrates_to_one():
+    flow = glowjax.realnvp_mlp(steps=2, width=4)
+    model = glowjax.density(flow, (2,))
+    grid, width = np.linspace(-15, 15, 301, retstep=True)
+    x = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
+
+    @jax.jit
+    def total(x):
+        params = parameters(Case(flow, (2,), ()))
+        return jnp.sum(jnp.exp(model.log_prob(params, x))) * width**2
+
+    np.testing.assert_allclose(total(x), 1, atol=1e-3)
+
+
+def test_errors():
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="levels must be a whole number"):
+        glowjax.realnvp(levels=0)
+    with pytest.raises(ValueError, match="blocks must be a whole number"):
+        glowjax.realnvp_single_scale(blocks=0)
+    with pytest.raises(ValueError, match="depth must be a whole number"):
+        glowjax.realnvp_mlp(depth=0)
+    with pytest.raises(ValueError, match="steps must be a whole number"):
+        glowjax.dequantization_flow(steps=0)
+    for flow in (glowjax.realnvp(**TINY), glowjax.realnvp_single_scale(**TINY)):
+        with pytest.raises(ValueError, match="height and width divisible by 2, got 3×4"):
+            jax.eval_shape(flow.init, key, jnp.ones((2, 3, 4, 1)))
+        with pytest.raises(ValueError, match="a checkerboard needs x of"):
+            jax.eval_shape(flow.init, key, jnp.ones((2, 4)))
+    with pytest.raises(ValueError, match="x must have at least 2 channels"):
+        jax.eval_shape(glowjax.realnvp_mlp().init, key, jnp.ones((2, 1)))
