@@ -10,7 +10,7 @@ import pytest
 import recipe_numpy
 
 import glowjax
-from glowjax.discrete import _noise
+from glowjax.discrete import _noise, place
 
 LEVELS = [2, 17, 32, 252, 256]  # 252: as hard to float32 as it gets
 
@@ -103,8 +103,8 @@ def test_out_of_range_is_nan_under_jit(dtype):
     images = np.array([[0, 16, 17, wrong]]).astype(dtype)
     expected = [[False, False, True, True]]
     noisy = functools.partial(glowjax.dequantize, jax.random.key(0))
-    for place in (glowjax.bin_centres, noisy):
-        x = jax.jit(functools.partial(place, levels=17))(images)
+    for put in (glowjax.bin_centres, noisy):
+        x = jax.jit(functools.partial(put, levels=17))(images)
         np.testing.assert_array_equal(jnp.isnan(x), expected)
 
 
