@@ -511,12 +511,13 @@ def _panels(titles: Sequence[str], extent, columns: int | None):
 def _palette(frames: np.ndarray) -> Image.Image:
     """256 colours for frames `[N, H, W, 3]`, with the commonest one, the background, exact."""
     mosaic = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))
-    palette = mosaic.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3)
+    chosen = mosaic.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3).getpalette()
     colours, counts = np.unique(frames.reshape(-1, 3), axis=0, return_counts=True)
-    chosen = np.array(palette.getpalette()).reshape(-1, 3)
+    chosen = np.array(chosen).reshape(-1, 3)
     common = colours[counts.argmax()]
     distance = np.abs(chosen - common.astype(int)).max(-1)
-    chosen[distance < max(4, distance.min() + 1)] = common  # Pillow looks up in steps of 4
+    chosen[distance < 8] = common  # all near ones, as Pillow looks colours up in steps of 4
+    palette = Image.new("P", (1, 1))
     palette.putpalette(chosen.ravel().tolist())
     return palette
 

@@ -356,7 +356,8 @@ def test_animation_holds_every_frame(tmp_path):
             gif.seek(i)
             durations.append(gif.info["duration"])
             shown = np.asarray(gif.convert("RGB")).astype(int)
-            assert np.abs(shown - frame).mean() < 0.5 and np.abs(shown - frame).max() < 20
+            assert np.all(shown[0] == 255)  # the background, exactly
+            assert np.abs(shown - frame).mean() < 1 and np.abs(shown - frame).max() < 20
             assert np.abs(shown - frames[i - 1]).max() > 100
     assert durations == [100, 100, 100, 600]
 
