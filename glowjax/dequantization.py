@@ -51,7 +51,9 @@ def uniform_dequantizer(*, levels: int = 256) -> Dequantizer:
 
 
 def variational_dequantizer(flow: Flow, *, levels: int = 256) -> Dequantizer:
-    """Noise u = σ(y), y = flow.inverse(ε; v), with ε from N(0, I): q(u|v) of `noise_density`.
+    """Noise u = σ(y), y = flow.inverse(ε; v), with ε from N(0, I); q(u|v) is `noise_density`.
+
+    Its params are those of the flow.
 
     Args:
         flow: from y to ε, both of the shape of the images; its context is the images, as floats
@@ -68,12 +70,13 @@ def variational_dequantizer(flow: Flow, *, levels: int = 256) -> Dequantizer:
 
     def init(key, images):
         centres = bin_centres(images, levels=levels)
-        return noise_density(flow, centres.shape[1:]).init_from_base(key, len(centres), centres)
+        q = noise_density(flow, centres.shape[1:])
+        return q.init_from_base(key, len(centres), centres)[1]
 
     def draw(params, key, images):
         centres = bin_centres(images, levels=levels)
         q = noise_density(flow, centres.shape[1:])
-        u, log_q = q.sample_and_log_prob(params, key, len(centres), centres)
+        u, log_q = q.sample_and_log_prob(({}, params), key, len(centres), centres)
         return place(images, u, levels), log_q
 
     def sample(params, key, images):
@@ -91,7 +94,7 @@ def noise_density(flow: Flow, event_shape: Sequence[int]) -> Density:
 
     On (δ, 1 - δ)^D it integrates to 1; outside it is 0, here NaN. With δ = 0, σ would round to 0
     or 1, and float32 would take v + u into the next bin; with δ, all u are at least as far from
-    their bin's edges as the outermost of `dequantize`.
+    their bin's edges as the outermost of `dequantize`. Its params are the pair `({}, flow's)`.
     """
     return density(chain(as_flow(_Logit()), flow), event_shape)
 

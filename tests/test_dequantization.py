@@ -14,8 +14,8 @@ from glowjax import as_flow
 from glowjax.dequantization import EDGE, noise_density
 from glowjax.discrete import place
 
-TINY = glowjax.dequantization_flow(steps=2, width=4, blocks=1)
-PAIR = (1, 2, 1)  # two pixels
+FLOW = glowjax.realnvp_mlp(steps=2, width=4)
+PAIR = (2,)  # two pixels
 
 
 def moved(params, noise=0.2):
@@ -31,7 +31,7 @@ def pixels(levels, n):
 
 
 def test_noise_integrates_to_one_over_the_bin_and_depends_on_the_image():
-    q = noise_density(TINY, PAIR)
+    q = noise_density(FLOW, PAIR)
     edges = np.linspace(EDGE, 1 - EDGE, 81)
     grid, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
     u = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, *PAIR)
@@ -39,7 +39,7 @@ def test_noise_integrates_to_one_over_the_bin_and_depends_on_the_image():
     @jax.jit
     def totals(u):
         params = moved(q.init_from_base(jax.random.key(0), 8, jnp.zeros((8, *PAIR))))
-        contexts = jnp.asarray([[-0.4, 0.3], [0.2, 0.1]]).reshape(2, 1, *PAIR)
+        contexts = jnp.asarray([[[-0.4, 0.3]], [[0.2, 0.1]]])
         log_q = [q.log_prob(params, u, jnp.broadcast_to(c, u.shape)) for c in contexts]
         outside = q.log_prob(params, jnp.full((1, *PAIR), 1.0), contexts[0])
         return [jnp.sum(jnp.exp(a)) * width**2 for a in log_q], log_q, outside
@@ -52,7 +52,7 @@ def test_noise_integrates_to_one_over_the_bin_and_depends_on_the_image():
 
 def test_samples_come_with_the_log_density_of_their_noise():
     levels, images = 5, pixels(5, 6)
-    dequantizer = glowjax.variational_dequantizer(TINY, levels=levels)
+    dequantizer = glowjax.variational_dequantizer(FLOW, levels=levels)
 
     @jax.jit
     def measure(images):
@@ -60,7 +60,7 @@ def test_samples_come_with_the_log_density_of_their_noise():
         x, log_q = dequantizer.sample(params, jax.random.key(1), images)
         u = (x + 0.5) * levels - images
         centres = glowjax.bin_centres(images, levels=levels)
-        return u, log_q, noise_density(TINY, PAIR).log_prob(params, u, centres)
+        return u, log_q, noise_density(FLOW, PAIR).log_prob(({}, params), u, centres)
 
     u, log_q, expected = measure(images)
     assert log_q.shape == (6,) and np.std(u) > 0.1
@@ -69,7 +69,7 @@ def test_samples_come_with_the_log_density_of_their_noise():
 
 def test_one_key_each_makes_noise_independent_of_the_batch():
     images, keys = pixels(256, 4), jax.random.split(jax.random.key(3), 4)
-    dequantizer = glowjax.variational_dequantizer(TINY)
+    dequantizer = glowjax.variational_dequantizer(FLOW)
 
     @jax.jit
     def measure(images):
@@ -212,9 +212,11 @@ def test_with_uniform_noise_it_is_the_log_density_of_dequantized_images():
 
 
 def test_gradients_reach_both_models():
-    images = pixels(5, 6)
-    model = glowjax.density(as_flow(glowjax.ActNorm()), PAIR)
-    dequantizer = glowjax.variational_dequantizer(TINY, levels=5)
+    shape = (1, 2, 1)
+    images = pixels(5, 6).reshape(6, *shape)
+    flow = glowjax.dequantization_flow(steps=1, width=4, blocks=1)
+    model = glowjax.density(as_flow(glowjax.ActNorm()), shape)
+    dequantizer = glowjax.variational_dequantizer(flow, levels=5)
 
     @jax.jit
     def gradient(images):
@@ -235,7 +237,7 @@ def test_gradients_reach_both_models():
 def test_errors():
     for make in (
         glowjax.uniform_dequantizer,
-        functools.partial(glowjax.variational_dequantizer, TINY),
+        functools.partial(glowjax.variational_dequantizer, FLOW),
     ):
         with pytest.raises(ValueError, match="levels must be a whole number"):
             make(levels=1)
