@@ -34,6 +34,13 @@ from glowjax.flow import Flow, as_flow, chain, invert, multiscale, on_last, repe
 from glowjax.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.nets import MLP, ConvNet
 from glowjax.permute import Reverse, Shuffle, permute_forward, permute_inverse
+from glowjax.residual import (
+    Residual,
+    lipswish,
+    residual_inverse,
+    residual_log_det,
+    residual_log_det_series,
+)
 from glowjax.roots import increasing_root
 from glowjax.split import Split, TopPrior, unwhiten, whiten
 from glowjax.squeeze import Squeeze, squeeze_forward, squeeze_inverse
@@ -53,6 +60,7 @@ __all__ = [
     "ElementwiseFlow",
     "Flow",
     "InvertibleConv1x1",
+    "Residual",
     "Reverse",
     "Shuffle",
     "Split",
@@ -84,6 +92,7 @@ __all__ = [
     "glow_top",
     "increasing_root",
     "invert",
+    "lipswish",
     "matmul_flops",
     "matmul_peak",
     "multiscale",
@@ -94,6 +103,9 @@ __all__ = [
     "random_rotation",
     "random_rotation_lu",
     "repeat",
+    "residual_inverse",
+    "residual_log_det",
+    "residual_log_det_series",
     "squeeze_forward",
     "squeeze_inverse",
     "standard_normal",
