@@ -62,11 +62,11 @@ def contraction(x: jax.Array, net: Contraction, context: jax.Array | None = None
     size = net.weights[0].shape[0]
     require(jnp.shape(x)[1:] == (size,), "x", jnp.shape(x), f"of shape [B, {size}]")
     shift = net.biases[0]
+    given = None if context is None else jnp.shape(context)
     if net.context is None:
-        require(context is None, "context", context, "None, as at initialisation")
+        require(given is None, "context", given, "None, as at initialisation")
     else:
         features = net.context.shape[0]
-        given = None if context is None else jnp.shape(context)
         require(given == (len(x), features), "context", given, f"of shape [B, {features}]")
         shift = shift + jnp.matmul(jnp.asarray(context, x.dtype), net.context, precision=HIGHEST)
     h = jnp.matmul(x, net.weights[0], precision=HIGHEST) + shift
