@@ -77,6 +77,13 @@ from glowjax.pixelcnn import PixelCNN
 from glowjax.planar import Planar, planar_forward, planar_inverse
 from glowjax.radial import Radial, radial_forward, radial_inverse
 from glowjax.realnvp import realnvp, realnvp_mlp, realnvp_single_scale, realnvp_step
+from glowjax.residual import (
+    Residual,
+    lipswish,
+    residual_inverse,
+    residual_log_det,
+    residual_log_det_series,
+)
 from glowjax.resnet import ResNet, weight_norm
 from glowjax.roots import increasing_root
 from glowjax.spline import rational_quadratic
@@ -110,6 +117,7 @@ __all__ = [
     "Planar",
     "Radial",
     "ResNet",
+    "Residual",
     "Reverse",
     "Shuffle",
     "Split",
@@ -157,6 +165,7 @@ __all__ = [
     "importance_weighted_bound",
     "increasing_root",
     "invert",
+    "lipswish",
     "log_mean_exp",
     "log_prob_bound",
     "log_weights",
@@ -185,6 +194,9 @@ __all__ = [
     "realnvp_step",
     "repeat",
     "resampled_normal",
+    "residual_inverse",
+    "residual_log_det",
+    "residual_log_det_series",
     "reverse_kl",
     "squeeze_forward",
     "squeeze_inverse",
