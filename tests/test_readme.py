@@ -1,5 +1,6 @@
-"""README's import example is run as it stands, at a small size."""
+"""README's examples are run as they stand, at a small size."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -7,11 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import glowjax
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
 
 @pytest.mark.float32
 def test_import_example():
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    example, _ = EXAMPLES
     assert "levels=3, steps=32, width=512" in example
     names = {}
     exec(example.replace("levels=3, steps=32, width=512", "levels=2, steps=2, width=8"), names)
@@ -20,3 +25,18 @@ def test_import_example():
     assert names["log_det"].shape == names["log_p"].shape == (8,)
     assert names["new"].shape == (16, 32, 32, 3)
     assert jnp.all(jnp.isfinite(names["log_p"])) and jnp.all(jnp.isfinite(names["new"]))
+
+
+@pytest.mark.float32
+def test_fit_example(monkeypatch):
+    _, example = EXAMPLES
+    monkeypatch.setattr(glowjax, "fit", functools.partial(glowjax.fit, steps=2, show=False))
+    names = {
+        "glowjax": glowjax,
+        "jnp": jnp,
+        "model": glowjax.density(glowjax.as_flow(glowjax.ActNorm()), (2,)),
+        "x": np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32),
+        "target": lambda x: -0.5 * jnp.sum(x**2, axis=-1),
+    }
+    exec(example, names)
+    assert np.isfinite(names["fitted"].history[-1]["loss"])
