@@ -270,7 +270,7 @@ CASES = {
     ),
     "realnvp": Case(glowjax.realnvp(width=3, blocks=1), (4, 4, 1), ("realnvp",), noise=0.05),
     "realnvp_single_scale": Case(
-        glowjax.realnvp_single_scale(width=4, blocks=1, backprop="invert"),
+        glowjax.realnvp_single_scale(width=4, blocks=1),
         (4, 4, 1),
         ("realnvp_single_scale",),
         noise=0.05,
