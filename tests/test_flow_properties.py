@@ -324,7 +324,10 @@ def test_harness_catches_a_missing_factor_of_positions():
 
 
 @pytest.mark.float32
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [n if case.covers else pytest.param(n, marks=pytest.mark.slow) for n, case in CASES.items()],
+)
 def test_float32(name):
     """Round trips within 2e-5 a number, log-dets within 1e-5 a dimension.
 
