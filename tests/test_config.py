@@ -143,7 +143,7 @@ def test_bad_models_are_refused(kind, arguments, message):
 def test_a_classifier_needs_a_model_of_two_parts(kind):
     config = Config(model=kind(**SMALL[kind]), classifier_weight=0.01)
     with pytest.raises(
-        ValueError, match="classifier_weight must be 0 for the model '.*', got 0.01"
+        ValueError, match=r"classifier_weight must be 0 for the model '.*', got 0.01"
     ):
         build(config, (4, 4, 1), 17, 10)
 
