@@ -14,14 +14,14 @@ from glowjax.optim import Optimizer
 
 config = Config(
     data=Data(name="digits", transform=Transform(shift=0.125)),
-    model=RealNVP(levels=2, width=16, blocks=2),
+    model=RealNVP(levels=2, width=16, blocks=1),
     optimizer=Optimizer(
         name="adam", learning_rate=2e-3, clip_norm=20, warmup_images=6400, decay="cosine"
     ),
-    train_steps=3000,
+    train_steps=1500,
     batch_size=64,
     ema=0.999,
-    evaluate_every=500,
+    evaluate_every=250,
     evaluate_samples=16,
     log_every=50,
 )
