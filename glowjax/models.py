@@ -61,9 +61,8 @@ class Glow:
             ValueError: the model is conditional, and the data have no labels (None).
         """
         options = _options(self)
-        conditional = _checked_conditional(options.pop("conditional"), num_classes)
-        backbone = glow_backbone(**options)
-        return backbone, glow_top(num_classes=num_classes if conditional else None, ring=self.ring)
+        classes = _classes(options.pop("conditional"), num_classes)
+        return glow_backbone(**options), glow_top(num_classes=classes, ring=self.ring)
 
     def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
         """Its parts with the shapes they work on and their parameters."""
@@ -105,7 +104,7 @@ class RealNVP:
     def parts(self, num_classes: int | None) -> tuple[Flow, ...]:
         """The whole model, for data with `num_classes` labels; errors as for `Glow`."""
         options = _options(self)
-        conditional = _checked_conditional(options.pop("conditional"), num_classes)
+        classes = _classes(options.pop("conditional"), num_classes)
         architecture, logit = options.pop("architecture"), options.pop("logit")
         check_choice("architecture", architecture, ("multi_scale", "single_scale"))
         if architecture == "multi_scale":
@@ -114,7 +113,7 @@ class RealNVP:
             del options["levels"]
             flow = realnvp_single_scale(**options)
         flow = chain(*_logit(logit), flow)
-        return (_of_labels(flow, num_classes) if conditional else flow,)
+        return (flow if classes is None else _of_labels(flow, classes),)
 
     def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
         """Its parts with the shapes they work on and their parameters."""
@@ -161,7 +160,7 @@ class Autoregressive:
 
     def parts(self, num_classes: int | None) -> tuple[Flow, ...]:
         """The whole model, for data with `num_classes` labels; errors as for `Glow`."""
-        conditional = _checked_conditional(self.conditional, num_classes)
+        classes = _classes(self.conditional, num_classes)
         mixture = functools.partial(mixture_cdf, self.components, to="normal")
         transforms = {
             "logistic_mixture": functools.partial(mixture, family="logistic"),
@@ -172,7 +171,7 @@ class Autoregressive:
         net = functools.partial(PixelCNN, width=self.width, depth=self.depth, kernel=self.kernel)
         flow = autoregressive.Autoregressive(transforms[self.transform](), net)
         flow = chain(*_logit(self.logit), as_flow(ActNorm()), as_flow(flow))
-        return (_of_labels(flow, num_classes) if conditional else flow,)
+        return (flow if classes is None else _of_labels(flow, classes),)
 
     def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
         """Its parts with the shapes they work on and their parameters."""
@@ -219,7 +218,8 @@ def _options(model: Glow | RealNVP) -> dict[str, Any]:
     return options | {"dtype": jnp.bfloat16 if model.dtype == "bfloat16" else None}
 
 
-def _checked_conditional(conditional: bool, num_classes: int | None) -> bool:
+def _classes(conditional: bool, num_classes: int | None) -> int | None:
+    """The number of labels to condition on, None for none."""
     if conditional and num_classes is None:
         raise ValueError("model.conditional must be false for data without labels")
-    return conditional
+    return num_classes if conditional else None

@@ -472,7 +472,7 @@ def test_labels_of_samples(classes):
 
 
 OTHERS = [
-    RealNVP(width=4, blocks=1),
+    RealNVP(levels=1, width=4, blocks=1),
     Autoregressive(width=4, depth=1, components=2, conditional=True),
 ]
 
