@@ -59,6 +59,7 @@ from glowjax.fitting import Batch, Fitted, fit
 from glowjax.flow import Flow, as_flow, chain, invert, multiscale, on_last, repeat
 from glowjax.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.importance import Importance, importance_sampling
+from glowjax.logit import Logit, logit_forward, logit_inverse
 from glowjax.made import MADE
 from glowjax.maf import iaf, maf
 from glowjax.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
@@ -113,6 +114,7 @@ __all__ = [
     "Flow",
     "Importance",
     "InvertibleConv1x1",
+    "Logit",
     "PixelCNN",
     "Planar",
     "Radial",
@@ -170,6 +172,8 @@ __all__ = [
     "log_prob_bound",
     "log_weights",
     "logistic",
+    "logit_forward",
+    "logit_inverse",
     "maf",
     "matmul_flops",
     "matmul_peak",

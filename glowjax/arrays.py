@@ -109,3 +109,9 @@ def check_labels(labels: Any, num_classes: int, batch: int) -> None:
     dtype, shape = jnp.result_type(labels), jnp.shape(labels)
     if shape != (batch,) or not jnp.issubdtype(dtype, jnp.integer):
         raise ValueError(f"context must be {due}, got {dtype} of shape {shape}")
+
+
+def one_hot(labels: jax.Array, num_classes: int, dtype: Any) -> jax.Array:
+    """`[B]` integer labels -> `[B, num_classes]` of 0 and 1; NaN where one is out of range."""
+    valid = (labels >= 0) & (labels < num_classes)
+    return jnp.where(valid[:, None], jax.nn.one_hot(labels, num_classes, dtype=dtype), jnp.nan)

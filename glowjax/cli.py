@@ -31,7 +31,7 @@ class Train:
     """Folder for checkpoints, log and pictures; default: runs/EXPERIMENT."""
     resume: bool = False
     """Go on from the last checkpoint in run_dir."""
-    config: Annotated[configs.Config, tyro.conf.arg(name="")]
+    config: Annotated[configs.Config, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
 
 
 @dataclass(frozen=True, kw_only=True)

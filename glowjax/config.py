@@ -102,15 +102,17 @@ def from_json(plain: Any, kind: Any = Config) -> Any:
     """The inverse of `to_json`.
 
     Raises:
-        ValueError: a field that `kind` does not have.
+        ValueError: a field that `kind` does not have, or a kind of model that there is not.
     """
+    if kind == Model:
+        name = plain.get("kind", "glow")  # runs made before there were others say none
+        check_choice("model.kind", name, KINDS)
+        kind = KINDS[name]
     if isinstance(kind, types.UnionType):  # X | None
         kind = next(k for k in typing.get_args(kind) if k is not types.NoneType)
         return plain if plain is None else from_json(plain, kind)
     if kind is Path:
         return Path(plain)
-    if kind is Model:
-        kind = KINDS[plain.get("kind", "glow")]  # runs made before there were others say none
     if not dataclasses.is_dataclass(kind):
         return plain
     hints = typing.get_type_hints(kind)

@@ -326,10 +326,11 @@ def _check_resumes(run: Run, config: Config) -> None:
     """
     given, before = _flat(to_json(config)), _flat(to_json(run.config))
     may_differ = MOVABLE if config.optimizer.decay == "cosine" else (*MOVABLE, "train_steps")
+    both = before | given  # models of two kinds have other fields
     differing = [
-        f"{name} {before[name]} -> {given[name]}"
-        for name in before
-        if given[name] != before[name] and name not in may_differ
+        f"{name} {before.get(name, 'absent')} -> {given.get(name, 'absent')}"
+        for name in both
+        if given.get(name) != before.get(name) and name not in may_differ
     ]
     if differing:
         raise ValueError(

@@ -5,7 +5,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glowjax.arrays import check_labels, promote, sum_event
+from glowjax.arrays import check_labels, one_hot, promote, sum_event
 from glowjax.conv import conv_to_few, ring_conv
 from glowjax.nets import ZeroConv, ZeroDense, scaled_bias
 
@@ -104,8 +104,8 @@ class TopPrior(nn.Module):
         self._check(x, labels)
         h = RingPrior(2 * x.shape[-1], ring=self.ring, name="ring")(x)
         if self.num_classes is not None:
-            one_hot = _one_hot(labels, self.num_classes, promote(x).dtype)
-            h = h + ZeroDense(2 * x.shape[-1], name="labels")(one_hot)[:, None, None, :]
+            one = one_hot(labels, self.num_classes, promote(x).dtype)
+            h = h + ZeroDense(2 * x.shape[-1], name="labels")(one)[:, None, None, :]
         h = jnp.broadcast_to(h, (*x.shape[:-1], 2 * x.shape[-1]))
         return tuple(jnp.split(h, 2, axis=-1))
 
@@ -133,8 +133,3 @@ class RingPrior(nn.Module):
             shape = (3, 3, 1, self.features)
             h = ring_conv(*x.shape[1:3], self.param("weight", nn.initializers.zeros, shape, dtype))
         return scaled_bias(self, h)
-
-
-def _one_hot(labels, num_classes, dtype):
-    valid = (labels >= 0) & (labels < num_classes)
-    return jnp.where(valid[:, None], jax.nn.one_hot(labels, num_classes, dtype=dtype), jnp.nan)

@@ -58,13 +58,20 @@ def make_trainer(
     """Assembles the functions of an experiment on images of `levels` grey levels.
 
     Raises:
-        ValueError: the data have no labels, and a conditional model or a classifier needs them.
+        ValueError: the data have no labels, and a conditional model or a classifier needs them;
+            the model has one part, and a classifier needs what comes before the last.
     """
     parts = config.model.parts(num_classes)
     model = density(chain(*parts), image_shape)
     classes = num_classes if config.classifier_weight > 0 else None
     if config.classifier_weight > 0 and num_classes is None:
         raise ValueError("classifier_weight must be 0 for data without labels")
+    if config.classifier_weight > 0 and len(parts) == 1:
+        kind = config.model.kind
+        raise ValueError(
+            f"classifier_weight must be 0 for the model {kind!r}, got {config.classifier_weight}:"
+            " it has no top latent that a classifier could see"
+        )
     run_length = {"batch_size": config.batch_size, "total_steps": config.train_steps}
     optimizer = make_optimizer(config.optimizer, **run_length)
     rate = learning_rate_schedule(config.optimizer, **run_length)

@@ -51,6 +51,10 @@ CASES = {
     "shuffle": Case(as_flow(glowjax.Shuffle(seed=3)), (7,), ("Shuffle",)),
     "squeeze": Case(as_flow(glowjax.Squeeze()), IMAGE, ("Squeeze",)),
     "squeeze_3": Case(as_flow(glowjax.Squeeze(3)), (3, 6, 2), ()),
+    "logit_invert": Case(  # its latents are where data are
+        glowjax.invert(as_flow(glowjax.Logit())), (3,), ("Logit",)
+    ),
+    "logit_alpha_invert": Case(glowjax.invert(as_flow(glowjax.Logit(0.05))), IMAGE, ()),
     "additive": Case(
         as_flow(glowjax.AdditiveCoupling(SMALL_NET)), IMAGE, ("AdditiveCoupling", "ConvNet")
     ),

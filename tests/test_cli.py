@@ -1,5 +1,6 @@
 """The command line: return codes, messages, and a tiny run from end to end."""
 
+import dataclasses
 import json
 import time
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from glowjax.cli import main
+from glowjax.config import experiment
 
 pytestmark = pytest.mark.float32  # as runs are
 
@@ -65,6 +67,37 @@ def test_help(capsys, command):
         main([*command.split(), "--help"])
     assert exit.value.code == 0
     assert "usage: glowjax" in capsys.readouterr().out
+
+
+KINDS = {"glow": "steps", "realnvp": "architecture", "pixel_flow": "components"}
+
+
+@pytest.mark.parametrize("model", KINDS)
+def test_options_are_those_of_the_experiments_model(capsys, model):
+    with pytest.raises(SystemExit) as exit:
+        main(["train", f"{model}_digits", "--help"])
+    assert exit.value.code == 0
+    out = capsys.readouterr().out
+    given = {name for name in KINDS.values() if f"--model.{name} " in out}
+    assert given == {KINDS[model]}
+    assert "--model.width INT" in out
+    for other in ("--model.kind", "subcommand", "model:"):
+        assert other not in out
+
+
+def test_an_option_of_another_model_than_glow(monkeypatch, capsys):
+    given = {}
+
+    def train(config, run_dir, *, resume):
+        given.update(config=config)
+        return {"bits_per_dim": 1.0, "standard_error": 0.1, "count": 1, "step": 1}
+
+    monkeypatch.setattr("glowjax.loop.train", train)
+    options = ["--model.width", "7", "--model.logit", "None"]
+    assert main(["train", "realnvp_digits", *options]) == 0
+    default = experiment("realnvp_digits")
+    model = dataclasses.replace(default.model, width=7, logit=None)
+    assert given["config"] == dataclasses.replace(default, model=model)
 
 
 def test_unknown_command(capsys):

@@ -12,7 +12,7 @@ import pytest
 
 from glowjax.config import Config, Data, experiment, experiment_files, from_json, to_json
 from glowjax.data import Transform
-from glowjax.models import Glow
+from glowjax.models import KINDS, Autoregressive, Glow, RealNVP
 from glowjax.optim import Optimizer
 from glowjax.train import make_trainer
 
@@ -29,6 +29,15 @@ TABLE = {
     "glow_mnist": (3, 16, "affine", 8, 32),
     "glow_fashion_mnist": (3, 16, "affine", 8, 32),
 }
+# Kind, grey levels, shape.
+OTHERS = {
+    "realnvp_digits": (RealNVP, 17, (8, 8, 1)),
+    "realnvp_mnist": (RealNVP, 256, (28, 28, 1)),
+    "realnvp_cifar10": (RealNVP, 256, (32, 32, 3)),
+    "pixel_flow_digits": (Autoregressive, 17, (8, 8, 1)),
+    "pixel_flow_mnist": (Autoregressive, 256, (28, 28, 1)),
+    "pixel_flow_mnist_binary": (Autoregressive, 2, (28, 28, 1)),
+}
 OURS = {"glow_digits", "glow_mnist", "glow_fashion_mnist"}
 GREY = OURS
 
@@ -37,6 +46,18 @@ GREY = OURS
 def test_experiments_survive_json(name):
     config = experiment(name)
     assert from_json(json.loads(json.dumps(to_json(config)))) == config
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_survive_json_as_their_kind(kind):
+    config = Config(model=KINDS[kind](width=9, conditional=True))
+    plain = json.loads(json.dumps(to_json(config)))
+    assert plain["model"]["kind"] == kind
+    assert from_json(plain) == config
+
+
+def test_models_without_a_kind_are_glow():
+    assert from_json({"model": {"levels": 2}}) == Config(model=Glow(levels=2))
 
 
 def test_paths_survive_json():
@@ -53,6 +74,8 @@ def test_fields_that_are_missing_are_the_defaults():
     [
         ({"sed": 3}, "fields that Config does not: sed"),
         ({"model": {"depth": 3}}, "fields that Glow does not: depth"),
+        ({"model": {"kind": "realnvp", "steps": 3}}, "fields that RealNVP does not: steps"),
+        ({"model": {"kind": "nice"}}, "model.kind must be one of 'glow', .*, got 'nice'"),
         ({"data": {"transform": {"b": 1, "a": 1}}}, "fields that Transform does not: a, b"),
     ],
 )
@@ -86,23 +109,83 @@ def test_bad_values_are_refused(case):
         kind(**arguments)
 
 
-BAD_MODELS: dict[str, tuple[dict[str, Any], str]] = {
-    "levels": ({"levels": 0}, "levels must be a whole number"),
-    "steps": ({"steps": 0}, "must be a whole number of at least 1"),
-    "width": ({"width": 0}, "width must be a whole number"),
-    "coupling": ({"coupling": "spline"}, "coupling must be one of"),
-    "dtype": ({"dtype": "float16"}, "dtype must be one of"),
-    "backprop": ({"backprop": "forget"}, "backprop must be one of"),
-    "unroll": ({"unroll": 0}, "unroll must be"),
+SMALL: dict[Any, dict[str, Any]] = {
+    Glow: {"levels": 1, "steps": 2, "width": 4},
+    RealNVP: {"width": 4, "blocks": 1},
+    Autoregressive: {"width": 4, "depth": 1, "components": 2},
 }
+BAD_MODELS: list[tuple[Any, dict[str, Any], str]] = [
+    (Glow, {"levels": 0}, "levels must be a whole number"),
+    (Glow, {"steps": 0}, "must be a whole number of at least 1"),
+    (Glow, {"width": 0}, "width must be a whole number"),
+    (Glow, {"coupling": "spline"}, "coupling must be one of"),
+    (Glow, {"dtype": "float16"}, "dtype must be one of"),
+    (Glow, {"backprop": "forget"}, "backprop must be one of"),
+    (Glow, {"unroll": 0}, "unroll must be"),
+    (RealNVP, {"architecture": "deep"}, "architecture must be one of"),
+    (RealNVP, {"blocks": 0}, "blocks must be a whole number"),
+    (RealNVP, {"dtype": "float16"}, "dtype must be one of"),
+    (RealNVP, {"logit": 0.5}, r"alpha must be in \[0, 1/2\), got 0.5"),
+    (Autoregressive, {"transform": "spline"}, "transform must be one of"),
+    (Autoregressive, {"components": 1}, "components must be a whole number of at least 2"),
+    (Autoregressive, {"kernel": 4}, "kernel must be odd"),
+    (Autoregressive, {"depth": 0}, "depth must be a whole number"),
+]
 
 
-@pytest.mark.parametrize("case", BAD_MODELS)
-def test_bad_models_are_refused(case):
-    arguments, message = BAD_MODELS[case]
-    small: dict[str, Any] = {"levels": 1, "steps": 2, "width": 4}
+@pytest.mark.parametrize(("kind", "arguments", "message"), BAD_MODELS)
+def test_bad_models_are_refused(kind, arguments, message):
     with pytest.raises(ValueError, match=message):
-        build(Config(model=Glow(**(small | arguments))), (4, 4, 1), 17, None)
+        build(Config(model=kind(**(SMALL[kind] | arguments))), (4, 4, 1), 17, None)
+
+
+@pytest.mark.parametrize("kind", [RealNVP, Autoregressive])
+def test_a_classifier_needs_a_model_of_two_parts(kind):
+    config = Config(model=kind(**SMALL[kind]), classifier_weight=0.01)
+    with pytest.raises(
+        ValueError, match=r"classifier_weight must be 0 for the model '.*', got 0.01"
+    ):
+        build(config, (4, 4, 1), 17, 10)
+
+
+MODELS = [
+    Glow(**SMALL[Glow]),
+    RealNVP(**SMALL[RealNVP]),
+    RealNVP(**SMALL[RealNVP], levels=3, logit=None),
+    RealNVP(**SMALL[RealNVP], architecture="single_scale", dtype="bfloat16"),
+    RealNVP(**SMALL[RealNVP], architecture="single_scale", logit=None, conditional=True),
+    Autoregressive(**SMALL[Autoregressive]),
+    Autoregressive(**SMALL[Autoregressive], transform="affine", logit=None, conditional=True),
+    Autoregressive(**SMALL[Autoregressive], transform="gaussian_mixture", kernel=5),
+]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_outlines_hold_all_parameters(model):
+    flow = build(Config(model=model), (8, 8, 1), 17, 10).params.flow
+    rows = model.outline(flow, (8, 8, 1))
+    assert all(name for name, _, _ in rows)
+    assert sizes([part for _, _, part in rows]) == sizes(flow)
+
+
+@pytest.mark.parametrize("kind", [RealNVP, Autoregressive])
+def test_labels_condition(kind):
+    flow = kind(**SMALL[kind], conditional=True).parts(3)[0]
+    x = jax.random.uniform(jax.random.key(0), (4, 4, 4, 1)) - 0.5
+    labels = jnp.array([0, 2, 3, -1])  # the last two are not there
+    params = flow.init(jax.random.key(1), x, labels[:1].repeat(4))
+    keys = iter(jax.random.split(jax.random.key(2), 1000))  # output layers start at zero
+    params = jax.tree.map(lambda a: a + 0.1 * jax.random.normal(next(keys), a.shape), params)
+    same = jnp.repeat(x[:1], 4, axis=0)
+    z, log_det = flow.forward(params, same, labels)
+    assert jnp.all(jnp.isfinite(log_det[:2]))
+    assert log_det[0] != log_det[1]
+    assert jnp.all(jnp.isnan(log_det[2:]))
+    back, _ = flow.inverse(params, jax.tree.map(lambda a: a[:2], z), labels[:2])
+    assert jnp.allclose(back, same[:2], atol=1e-6)
+    for wrong in (None, jnp.array([0, 1]), jnp.eye(4)):
+        with pytest.raises(ValueError, match="context must be integer labels of shape"):
+            flow.forward(params, same, wrong)
 
 
 def test_an_experiment_may_be_a_file_of_ones_own(tmp_path):
@@ -125,7 +208,7 @@ def test_an_unknown_experiment_gets_a_suggestion(name):
 
 
 def test_every_experiment_is_in_the_table():
-    assert set(TABLE) == set(EXPERIMENTS)
+    assert set(TABLE) | set(OTHERS) == set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -133,6 +216,7 @@ def test_experiments_are_the_recipes_and_can_be_built(name):
     levels, steps, coupling, bits, side = TABLE[name]
     config = experiment(name)
     model = config.model
+    assert isinstance(model, Glow)
     assert (model.levels, model.steps, model.coupling) == (levels, steps, coupling)
     if bits is not None:
         assert (config.data.transform.bits or 8) == bits
@@ -149,9 +233,31 @@ def test_experiments_are_the_recipes_and_can_be_built(name):
         assert config.classifier_weight == 0.01
     shape = (side, side, 1 if name in GREY else 3)
     grey = 17 if name == "glow_digits" else 2 ** (bits or 8)
-    state = build(config, shape, grey, 10)
-    sizes = [math.prod(a.shape) for a in jax.tree.leaves(state.params)]
-    assert sum(sizes) > 100_000
+    assert sizes(build(config, shape, grey, 10).params) > 100_000
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_experiments_can_be_built(name):
+    kind, grey, shape = OTHERS[name]
+    config = experiment(name)
+    assert isinstance(config.model, kind)
+    assert (config.data.transform.bits == 1) == (grey == 2)
+    assert sizes(build(config, shape, grey, 10).params) > 30_000
+
+
+def test_the_papers_realnvp():
+    config = experiment("realnvp_cifar10")
+    model, optimizer = config.model, config.optimizer
+    assert isinstance(model, RealNVP)
+    assert (model.architecture, model.levels, model.width) == ("multi_scale", 2, 64)
+    assert (model.blocks, model.logit) == (8, 0.05)
+    assert (optimizer.name, optimizer.learning_rate, config.batch_size) == ("adam", 1e-3, 64)
+    assert config.data.transform.flip
+
+
+def sizes(tree):
+    """Numbers in all arrays of a tree."""
+    return sum(math.prod(a.shape) for a in jax.tree.leaves(tree))
 
 
 def build(config, shape, levels, num_classes):

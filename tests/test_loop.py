@@ -18,7 +18,7 @@ from glowjax import checkpoint, loop
 from glowjax.checkpoint import METRIC, Run
 from glowjax.config import Config, Data
 from glowjax.data import Transform
-from glowjax.models import Glow
+from glowjax.models import Autoregressive, Glow, RealNVP
 from glowjax.optim import Optimizer
 from glowjax.train import abstract_state, make_trainer
 
@@ -469,6 +469,37 @@ def test_labels_of_samples(classes):
     for wrong in (-1, 10):
         with pytest.raises(ValueError, match=rf"label must be in 0\.\.9, got {wrong}"):
             loop.sample(classes, 4, label=wrong)
+
+
+OTHERS = [
+    RealNVP(levels=1, width=4, blocks=1),
+    Autoregressive(width=4, depth=1, components=2, conditional=True),
+]
+
+
+@pytest.mark.parametrize("model", OTHERS, ids=lambda model: model.kind)
+def test_a_run_of_another_kind_of_model(config, tmp_path, model):
+    folder = tmp_path / "run"
+    short = dataclasses.replace(config, model=model, train_steps=2)
+    result = loop.train(short, folder)
+    assert loop.evaluate(folder) == result
+    assert np.isfinite(result["bits_per_dim"])
+    assert loop.train(short, folder, resume=True) == result
+    images = loop.sample(folder, 5)
+    assert images.shape == (5, 4, 4, 1)
+    np.testing.assert_array_equal(images, loop.sample(folder, 5))
+    if model.conditional:
+        np.testing.assert_array_equal(images[3], loop.sample(folder, 5, label=3)[3])
+    with pytest.raises(ValueError, match=f"differing: .*model.kind {model.kind} -> glow"):
+        loop.train(config, folder, resume=True)
+
+
+def test_samples_in_chunks_are_of_one_size(folder, monkeypatch):
+    whole = loop.sample(folder, 5)
+    monkeypatch.setattr(loop, "SAMPLE_CHUNK", 2)
+    chunks = loop.sample(folder, 5)
+    assert chunks.shape == whole.shape
+    assert len(np.unique(chunks.reshape(5, -1), axis=0)) == 5
 
 
 def test_using_a_run_under_way_leaves_its_unfinished_save_alone(copy):

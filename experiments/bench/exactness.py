@@ -11,6 +11,7 @@ import numpy as np
 import glowjax
 from glowjax import loop
 from glowjax.checkpoint import Run
+from glowjax.models import Glow
 from glowjax.train import restore_weights
 
 
@@ -51,12 +52,15 @@ def trained(folder: Path, images: int, temperature: float, dtype: str | None) ->
     run = Run.open(folder, read_only=True)
     run.close()
     model = run.config.model
-    run.config = replace(run.config, model=replace(model, dtype=dtype or model.dtype))
+    if not isinstance(model, Glow):
+        raise ValueError(f"run must be one of Glow, got {model.kind}")
+    model = replace(model, dtype=dtype or model.dtype)
+    run.config = replace(run.config, model=model)
     trainer, params, step = restore_weights(run, "best", run.config.evaluate_with)
     source = loop.load(run.config, "test")
     v = run.config.data.transform(source.images[np.arange(images)])
     labels = source.labels[np.arange(images)] if trainer.conditional else None
-    name = f"{folder}, step {step}, nets in {run.config.model.dtype}"
+    name = f"{folder}, step {step}, nets in {model.dtype}"
     report(name, trainer.density, params.flow, v, run.images["levels"], temperature, labels)
 
 
