@@ -79,10 +79,11 @@ def best_mixture(
     validation: np.ndarray,
     components: Sequence[int] = COMPONENTS,
     kinds: Sequence[str] = ("full", "diag"),
+    regularization: float = REGULARIZATION,
 ) -> GaussianMixture:
     """The mixture of `train: [N, D]` with the highest likelihood of `validation`."""
     mixtures = [
-        GaussianMixture(n, covariance_type=kind, reg_covar=REGULARIZATION, random_state=0)
+        GaussianMixture(n, covariance_type=kind, reg_covar=regularization, random_state=0)
         for kind in kinds
         for n in components
     ]
