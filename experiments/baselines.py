@@ -7,7 +7,7 @@ components and kind of covariance chosen on the validation split.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +74,18 @@ def histogram(train: np.ndarray, levels: int) -> Callable[[np.ndarray], np.ndarr
     return lambda v: log_density[v.reshape(len(v), -1), pixels].sum(axis=1)
 
 
-def best_mixture(train: np.ndarray, validation: np.ndarray) -> GaussianMixture:
+def best_mixture(
+    train: np.ndarray,
+    validation: np.ndarray,
+    components: Sequence[int] = COMPONENTS,
+    kinds: Sequence[str] = ("full", "diag"),
+    regularization: float = REGULARIZATION,
+) -> GaussianMixture:
     """The mixture of `train: [N, D]` with the highest likelihood of `validation`."""
     mixtures = [
-        GaussianMixture(n, covariance_type=kind, reg_covar=REGULARIZATION, random_state=0)
-        for kind in ("full", "diag")
-        for n in COMPONENTS
+        GaussianMixture(n, covariance_type=kind, reg_covar=regularization, random_state=0)
+        for kind in kinds
+        for n in components
     ]
     return max((m.fit(train) for m in mixtures), key=lambda m: m.score(validation))
 

@@ -279,6 +279,54 @@ def histogram_1d(
     _save(figure, path)
 
 
+def intervals(
+    path: str | os.PathLike,
+    values: Mapping[str, tuple[float, float]],
+    *,
+    xlabel: str,
+    title: str | None = None,
+    reference: float | None = None,
+) -> None:
+    """Writes a PNG of numbers with their errors: names from top to bottom, each a dot and a bar.
+
+    Args:
+        path: the file, which appears whole or not at all.
+        values: name to (number, error); the bar goes from number - error to number + error.
+        xlabel: what the numbers are.
+        title: a line above the axes.
+        reference: a number, drawn as a dashed line.
+
+    Raises:
+        ValueError: there are no values, or one is not finite; an error is negative.
+    """
+    require(values, "values", "none", "one at least")
+    for name, (number, error) in values.items():
+        ok = math.isfinite(number) and 0 <= error < math.inf
+        require(ok, f"value {name!r}", (number, error), "finite, with an error of at least 0")
+    figure = Figure((8, 1.2 + 0.42 * len(values)), 160, facecolor="white", layout="constrained")
+    axes = figure.subplots()
+    if reference is not None:
+        axes.axvline(reference, color=GREY, linestyle="--", linewidth=1, zorder=1)
+    rows = range(len(values))
+    numbers, errors = zip(*values.values(), strict=True)
+    axes.errorbar(
+        numbers, rows, xerr=errors, fmt="o", color=BLUE, markersize=6, capsize=4, linewidth=1.6
+    )
+    for row, number in zip(rows, numbers, strict=True):
+        axes.annotate(
+            f"{number:.2f}", (number, row), (0, 6), textcoords="offset points", ha="center",
+            color=INK, size=8.5,
+        )  # fmt: skip
+    axes.set_yticks(rows, list(values))
+    axes.set_ylim(len(values) - 0.5, -0.7)
+    _dress(axes, xlabel=xlabel, ylabel="", title=title)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    _save(figure, path)
+
+
 def density_2d(
     path: str | os.PathLike,
     panels: Mapping[str, LogDensity],

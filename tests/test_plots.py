@@ -12,6 +12,7 @@ from glowjax.plots import (
     density_frame,
     histogram_1d,
     image_grid,
+    intervals,
     loss_curve,
     sample_sheet,
     scatter_2d,
@@ -403,6 +404,12 @@ BLANK = np.zeros((4, 6, 3), np.uint8)
             lambda path: scatter_2d(path, {"a": np.zeros((3, 2))}, columns=0),
             "columns must be a whole number",
         ),
+        (lambda path: intervals(path, {}, xlabel="x"), "values must be one at least"),
+        (lambda path: intervals(path, {"a": (0.0, -1.0)}, xlabel="x"), "value 'a' must be finite"),
+        (
+            lambda path: intervals(path, {"a": (float("nan"), 0.0)}, xlabel="x"),
+            "value 'a' must be finite",
+        ),
         (lambda path: animation(path, []), "frames must be one at least"),
         (lambda path: animation(path, [BLANK, BLANK[:3]]), "frames must be of one shape"),
         (lambda path: animation(path, [BLANK / 2]), "frames must be uint8"),
@@ -415,3 +422,17 @@ def test_plots_refuse_and_write_nothing(tmp_path, plot, message):
     with pytest.raises(ValueError, match=message):
         plot(tmp_path / "plot.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_intervals_show_numbers_with_their_errors(tmp_path, monkeypatch):
+    values = {"first": (1.0, 0.25), "second": (3.0, 0.5)}
+    figure = figure_of(
+        monkeypatch, intervals, tmp_path / "plot.png", values, xlabel="nats", reference=2.0
+    )
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(values)
+    assert axes.yaxis_inverted()  # the first is at the top
+    (bars,) = (c for c in axes.collections if len(c.get_segments()) == 2)
+    np.testing.assert_allclose(bars.get_segments(), [[[0.75, 0], [1.25, 0]], [[2.5, 1], [3.5, 1]]])
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [2.0]
+    assert [text.get_text() for text in axes.texts] == ["1.00", "3.00"]
