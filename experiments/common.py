@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,12 @@ def run(main: Callable[[Run], Figures]) -> None:
     if options.record:
         write(MEASURED / f"{name}.json", facts)
     show(name, figures, options.folder)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and range of one figure of several seeds, as text."""
+    mean = sum(values) / len(values)
+    return f"{mean:.4g} ({min(values):.4g} … {max(values):.4g})"
 
 
 def about_run(name: str, seconds: float) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Pictures as PNG files: sheets of images, curves of training, densities, samples; animations."""
 
 import io
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, FormatStrFormatter
 from numpy.typing import ArrayLike
 from PIL import Image
 
@@ -242,6 +243,7 @@ def histogram_1d(
     grid: ArrayLike,
     curves: Mapping[str, LogDensity],
     *,
+    outlines: Mapping[str, ArrayLike] | None = None,
     bins: int = 60,
     xlabel: str = "x",
     title: str | None = None,
@@ -253,25 +255,36 @@ def histogram_1d(
         data: `[n]`; what lies outside the grid counts, but is not seen.
         grid: `[m]`, increasing: where the densities are drawn.
         curves: name to log-density in nats: a function from `[m, 1]` to `[m]`, or values `[m]`.
+        outlines: name to further numbers `[k]`, whose histograms are drawn as steps.
         bins: over the grid.
         xlabel, title: of the axes.
 
     Raises:
         ValueError: `data`, `grid` or values are of another shape; `grid` does not increase.
     """
-    data, grid = np.asarray(data, float), np.asarray(grid, float)
-    require(data.ndim == 1 and data.size, "data", data.shape, "of shape [n]")
+    sets = {
+        name: np.asarray(values, float)
+        for name, values in [("data", data), *(outlines or {}).items()]
+    }
+    for name, values in sets.items():
+        require(values.ndim == 1 and values.size, name, values.shape, "of shape [n]")
+    grid = np.asarray(grid, float)
     ok = grid.ndim == 1 and grid.size > 1 and np.all(np.diff(grid) > 0)
     require(ok, "grid", grid, "of shape [m] and increasing")
     check_positive(bins=bins)
     edges = np.linspace(grid[0], grid[-1], bins + 1)
-    heights = np.histogram(data, edges)[0] / (data.size * np.diff(edges))
+    colours = itertools.cycle(COLOURS)
 
     figure, axes = _one_panel()
-    axes.stairs(heights, edges, fill=True, color=PALE, label="data")
-    for i, (name, log_density) in enumerate(curves.items()):
+    for name, values in sets.items():
+        heights = np.histogram(values, edges)[0] / (values.size * np.diff(edges))
+        if name == "data":
+            axes.stairs(heights, edges, fill=True, color=PALE, label=name)
+        else:
+            axes.stairs(heights, edges, color=next(colours), linewidth=1.2, label=name)
+    for name, log_density in curves.items():
         density = np.exp(_values(name, log_density, grid[:, None], grid.shape))
-        axes.plot(grid, density, color=COLOURS[i % len(COLOURS)], linewidth=1.8, label=name)
+        axes.plot(grid, density, color=next(colours), linewidth=1.8, label=name)
     axes.set_ylim(bottom=0)
     axes.set_xlim(grid[0], grid[-1])
     _dress(axes, xlabel=xlabel, ylabel="density", title=title)
@@ -327,12 +340,53 @@ def intervals(
     _save(figure, path)
 
 
+def lines(
+    path: str | os.PathLike,
+    curves: Mapping[str, Sequence[ArrayLike]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str | None = None,
+    log_x: bool = False,
+) -> None:
+    """Writes a PNG of curves, with error bars where there are errors.
+
+    Args:
+        path: the file, which appears whole or not at all.
+        curves: name to (x, y), or (x, y, error of y), `[n]` each.
+        xlabel, ylabel, title: of the axes.
+        log_x: x on a logarithmic scale.
+
+    Raises:
+        ValueError: there are no curves, or one is not as above.
+    """
+    require(curves, "curves", curves, "one at least")
+    figure, axes = _one_panel()
+    for (name, curve), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
+        shapes = {np.shape(values) for values in curve}
+        ok = len(curve) in (2, 3) and len(shapes) == 1 and len(next(iter(shapes))) == 1
+        require(ok, f"curve {name!r}", sorted(shapes), "(x, y) or (x, y, error), [n] each")
+        x, y, *error = (np.asarray(values, float) for values in curve)
+        style: dict = {"color": colour, "linewidth": 1.8, "label": name}
+        if error:
+            axes.errorbar(x, y, error[0], marker="o", markersize=4, capsize=3, **style)
+        else:
+            axes.plot(x, y, **style)
+    if log_x:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    _dress(axes, xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.legend(loc="best", frameon=True, framealpha=1, edgecolor="none", fontsize=9)
+    _save(figure, path)
+
+
 def density_2d(
     path: str | os.PathLike,
     panels: Mapping[str, LogDensity],
     *,
     extent: tuple[float, float],
     samples: Mapping[str, ArrayLike] | None = None,
+    curves: Mapping[str, Sequence[ArrayLike]] | None = None,
     points: int = 400,
     columns: int | None = None,
 ) -> None:
@@ -344,15 +398,16 @@ def density_2d(
             or values `[points, points]` at `glowjax.targets.grid(extent, points)`.
         extent: (low, high) of both axes.
         samples: title to `[n, 2]`, dots on the panel of that title.
+        curves: title to several `[m, 2]`, lines on the panel of that title.
         points: of the grid along each axis.
         columns: panels in a row; by default all.
 
     Raises:
-        ValueError: there are no panels; values or samples are of another shape, or for no panel;
-            an `extent` without low < high.
+        ValueError: there are no panels; values, samples or curves are of another shape, or for no
+            panel; an `extent` without low < high.
     """
     values = {title: _grid_values(title, f, extent, points) for title, f in panels.items()}
-    _save(_density_figure(values, extent, samples or {}, columns), path)
+    _save(_density_figure(values, extent, samples or {}, columns, curves or {}), path)
 
 
 def density_frame(
@@ -377,7 +432,7 @@ def density_frame(
         title: _grid_values(title, array, extent, np.shape(array)[0])
         for title, array in panels.items()
     }
-    figure = _density_figure(values, extent, samples or {}, columns)
+    figure = _density_figure(values, extent, samples or {}, columns, {})
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -388,6 +443,7 @@ def scatter_2d(
     path: str | os.PathLike,
     panels: Mapping[str, ArrayLike],
     *,
+    groups: Mapping[str, ArrayLike] | None = None,
     extent: tuple[float, float] | None = None,
     columns: int | None = None,
 ) -> None:
@@ -396,18 +452,22 @@ def scatter_2d(
     Args:
         path: the file, which appears whole or not at all.
         panels: title to `[n, 2]`.
+        groups: title to whole numbers `[n]`, by which the points of that panel are coloured.
         extent: (low, high) of both axes; by default what holds 99.8 % of all points.
         columns: panels in a row; by default all.
 
     Raises:
-        ValueError: there are no panels; points are not `[n, 2]`; an `extent` without low < high.
+        ValueError: there are no panels; points are not `[n, 2]`, or groups not `[n]`; an `extent`
+            without low < high.
     """
     clouds = {title: _cloud(title, points) for title, points in panels.items()}
     if extent is None and clouds:
         extent = _square(np.concatenate(list(clouds.values())))
     figure, frames = _panels(list(clouds), extent, columns)
-    for axes, points in zip(frames, clouds.values(), strict=True):
-        _dots(axes, points, BLUE)
+    for axes, (title, points) in zip(frames, clouds.items(), strict=True):
+        group = np.asarray((groups or {}).get(title, np.zeros(len(points), int)))
+        require(group.shape == (len(points),), f"groups {title!r}", group.shape, "of shape [n]")
+        _dots(axes, points, np.array(COLOURS)[group % len(COLOURS)])
     _save(figure, path)
 
 
@@ -505,10 +565,11 @@ def _square(points: np.ndarray) -> tuple[float, float]:
     return low - space, high + space
 
 
-def _density_figure(values, extent, samples, columns) -> Figure:
+def _density_figure(values, extent, samples, columns, curves) -> Figure:
     figure, frames = _panels(list(values), extent, columns)
-    for title in samples:
-        require(title in values, "samples", title, f"for one of the panels, {list(values)}")
+    for name, marks in {"samples": samples, "curves": curves}.items():
+        for title in marks:
+            require(title in values, name, title, f"for one of the panels, {list(values)}")
     for axes, (title, log_density) in zip(frames, values.items(), strict=True):
         top = np.max(log_density, where=np.isfinite(log_density), initial=-np.inf)
         density = np.exp(log_density - top) if np.isfinite(top) else np.zeros_like(log_density)
@@ -523,10 +584,12 @@ def _density_figure(values, extent, samples, columns) -> Figure:
         )
         if title in samples:
             _dots(axes, _cloud(title, samples[title]), RED)
+        for curve in curves.get(title, ()):
+            axes.plot(*_cloud(title, curve).T, color=RED, linewidth=0.8)
     return figure
 
 
-def _dots(axes, points: np.ndarray, color: str) -> None:
+def _dots(axes, points: np.ndarray, color: str | np.ndarray) -> None:
     """Points, the smaller and the paler the more there are."""
     crowd = min(1.0, 1000 / max(len(points), 1))
     size, alpha = 0.4 + 3.6 * crowd, 0.25 + 0.45 * crowd

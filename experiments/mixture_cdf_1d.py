@@ -1,0 +1,135 @@
+"""One-dimensional flows: a learned CDF turns data into uniform, or normal, noise.
+
+    python -m experiments.mixture_cdf_1d
+
+In one dimension every density p has a flow to U(0, 1): its own CDF F, for then |dz/dx| = F' = p.
+Here F is the CDF of a mixture of Gaussians, fitted to data from no such mixture. The same F
+followed by the normal quantile function is a flow to N(0, 1), of the same densities.
+
+Time: 1 min on 2 CPU cores.
+Expected: held-out log-likelihood within 0.01 nats of the true density's; integral 1 ± 1e-3; KS
+statistics of 20,000 latents or samples below 0.02 (of a perfect model 0.01 in 95 % of cases).
+Source: Ho et al. 2019 (Flow++), section 3.2, for mixture CDFs as flows.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import scipy.stats
+from jax.scipy import stats
+from scipy.stats import kstest
+
+import glowjax
+from experiments import common
+from glowjax import plots
+
+FAMILY = "gaussian"
+WEIGHTS = jnp.array([0.35, 0.35, 0.3])
+
+
+def log_prob(x):
+    """The truth: a mixture of a gamma (skewed), a Student t (heavy tails), a Laplace (a cusp)."""
+    parts = [
+        stats.gamma.logpdf(x + 3, 2, scale=0.4),
+        stats.t.logpdf(x, 5, 0.3, 0.35),
+        stats.laplace.logpdf(x, 2.2, 0.4),
+    ]
+    return jax.nn.logsumexp(jnp.log(WEIGHTS) + jnp.stack(parts, -1), axis=-1)
+
+
+def draw(key, n):
+    """`[n, 1]` from it."""
+    keys = jax.random.split(key, 4)
+    parts = [
+        -3 + 0.4 * jax.random.gamma(keys[0], 2, (n,)),
+        0.3 + 0.35 * jax.random.t(keys[1], 5, (n,)),
+        2.2 + 0.4 * jax.random.laplace(keys[2], (n,)),
+    ]
+    part = jax.random.categorical(keys[3], jnp.log(WEIGHTS), shape=(n, 1))
+    return jnp.take_along_axis(jnp.stack(parts, -1), part, axis=-1)
+
+
+BASES = {  # to what the data are mapped, in glowjax and in SciPy
+    "uniform": (glowjax.uniform(0, 1), scipy.stats.uniform),
+    "normal": (glowjax.standard_normal(), scipy.stats.norm),
+}
+
+
+def main(run: common.Run) -> common.Figures:
+    figures: common.Figures = {}
+    for to in BASES:
+        rows = [measured(run, to, run.seed + i) for i in reversed(range(run.size(3, 1)))]
+        figures |= {f"{k}, {to}": common.spread([row[k] for row in rows]) for k in rows[0]}
+    return figures
+
+
+def measured(run: common.Run, to: str, seed: int) -> dict[str, float]:
+    """Trains a flow, draws it, and returns its figures."""
+    n, steps = run.size(20_000, 500), run.size(3000, 50)
+    keys = jax.random.split(jax.random.key(seed), 4)
+    train, test = draw(keys[0], n), draw(keys[1], n)
+    base, noise = BASES[to]
+    transform = glowjax.mixture_cdf(run.size(16, 3), family=FAMILY, to=to)
+    model = glowjax.density(glowjax.as_flow(glowjax.ElementwiseFlow(transform)), (1,), base)
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.03, steps))
+    params = glowjax.fit(
+        model, train, steps=steps, batch_size=1000, optimizer=optimizer, seed=seed
+    ).params
+
+    x = jnp.linspace(-6, 7, run.size(4001, 201))
+    log_q = model.log_prob(params, x[:, None])
+    latents = model.encode(params, test)[:, 0]
+    inverted = jax.jit(model.sample, static_argnums=2)(params, keys[2], n)[:, 0]
+    raw = jnp.broadcast_to(params["raw"], (n, 1, transform.size))
+    direct = glowjax.mixture_sample(keys[3], raw, family=FAMILY)[:, 0]
+
+    near = (x > -4) & (x < 5)
+    plots.histogram_1d(
+        run.folder / f"density_{to}.png",
+        test[:, 0],
+        x[near],
+        {"true": log_prob(x)[near], "learned": log_q[near]},
+        title="Held-out data and densities",
+    )
+    ranks = (jnp.arange(n) + 0.5) / n
+    plots.lines(
+        run.folder / f"map_{to}.png",
+        {
+            "of ranks of the data": (jnp.sort(test[:, 0]), noise.ppf(ranks)),
+            "learned": (x[near], model.encode(params, x[near, None])[:, 0]),
+        },
+        xlabel="x",
+        ylabel="z",
+        title="The map from data to noise",
+    )
+    z = jnp.linspace(*noise.ppf([3e-5, 1 - 3e-5]), 201)
+    plots.histogram_1d(
+        run.folder / f"latents_{to}.png",
+        latents,
+        z,
+        {f"{to} density": noise.logpdf(z)},
+        xlabel="z",
+        title="Latents of held-out data",
+    )
+    plots.histogram_1d(
+        run.folder / f"samples_{to}.png",
+        test[:, 0],
+        x[near],
+        {},
+        outlines={"samples by the inverse": inverted, "samples without it": direct},
+        title="Held-out data and samples",
+    )
+    gap = log_prob(test[:, 0]) - model.log_prob(params, test)
+    return {
+        "nats below the true density": float(np.mean(gap)),
+        "± its standard error": float(np.std(gap) / n**0.5),
+        "|integral - 1|": abs(float(jnp.trapezoid(jnp.exp(log_q), x)) - 1),
+        "KS, latents": kstest(latents, noise.cdf).statistic,
+        "KS, samples by the inverse": kstest(inverted, test[:, 0]).statistic,
+        "KS, samples without it": kstest(direct, test[:, 0]).statistic,
+    }
+
+
+if __name__ == "__main__":
+    common.run(main)
