@@ -75,6 +75,12 @@ def test_memory(in_process, tmp_path):
 
 
 @pytest.mark.float32
+def test_planar(in_process, tmp_path):
+    (row,) = command(tmp_path, "planar", "--repetitions", "3")["rows"]
+    assert 0 < row["least"] <= row["seconds_per_1000"] <= row["most"]
+
+
+@pytest.mark.float32
 def test_a_setting_has_a_process_of_its_own():
     (row,) = common.in_subprocess(ceilings.measure, {"small": True})
     assert row["facts"]["matmul_peak"] > 0

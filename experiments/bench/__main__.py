@@ -1,4 +1,4 @@
-"""python -m experiments.bench train | sample | compile | memory | exactness | precision"""
+"""python -m experiments.bench train | sample | compile | memory | exactness | precision | planar"""
 
 import sys
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from experiments.bench import compile, exactness, memory, precision, sample, train
+from experiments.bench import compile, exactness, memory, planar, precision, sample, train
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train.main,
@@ -15,6 +15,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "memory": memory.main,
     "exactness": exactness.main,
     "precision": precision.main,
+    "planar": planar.main,
 }
 
 if __name__ == "__main__":
