@@ -78,6 +78,13 @@ from glowjax.planar import Planar, planar_forward, planar_inverse
 from glowjax.radial import Radial, radial_forward, radial_inverse
 from glowjax.realnvp import realnvp, realnvp_mlp, realnvp_single_scale, realnvp_step
 from glowjax.resnet import ResNet, weight_norm
+from glowjax.residual import (
+    Residual,
+    lipswish,
+    residual_inverse,
+    residual_log_det,
+    residual_log_det_series,
+)
 from glowjax.roots import increasing_root
 from glowjax.spline import rational_quadratic
 from glowjax.split import Split, TopPrior, unwhiten, whiten
@@ -110,6 +117,7 @@ __all__ = [
     "Planar",
     "Radial",
     "ResNet",
+    "Residual",
     "Reverse",
     "Shuffle",
     "Split",
@@ -162,6 +170,7 @@ __all__ = [
     "log_weights",
     "logistic",
     "maf",
+    "lipswish",
     "matmul_flops",
     "matmul_peak",
     "mixture_cdf",
@@ -186,6 +195,9 @@ __all__ = [
     "repeat",
     "resampled_normal",
     "reverse_kl",
+    "residual_inverse",
+    "residual_log_det",
+    "residual_log_det_series",
     "squeeze_forward",
     "squeeze_inverse",
     "standard_normal",

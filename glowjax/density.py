@@ -69,10 +69,13 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
                     f"context must have one row per sample, n={n}, got shape {jnp.shape(leaf)}"
                 )
 
+    def unused_key():  # where an estimated log-determinant, which needs one, is dropped
+        return jax.random.key(0)
+
     def latents(params, n, context, dtype):
         """Shapes of the latents of n examples."""
         x = jax.ShapeDtypeStruct((n, *event_shape), dtype)
-        return jax.eval_shape(flow.forward, params, x, context)[0]
+        return jax.eval_shape(flow.forward, params, x, context, unused_key())[0]
 
     def init(key, x, context=None):
         check(x)
@@ -114,7 +117,7 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
         if not isinstance(temperature, Tracer) and not temperature >= 0:
             raise ValueError(f"temperature must be at least 0, got {temperature}")
         z = draw(params, key, n, temperature, context)
-        return flow.inverse(parts(params)[0], z, context)[0]
+        return flow.inverse(parts(params)[0], z, context, unused_key())[0]
 
     def sample_and_log_prob(params, key, n, context=None):
         key, flow_key = jax.random.split(key)
@@ -125,9 +128,9 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
 
     def encode(params, x, context=None):
         check(x)
-        return flow.forward(parts(params)[0], x, context)[0]
+        return flow.forward(parts(params)[0], x, context, unused_key())[0]
 
     def decode(params, z, context=None):
-        return flow.inverse(parts(params)[0], z, context)[0]
+        return flow.inverse(parts(params)[0], z, context, unused_key())[0]
 
     return Density(init, init_from_base, log_prob, sample, sample_and_log_prob, encode, decode)

@@ -1,6 +1,7 @@
 """Every public flow once, in one table: what the property harness runs over."""
 
 import functools
+import importlib.util
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,6 +19,7 @@ SMALL_MLP = functools.partial(glowjax.MLP, width=8)
 SMALL_MADE = functools.partial(glowjax.MADE, width=8)
 SMALL_PIXELCNN = functools.partial(glowjax.PixelCNN, width=4, depth=2)
 SMALL_RESNET = functools.partial(glowjax.ResNet, width=6, blocks=2)
+SMALL_RESIDUAL = functools.partial(glowjax.Residual, width=8)
 
 
 class Case(NamedTuple):
@@ -280,7 +282,21 @@ CASES = {
         ("dequantization_flow",),
         context=(3, 2, 2),
     ),
+    "residual": Case(as_flow(SMALL_RESIDUAL()), (3,), ("Residual",), context=2),
+    "residual_repeat": Case(
+        glowjax.repeat(as_flow(SMALL_RESIDUAL(depth=1, coefficient=0.5)), 2), (2,), ()
+    ),
 }
+
+if importlib.util.find_spec("diffrax"):  # of the extra continuous
+    from glowjax.continuous import Continuous
+
+    CASES["continuous"] = Case(
+        as_flow(Continuous(functools.partial(SMALL_MLP, depth=1), rtol=1e-11, atol=1e-11)),
+        (2,),
+        (),
+        context=2,
+    )
 
 
 def data(case: Case, batch: int = 3, seed: int = 0):
