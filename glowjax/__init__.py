@@ -77,7 +77,6 @@ from glowjax.pixelcnn import PixelCNN
 from glowjax.planar import Planar, planar_forward, planar_inverse
 from glowjax.radial import Radial, radial_forward, radial_inverse
 from glowjax.realnvp import realnvp, realnvp_mlp, realnvp_single_scale, realnvp_step
-from glowjax.resnet import ResNet, weight_norm
 from glowjax.residual import (
     Residual,
     lipswish,
@@ -85,6 +84,7 @@ from glowjax.residual import (
     residual_log_det,
     residual_log_det_series,
 )
+from glowjax.resnet import ResNet, weight_norm
 from glowjax.roots import increasing_root
 from glowjax.spline import rational_quadratic
 from glowjax.split import Split, TopPrior, unwhiten, whiten
@@ -165,12 +165,12 @@ __all__ = [
     "importance_weighted_bound",
     "increasing_root",
     "invert",
+    "lipswish",
     "log_mean_exp",
     "log_prob_bound",
     "log_weights",
     "logistic",
     "maf",
-    "lipswish",
     "matmul_flops",
     "matmul_peak",
     "mixture_cdf",
@@ -194,10 +194,10 @@ __all__ = [
     "realnvp_step",
     "repeat",
     "resampled_normal",
-    "reverse_kl",
     "residual_inverse",
     "residual_log_det",
     "residual_log_det_series",
+    "reverse_kl",
     "squeeze_forward",
     "squeeze_inverse",
     "standard_normal",
