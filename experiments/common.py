@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ class Run:
     seed: int = 0
     record: bool = False
     """Also keep the figures in experiments/measured, which `python -m experiments.list` shows."""
+    archives: Path | None = None
+    """Folder with the data sets' original archives, a sub-folder each; without it
+    tensorflow-datasets downloads them."""
 
     def size(self, default: int, smoke: int) -> int:
         """`default`, or `smoke` in a smoke run."""
@@ -57,6 +60,12 @@ def run(main: Callable[[Run], Figures]) -> None:
     if options.record:
         write(MEASURED / f"{name}.json", facts)
     show(name, figures, options.folder)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and range of one figure of several seeds, as text."""
+    mean = sum(values) / len(values)
+    return f"{mean:.4g} ({min(values):.4g} … {max(values):.4g})"
 
 
 def about_run(name: str, seconds: float) -> dict[str, Any]:
