@@ -1,6 +1,7 @@
 """Pictures as PNG files: sheets of images, curves of training, densities, samples; animations."""
 
 import io
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, FormatStrFormatter
 from numpy.typing import ArrayLike
 from PIL import Image
 
@@ -305,6 +306,46 @@ def histogram_1d(
     axes.set_ylim(bottom=0)
     axes.set_xlim(grid[0], grid[-1])
     _dress(axes, xlabel=xlabel, ylabel="density", title=title)
+    axes.legend(loc="best", frameon=True, framealpha=1, edgecolor="none", fontsize=9)
+    _save(figure, path)
+
+
+def lines(
+    path: str | os.PathLike,
+    curves: Mapping[str, Sequence[ArrayLike]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str | None = None,
+    log_x: bool = False,
+) -> None:
+    """Writes a PNG of curves, with error bars where there are errors.
+
+    Args:
+        path: the file, which appears whole or not at all.
+        curves: name to (x, y), or (x, y, error of y), `[n]` each.
+        xlabel, ylabel, title: of the axes.
+        log_x: x on a logarithmic scale.
+
+    Raises:
+        ValueError: there are no curves, or one is not as above.
+    """
+    require(curves, "curves", curves, "one at least")
+    figure, axes = _one_panel()
+    for (name, curve), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
+        shapes = {np.shape(values) for values in curve}
+        ok = len(curve) in (2, 3) and len(shapes) == 1 and len(next(iter(shapes))) == 1
+        require(ok, f"curve {name!r}", sorted(shapes), "(x, y) or (x, y, error), [n] each")
+        x, y, *error = (np.asarray(values, float) for values in curve)
+        style: dict = {"color": colour, "linewidth": 1.8, "label": name}
+        if error:
+            axes.errorbar(x, y, error[0], marker="o", markersize=4, capsize=3, **style)
+        else:
+            axes.plot(x, y, **style)
+    if log_x:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    _dress(axes, xlabel=xlabel, ylabel=ylabel, title=title)
     axes.legend(loc="best", frameon=True, framealpha=1, edgecolor="none", fontsize=9)
     _save(figure, path)
 
