@@ -35,6 +35,9 @@ class Run:
     seed: int = 0
     record: bool = False
     """Also keep the figures in experiments/measured, which `python -m experiments.list` shows."""
+    archives: Path | None = None
+    """Folder with the data sets' original archives, a sub-folder each; without it
+    tensorflow-datasets downloads them."""
 
     def size(self, default: int, smoke: int) -> int:
         """`default`, or `smoke` in a smoke run."""

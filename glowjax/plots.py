@@ -130,6 +130,36 @@ def sample_sheet(
     _save(figure, path)
 
 
+def image_rows(path: str | os.PathLike, rows: Mapping[str, ArrayLike]) -> None:
+    """Writes a PNG of rows of images, each with its name at the left.
+
+    Args:
+        path: the file, which appears whole or not at all.
+        rows: name to `[N, H, W, C]` uint8, C 1 or 3, all of one shape.
+
+    Raises:
+        ValueError: there are no rows, or images are of another dtype or shape, or differ in it.
+    """
+    require(rows, "rows", rows, "one at least")
+    images = [_checked(f"row {name!r}", row) for name, row in rows.items()]
+    shapes = sorted({row.shape for row in images})
+    require(len(shapes) == 1, "rows", shapes, "of one shape")
+    count, _, width, _ = shapes[0]
+    scale = _scale(count * (width + 1))
+    sheet = image_grid(np.concatenate(images), columns=count, scale=scale)
+    picture = np.asarray(sheet.convert("RGB"))
+    dpi = 0.13 * picture.shape[1]
+    points = min(9, 50 * picture.shape[0] / len(rows) / dpi)  # of the names
+    margin = round(points / 72 * dpi * (0.62 * max(map(len, rows)) + 1))
+    size = (margin + picture.shape[1], picture.shape[0])
+    figure = Figure((size[0] / dpi, size[1] / dpi), dpi, facecolor="white")
+    figure.figimage(picture, xo=margin, yo=0)
+    for i, name in enumerate(rows):
+        y, x = 1 - (i + 0.5) / len(rows), (margin - 0.5 * points / 72 * dpi) / size[0]
+        figure.text(x, y, name, ha="right", va="center", color=INK, fontsize=points)
+    _save(figure, path)
+
+
 def curves(
     path: str | os.PathLike,
     history: Sequence[Mapping[str, float]],
@@ -377,6 +407,58 @@ def lines(
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     _dress(axes, xlabel=xlabel, ylabel=ylabel, title=title)
     axes.legend(loc="best", frameon=True, framealpha=1, edgecolor="none", fontsize=9)
+    _save(figure, path)
+
+
+def histograms(
+    path: str | os.PathLike,
+    panels: Mapping[str, Mapping[str, ArrayLike]],
+    *,
+    bins: int = 60,
+    columns: int | None = None,
+) -> None:
+    """Writes a PNG of panels, each of several sets of numbers as histograms of area 1.
+
+    An axis leaves out the half per cent of numbers at either end of its panel.
+
+    Args:
+        path: the file, which appears whole or not at all.
+        panels: title to name to `[n]`; a name has one colour in all panels, and one legend.
+        bins: of each panel.
+        columns: panels in a row; by default all.
+
+    Raises:
+        ValueError: there are no panels, or no sets in one; numbers are not `[n]`.
+    """
+    require(panels, "panels", panels, "one at least")
+    columns = min(len(panels), len(panels) if columns is None else columns)
+    check_positive(bins=bins, columns=columns)
+    rows = math.ceil(len(panels) / columns)
+    size = (0.4 + 3.0 * columns, 0.4 + 2.1 * rows)
+    figure = Figure(size, 200, facecolor="white", layout="constrained")
+    colours: dict[str, str] = {}
+    handles = {}
+    for i, (title, sets) in enumerate(panels.items()):
+        require(sets, f"panel {title!r}", sets, "of one set at least")
+        for name, values in sets.items():
+            values = np.asarray(values, float)
+            require(values.ndim == 1 and values.size, f"set {name!r}", values.shape, "of shape [n]")
+            colours.setdefault(name, COLOURS[len(colours) % len(COLOURS)])
+        pooled = np.concatenate([np.asarray(values, float) for values in sets.values()])
+        low, high = np.percentile(pooled, [0.5, 99.5])
+        edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+        axes = figure.add_subplot(rows, columns, i + 1)
+        for name, values in sets.items():
+            heights = np.histogram(values, edges)[0] / (np.size(values) * np.diff(edges))
+            style = {"color": colours[name], "fill": True, "alpha": 0.45, "label": name}
+            handles[name] = axes.stairs(heights, edges, **style)
+        axes.set(yticks=[], xlim=(edges[0], edges[-1]))
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.set_title(title, color=INK, fontsize=9)
+        axes.tick_params(labelsize=8)
+    place = {"loc": "outside lower center", "ncols": len(handles)}
+    figure.legend(handles=list(handles.values()), frameon=False, fontsize=9, **place)
     _save(figure, path)
 
 

@@ -1,0 +1,158 @@
+"""Residual flows of the plane: exact log-determinants, their estimates, and the inverse.
+
+    python -m experiments.residual_2d
+
+z = x + g(x) with a contraction g, ten times over. Trained with the exact log-determinant, which two
+dimensions allow; then, with the same weights, what dimensions without number must do: the power
+series cut off after some terms, which is biased, and the roulette, which is not.
+
+Time: ? minutes on 2 CPU cores.
+Expected: ?
+Source: Behrmann et al. 2019 (i-ResNet), section 3; Chen et al. 2019 (Residual Flows), section 3.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import glowjax
+from experiments import common
+from glowjax import plots, targets, toy
+from glowjax.residual import fixed_point
+
+BLOCKS, COEFFICIENT = 10, 0.9
+TERMS = 1, 2, 4, 8, 16, 32
+ITERATIONS = 1, 2, 4, 8, 16, 32, 64, 128
+TRUTH = {
+    "eight_gaussians": targets.circular_gaussians(8).log_prob,
+    "checkerboard": lambda x: jnp.full(len(x), -jnp.log(32.0)),
+}
+
+
+def block(run: common.Run, **options) -> glowjax.Flow:
+    width = run.size(32, 8)
+    return glowjax.as_flow(glowjax.Residual(width=width, coefficient=COEFFICIENT, **options))
+
+
+def train(name: str, run: common.Run, seed: int):
+    """The density, its parameters, and nats of held-out examples."""
+    flow = glowjax.repeat(block(run), run.size(BLOCKS, 2))
+    model = glowjax.density(flow, (2,))
+    keys = jax.random.split(jax.random.key(seed))
+    x, test = (toy.TOY[name](key, run.size(20_000, 500)) for key in keys)
+    steps = run.size(2000, 4)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(5e-3, steps))
+    )
+    fitted = glowjax.fit(
+        model, x, steps=steps, evaluate_every=max(1, steps // 5), optimizer=optimizer, seed=seed
+    )
+    return model, fitted.params, test, jax.jit(model.log_prob)(fitted.params, test)
+
+
+def estimates(params, x, run: common.Run) -> dict[str, list[tuple[float, float, float]]]:
+    """Way to (terms, bias, spread of one estimate for one example), nats."""
+    n, keys = run.size(BLOCKS, 2), jax.random.split(jax.random.key(run.seed), run.size(200, 4))
+    exact = glowjax.repeat(block(run), n).forward(params, x)[1]
+    rows: dict[str, list] = {"power series": [], "roulette": []}
+    for way, name in zip(rows, ("power_series", "roulette"), strict=True):
+        for terms in TERMS[: run.size(6, 2)]:
+            flow = glowjax.repeat(block(run, log_det=name, terms=terms), n)
+            one = functools.partial(flow.forward, params, x, None)
+            drawn = jax.jit(lambda keys, one=one: jax.lax.map(lambda k: one(k)[1], keys))(keys)
+            error = np.asarray(drawn - exact)
+            bias = error.mean(1)  # of each draw, over the examples
+            rows[way].append((terms, bias.mean(), bias.std(ddof=1) / len(bias) ** 0.5, error.std()))
+    return rows
+
+
+def inverse_errors(params, x, run: common.Run) -> list[tuple[int, float]]:
+    """(iterations a block, the largest error of what comes back)."""
+    one, n = block(run), run.size(BLOCKS, 2)
+    blocks = [jax.tree.map(lambda a, i=i: a[i], params) for i in range(n)]
+
+    def g(p, x):
+        return one.forward(p, x)[0] - x
+
+    @jax.jit
+    def error(limit):
+        y = x
+        for p in blocks:
+            y = y + g(p, y)
+        for p in reversed(blocks):
+            y = fixed_point(lambda v, p=p, z=y: z - g(p, v), y, limit)
+        return jnp.max(jnp.abs(y - x))
+
+    return [(limit, float(error(limit))) for limit in ITERATIONS[: run.size(8, 3)]]
+
+
+def main(run: common.Run) -> common.Figures:
+    figures: common.Figures = {}
+    panels, samples = {}, {}
+    for name in ("two_moons", "eight_gaussians", "checkerboard"):
+        title, rows = name.replace("_", " "), []
+        for seed in range(run.seed, run.seed + run.size(2, 1)):
+            model, params, test, log_p = train(name, run, seed)
+            rows.append(float(jnp.mean(log_p)))
+        error = float(jnp.std(log_p)) / len(test) ** 0.5
+        figures[f"{title}: held-out ln p"] = f"{common.spread(rows)}, each ± {error:.2g}"
+        if name in TRUTH:
+            gap = np.mean(TRUTH[name](test)) - rows[-1]
+            figures[f"{title}: nats below the true density"] = f"{gap:.3f}, last seed"
+        panels[title] = jax.jit(functools.partial(model.log_prob, params))
+        drawn = jax.jit(model.sample, static_argnums=2)(params, jax.random.key(1), 2000)
+        panels[f"{title}, samples"] = lambda x: np.full(len(x), -np.inf)
+        samples[f"{title}, samples"] = drawn
+    order = [*list(panels)[::2], *list(panels)[1::2]]
+    plots.density_2d(
+        run.folder / "densities.png",
+        {title: panels[title] for title in order},
+        extent=(-4.5, 4.5),
+        samples=samples,
+        points=run.size(300, 20),
+        columns=3,
+    )
+
+    x = test[: run.size(500, 20)]
+    rows = estimates(params, x, run)
+    for way, row in rows.items():
+        for terms, bias, error, spread in row:
+            figures[f"{way}, {terms} terms: bias; spread"] = (
+                f"{bias:+.4f} ± {error:.4f}; {spread:.3f}"
+            )
+    columns = {way: np.array(row).T for way, row in rows.items()}
+    plots.lines(
+        run.folder / "bias.png",
+        {way: (terms, bias, 2 * error) for way, (terms, bias, error, _) in columns.items()},
+        xlabel="terms always computed",
+        ylabel="nats",
+        log_x=True,
+        title="Bias of the estimated log-determinant, ± 2 standard errors",
+    )
+    plots.lines(
+        run.folder / "spread.png",
+        {way: (terms, spread) for way, (terms, _, _, spread) in columns.items()},
+        xlabel="terms always computed",
+        ylabel="nats",
+        log_x=True,
+        title="Standard deviation of one estimate",
+    )
+    errors = inverse_errors(params, x, run)
+    figures["inverse's largest error"] = ", ".join(f"{e:.1e} after {n}" for n, e in errors)
+    n, e = np.array(errors).T
+    plots.lines(
+        run.folder / "inverse.png",
+        {"largest error of x": (n, np.log10(e)), "0.9ⁿ": (n, n * np.log10(COEFFICIENT))},
+        xlabel="iterations in each block",
+        ylabel="log₁₀",
+        log_x=True,
+        title="The inverse, by iterating x ← z - g(x)",
+    )
+    return figures
+
+
+if __name__ == "__main__":
+    common.run(main)
