@@ -12,6 +12,7 @@ from glowjax.plots import (
     density_frame,
     histogram_1d,
     image_grid,
+    lines,
     loss_curve,
     sample_sheet,
     scatter_2d,
@@ -414,3 +415,28 @@ def test_plots_refuse_and_write_nothing(tmp_path, plot, message):
     with pytest.raises(ValueError, match=message):
         plot(tmp_path / "plot.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_lines_draws_every_panel_with_and_without_errors(tmp_path):
+    x = np.arange(1.0, 5.0)
+    bars = {"a": np.stack([x, x, x / 10], -1), "b": np.stack([x, -x, x / 10], -1)}
+    both = {"one": bars, "two": {"a": np.stack([x, x], -1)}}
+    path = tmp_path / "lines.png"
+    lines(path, both, xlabel="n", ylabel="y", levels={"one": 0.0}, log_x=True)
+    picture = pixels(path)
+    assert picture.shape[1] > 900
+    for colour in ((0x2A, 0x65, 0xA5), (0xC4, 0x45, 0x2D)):
+        assert (picture == colour).all(-1).any()
+    lines(path, {"one": bars}, xlabel="n", ylabel="y", limits={"one": (0, 1)})
+    assert pixels(path).shape[:2] == (720, 1280)
+
+
+def test_lines_refuses_what_it_cannot_draw(tmp_path):
+    path, curve = tmp_path / "lines.png", np.zeros((3, 2))
+    with pytest.raises(ValueError, match="panels must be one at least"):
+        lines(path, {}, xlabel="x", ylabel="y")
+    with pytest.raises(ValueError, match=r"curve 'a' must be of shape \[n, 2\]"):
+        lines(path, {"p": {"a": np.zeros(3)}}, xlabel="x", ylabel="y")
+    with pytest.raises(ValueError, match="levels and limits must be for a panel"):
+        lines(path, {"p": {"a": curve}}, xlabel="x", ylabel="y", levels={"q": 0.0})
+    assert not path.exists()
