@@ -13,6 +13,7 @@ from glowjax.plots import (
     histogram_1d,
     image_grid,
     intervals,
+    line_panels,
     loss_curve,
     sample_sheet,
     scatter_2d,
@@ -436,3 +437,28 @@ def test_intervals_show_numbers_with_their_errors(tmp_path, monkeypatch):
     np.testing.assert_allclose(bars.get_segments(), [[[0.75, 0], [1.25, 0]], [[2.5, 1], [3.5, 1]]])
     assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [2.0]
     assert [text.get_text() for text in axes.texts] == ["1.00", "3.00"]
+
+
+def test_line_panels_draws_every_panel_with_and_without_errors(tmp_path):
+    x = np.arange(1.0, 5.0)
+    bars = {"a": np.stack([x, x, x / 10], -1), "b": np.stack([x, -x, x / 10], -1)}
+    both = {"one": bars, "two": {"a": np.stack([x, x], -1)}}
+    path = tmp_path / "lines.png"
+    line_panels(path, both, xlabel="n", ylabel="y", levels={"one": 0.0}, log_x=True)
+    picture = pixels(path)
+    assert picture.shape[1] > 900
+    for colour in ((0x2A, 0x65, 0xA5), (0xC4, 0x45, 0x2D)):
+        assert (picture == colour).all(-1).any()
+    line_panels(path, {"one": bars}, xlabel="n", ylabel="y", limits={"one": (0, 1)})
+    assert pixels(path).shape[:2] == (720, 1280)
+
+
+def test_line_panels_refuses_what_it_cannot_draw(tmp_path):
+    path, curve = tmp_path / "lines.png", np.zeros((3, 2))
+    with pytest.raises(ValueError, match="panels must be one at least"):
+        line_panels(path, {}, xlabel="x", ylabel="y")
+    with pytest.raises(ValueError, match=r"curve 'a' must be of shape \[n, 2\]"):
+        line_panels(path, {"p": {"a": np.zeros(3)}}, xlabel="x", ylabel="y")
+    with pytest.raises(ValueError, match="levels and limits must be for a panel"):
+        line_panels(path, {"p": {"a": curve}}, xlabel="x", ylabel="y", levels={"q": 0.0})
+    assert not path.exists()
