@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FormatStrFormatter
+from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike
 from PIL import Image
 
@@ -391,23 +391,12 @@ def lines(
         ValueError: there are no curves, or one is not as above.
     """
     require(curves, "curves", curves, "one at least")
-    figure, axes = _one_panel()
-    for (name, curve), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
+    for name, curve in curves.items():
         shapes = {np.shape(values) for values in curve}
         ok = len(curve) in (2, 3) and len(shapes) == 1 and len(next(iter(shapes))) == 1
         require(ok, f"curve {name!r}", sorted(shapes), "(x, y) or (x, y, error), [n] each")
-        x, y, *error = (np.asarray(values, float) for values in curve)
-        style: dict = {"color": colour, "linewidth": 1.8, "label": name}
-        if error:
-            axes.errorbar(x, y, error[0], marker="o", markersize=4, capsize=3, **style)
-        else:
-            axes.plot(x, y, **style)
-    if log_x:
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    _dress(axes, xlabel=xlabel, ylabel=ylabel, title=title)
-    axes.legend(loc="best", frameon=True, framealpha=1, edgecolor="none", fontsize=9)
-    _save(figure, path)
+    panel = {name: np.stack(curve, axis=-1) for name, curve in curves.items()}
+    line_panels(path, {title or "": panel}, xlabel=xlabel, ylabel=ylabel, log_x=log_x)
 
 
 def histograms(
