@@ -2,7 +2,7 @@
 
     glowjax train realnvp_digits
 
-Time: about 5 min on 2 CPU cores, estimated from its first 100 steps; compiling takes a minute of it.
+Time: some minutes on 2 CPU cores, of which compiling takes one or two.
 Expected: not known; not run in full yet.
 Source: Dinh et al. 2017; settings our own.
 """
