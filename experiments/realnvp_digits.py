@@ -2,8 +2,8 @@
 
     glowjax train realnvp_digits
 
-Time: ? min on 2 CPU cores.
-Expected: ? bits/dim on test.
+Time: some minutes on 2 CPU cores, of which compiling takes one or two.
+Expected: not known; not run in full yet.
 Source: Dinh et al. 2017; settings our own.
 """
 
