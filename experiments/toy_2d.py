@@ -7,8 +7,9 @@ a flow stops; 20,000 more give the log-likelihood, in nats. In brackets: the gai
 point by point. Planar flows have no inverse in closed form, but a density needs the forward map
 only: they too are trained by maximum likelihood.
 
-Time: 10 minutes on 2 CPU cores.
-Expected: flows ahead of the mixture.
+Time: not measured whole; a flow took 5 to 15 s of CPU time, so about 6 minutes on 2 CPU cores.
+Expected: not settled. On spirals (seed 0, a mixture of 80) all four flows were behind the mixture,
+the spline by 0.065 ± 0.002 nats, MAF and RealNVP by 0.34; integrals were within 3e-4 of 1.
 Source: Grathwohl et al. 2019 (FFJORD), section 4.1; Papamakarios et al. 2017 (MAF), figure 1.
 """
 
