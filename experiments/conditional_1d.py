@@ -9,7 +9,7 @@ central half: calibration is read off the latents.
 Time: 3 min on 2 CPU cores.
 Expected: held-out log-likelihood within 0.03 nats of the true model's, and far above homoscedastic
 regression's; coverage of the central 50 % and 90 % within 2 percentage points.
-Source: Papamakarios et al. 2017 (MAF), section 3.4; of calibration, Gneiting et al. 2007.
+Source: Papamakarios et al. 2017 (MAF), section 3.4; calibration: Gneiting et al. 2007.
 """
 
 import functools

@@ -48,6 +48,7 @@ from glowjax.density import Density, density
 from glowjax.dequantization import (
     Dequantizer,
     dequantization_flow,
+    dequantized,
     importance_weighted,
     log_prob_bound,
     uniform_dequantizer,
@@ -151,6 +152,7 @@ __all__ = [
     "density",
     "dequantization_flow",
     "dequantize",
+    "dequantized",
     "diagonal_normal",
     "distrax_base",
     "effective_sample_size",

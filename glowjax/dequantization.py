@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glowjax.arrays import check_integer, check_positive, promote, sum_event
+from glowjax.arrays import check_integer, check_positive, promote, require, sum_event
 from glowjax.density import Density, density
 from glowjax.discrete import bin_centres, check_images, dequantize, one_key_each, place
 from glowjax.flow import Backprop, Flow, as_flow, chain, repeat
@@ -168,6 +168,40 @@ def log_prob_bound(
     """
     x, log_q = dequantizer.sample(params[1], key, images)
     return model.log_prob(params[0], x, context) - log_q
+
+
+def dequantized(model: Density, dequantizer: Dequantizer) -> Density:
+    """Density and dequantizer as one, for `fit` on whole images: log_prob is `log_prob_bound`.
+
+        fit(dequantized(model, dequantizer), images)
+
+    Its params are the pair of theirs. `log_prob(params, images, context, key)` needs the key, of
+    the noise; `init(key, images, context)` initialises the density on dequantized images. Samples
+    and latents are the density's, of x in (-½, ½): `quantize` makes images of samples.
+
+    Raises:
+        ValueError: images as `dequantize` refuses them; there is no key; `init_from_base`, since
+            the noise depends on images.
+    """
+
+    def init(key, images, context=None):
+        noise_key, model_key, sample_key = jax.random.split(key, 3)
+        noise = dequantizer.init(noise_key, images)
+        x, _ = dequantizer.sample(noise, sample_key, images)
+        return model.init(model_key, x, context), noise
+
+    def init_from_base(key, n, context=None):
+        raise ValueError("a dequantized density must be initialised on images, with init")
+
+    def log_prob(params, images, context=None, key=None):
+        require(key is not None, "key", key, "given: the noise is drawn by it")
+        return log_prob_bound(model, dequantizer, params, key, images, context)
+
+    def of_model(function):
+        return lambda params, *args, **kwargs: function(params[0], *args, **kwargs)
+
+    rest = map(of_model, (model.sample, model.sample_and_log_prob, model.encode, model.decode))
+    return Density(init, init_from_base, log_prob, *rest)
 
 
 def importance_weighted(log_weights: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from glowjax.arrays import check_floats, check_integer, check_positive, require
+from glowjax.arrays import check_integer, check_positive, require
 from glowjax.data import stream
 from glowjax.density import Density
 from glowjax.descent import descent
@@ -72,7 +72,7 @@ def fit(
 
     Args:
         density: what is trained.
-        data: `[N, ...]` floats, or None where the loss needs none.
+        data: `[N, ...]`, floats but for a `dequantized` density; None where the loss needs none.
         loss: `(params, batch, key, step) -> scalar`, batch a `Batch` or None, key a fresh one, step
             the number of steps done; default: `forward_kl` on the batch.
         context: of each example, arrays `[N, ...]`.
@@ -172,7 +172,7 @@ def _split(data, context, validation, seed) -> tuple[Batch | None, Batch | None]
 
 
 def _batch(name, x, context) -> Batch:
-    check_floats(name, x)
+    require(jnp.ndim(x) > 1, name, jnp.shape(x), "batched, of shape [N, ...]")
     require(len(x) > 0, name, jnp.shape(x), "of at least one example")
     for leaf in jax.tree.leaves(context):
         require(len(leaf) == len(x), "context", jnp.shape(leaf), f"one row for each of {len(x)}")

@@ -211,6 +211,28 @@ def test_with_uniform_noise_it_is_the_log_density_of_dequantized_images():
     np.testing.assert_array_equal(bound, MODEL.log_prob(MODEL_PARAMS, x))
 
 
+def test_fit_learns_density_and_noise_of_whole_images():
+    levels, images = 4, pixels(4, 256) // 2 * 3  # 0 and 3 alone
+    dequantizer = glowjax.variational_dequantizer(TINY, levels=levels)
+    model = glowjax.density(as_flow(glowjax.ActNorm()), PAIR)
+    both = glowjax.dequantized(model, dequantizer)
+    start = jax.jit(both.init)(jax.random.key(0), images)
+    fitted = glowjax.fit(both, images, steps=40, batch_size=64, params=start, show=False)
+    moved_both = [
+        any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, pair), strict=True))
+        for pair in zip(start, fitted.params, strict=True)
+    ]
+    assert moved_both == [True, True]
+    key = jax.random.key(1)
+    bound = glowjax.log_prob_bound(model, dequantizer, fitted.params, key, images)
+    np.testing.assert_array_equal(both.log_prob(fitted.params, images, None, key), bound)
+    assert both.sample(fitted.params, key, 3).shape == (3, *PAIR)
+    with pytest.raises(ValueError, match="key must be given"):
+        both.log_prob(fitted.params, images)
+    with pytest.raises(ValueError, match="initialised on images"):
+        both.init_from_base(key, 3)
+
+
 def test_gradients_reach_both_models():
     shape = (1, 2, 1)
     images = pixels(5, 6).reshape(6, *shape)
