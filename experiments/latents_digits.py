@@ -7,7 +7,7 @@ flows promise of its latents and its density, each beside the plain way to do th
 
 Time: ? minutes on 2 CPU cores.
 Expected: ?
-Source: Kingma & Dhariwal 2018, section 6 (blends); Izmailov et al. 2020 (clusters); the rest our own.
+Source: Kingma & Dhariwal 2018, section 6, for blends; the rest our own.
 """
 
 from collections.abc import Callable, Sequence
@@ -69,9 +69,7 @@ def train(parts: dict[str, Part], run: common.Run) -> Latents:
     steps, n = run.size(1500, 2), len(parts["train"].images)
     flow = gj.glow(levels=2, steps=run.size(8, 1), width=run.size(64, 4), scale="floor")
     model = gj.density(flow, SHAPE)
-    source = data.Source(
-        name="digits", split="train", images=parts["train"].images, levels=LEVELS
-    )
+    source = data.Source(name="digits", split="train", images=parts["train"].images, levels=LEVELS)
     shift = data.Transform(shift=0.125)
     shifted = data.batch(source, 0, batch_size=9 * n, seed=run.seed, transform=shift)["image"]
     keys = jax.random.split(jax.random.key(run.seed), 3)

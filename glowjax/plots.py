@@ -1,7 +1,6 @@
 """Pictures as PNG files: sheets of images, curves of training, densities, samples; animations."""
 
 import io
-import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FormatStrFormatter
+from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike
 from PIL import Image
 
@@ -312,42 +311,72 @@ def histogram_1d(
 
 def lines(
     path: str | os.PathLike,
-    curves: Mapping[str, Sequence[ArrayLike]],
+    panels: Mapping[str, Mapping[str, ArrayLike]],
     *,
     xlabel: str,
     ylabel: str,
-    title: str | None = None,
+    levels: Mapping[str, float] | None = None,
+    limits: Mapping[str, tuple[float, float]] | None = None,
     log_x: bool = False,
+    columns: int | None = None,
 ) -> None:
-    """Writes a PNG of curves, with error bars where there are errors.
+    """Writes a PNG of named curves, in one panel or several, with error bars where there are any.
 
     Args:
         path: the file, which appears whole or not at all.
-        curves: name to (x, y), or (x, y, error of y), `[n]` each.
-        xlabel, ylabel, title: of the axes.
-        log_x: x on a logarithmic scale.
+        panels: title to name to `[n, 2]`, x and y, or `[n, 3]`, the last the error of y. A name has
+            one colour in all panels.
+        xlabel, ylabel: of all panels.
+        levels: title to a value, drawn as a dashed line: the truth, say.
+        limits: title to (low, high) of its vertical axis.
+        log_x: a logarithmic horizontal axis; curves with errors are moved aside a little there.
+        columns: panels in a row; by default all.
 
     Raises:
-        ValueError: there are no curves, or one is not as above.
+        ValueError: there are no panels; a curve of another shape; a level or limits for no panel.
     """
-    require(curves, "curves", curves, "one at least")
-    figure, axes = _one_panel()
-    for (name, curve), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
-        shapes = {np.shape(values) for values in curve}
-        ok = len(curve) in (2, 3) and len(shapes) == 1 and len(next(iter(shapes))) == 1
-        require(ok, f"curve {name!r}", sorted(shapes), "(x, y) or (x, y, error), [n] each")
-        x, y, *error = (np.asarray(values, float) for values in curve)
-        style: dict = {"color": colour, "linewidth": 1.8, "label": name}
-        if error:
-            axes.errorbar(x, y, error[0], marker="o", markersize=4, capsize=3, **style)
-        else:
-            axes.plot(x, y, **style)
-    if log_x:
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    _dress(axes, xlabel=xlabel, ylabel=ylabel, title=title)
-    axes.legend(loc="best", frameon=True, framealpha=1, edgecolor="none", fontsize=9)
+    require(panels, "panels", "none", "one at least")
+    levels, limits = dict(levels or {}), dict(limits or {})
+    for title in [*levels, *limits]:
+        require(title in panels, "levels and limits", title, f"for a panel, {list(panels)}")
+    columns = len(panels) if columns is None else columns
+    check_positive(columns=columns)
+    columns = min(columns, len(panels))
+    rows, names = math.ceil(len(panels) / columns), list({n: 0 for p in panels.values() for n in p})
+    size = (8, 4.5) if len(panels) == 1 else (3.2 * columns, 2.6 * rows + 0.4)
+    figure = Figure(size, 160, facecolor="white", layout="constrained")
+    frames = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in frames[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (title, curves) in zip(frames, panels.items(), strict=False):
+        for name, points in curves.items():
+            _line(axes, name, points, names.index(name), len(names), log_x)
+        if title in levels:
+            axes.axhline(levels[title], color=GREY, linestyle="--", linewidth=1, zorder=1)
+        axes.set_ylim(limits.get(title))
+        if log_x:
+            axes.set_xscale("log")
+        _dress(axes, xlabel=xlabel, ylabel=ylabel, title=title)
+    handles = {n: h for a in frames for h, n in zip(*a.get_legend_handles_labels(), strict=True)}
+    if len(panels) == 1:
+        frames[0].legend(loc="best", frameon=True, framealpha=1, edgecolor="none", fontsize=9)
+    else:
+        place = {"loc": "outside lower center", "ncols": max(1, len(names)), "frameon": False}
+        figure.legend([handles[n] for n in names], names, **place)
     _save(figure, path)
+
+
+def _line(axes, name: str, points: ArrayLike, number: int, count: int, log_x: bool) -> None:
+    """One curve of `lines`."""
+    points = np.asarray(points, float)
+    ok = points.ndim == 2 and points.shape[1] in (2, 3)
+    require(ok, f"curve {name!r}", points.shape, "of shape [n, 2] or [n, 3]")
+    style = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.4, "label": name}
+    if points.shape[1] == 2:
+        axes.plot(*points.T, **style)
+        return
+    aside = 1.12 ** (number - (count - 1) / 2) if log_x else 1.0
+    axes.errorbar(aside * points[:, 0], *points[:, 1:].T, fmt="o-", ms=3, capsize=2, **style)
 
 
 def histograms(

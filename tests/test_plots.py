@@ -11,7 +11,9 @@ from glowjax.plots import (
     density_2d,
     density_frame,
     histogram_1d,
+    histograms,
     image_grid,
+    image_rows,
     loss_curve,
     sample_sheet,
     scatter_2d,
@@ -275,6 +277,40 @@ def test_a_histogram_counts_what_it_does_not_show(monkeypatch, tmp_path):
     np.testing.assert_allclose(figure.axes[0].patches[0].get_data().values, [0.25])
 
 
+def test_histograms_share_bins_in_a_panel_and_colours_in_all(monkeypatch, tmp_path):
+    rng = np.random.default_rng(0)
+    own, other = rng.normal(size=3000), rng.normal(4, 1, 1000)
+    panels = {"first": {"own": own, "other": other}, "second": {"other": other, "own": 9 * own}}
+    figure = figure_of(monkeypatch, histograms, tmp_path / "h.png", panels, bins=30)
+    first, second = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["first", "second"]
+    a, b = (patch.get_data() for patch in first.patches)
+    np.testing.assert_array_equal(a.edges, b.edges)
+    for histogram, values in ((a, own), (b, other)):
+        area = np.sum(histogram.values * np.diff(histogram.edges))
+        seen = np.mean((values >= a.edges[0]) & (values <= a.edges[-1]))
+        np.testing.assert_allclose(area, seen)
+        assert seen > 0.97
+    colours = [patch.get_facecolor() for patch in (*first.patches, *second.patches)]
+    assert colours[0] == colours[3] != colours[1] == colours[2]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["own", "other"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_rows_hold_their_images_unsampled_and_named(monkeypatch, tmp_path, channels):
+    rows = {"first": random_images(3, 4, 4, channels), "second one": random_images(3, 4, 4, 1)}
+    rows["second one"] = np.broadcast_to(255 - rows["second one"], (3, 4, 4, channels))
+    path = tmp_path / "rows.png"
+    figure = figure_of(monkeypatch, image_rows, path, rows)
+    assert [text.get_text() for text in figure.texts] == list(rows)
+    sheet = image_grid(np.concatenate(list(rows.values())), columns=3, scale=1000 // 15)
+    sheet = np.asarray(sheet.convert("RGB"))
+    picture = pixels(path)
+    assert picture.shape[0] == sheet.shape[0]
+    np.testing.assert_array_equal(picture[:, -sheet.shape[1] :], sheet)
+    assert (picture[:, : -sheet.shape[1]] < 128).any()
+
+
 def peak(x):
     """Highest at (1, -2)."""
     return 500 + gauss(2 * (x - np.array([1.0, -2.0])))
@@ -378,6 +414,16 @@ BLANK = np.zeros((4, 6, 3), np.uint8)
         ),
         (lambda path: histogram_1d(path, [1.0], [0, 1], {}, bins=0), "bins must be"),
         (lambda path: density_2d(path, {}, extent=(0, 1)), "panels must be one at least"),
+        (lambda path: histograms(path, {}), "panels must be one at least"),
+        (lambda path: histograms(path, {"a": {}}), "panel 'a' must be of one set at least"),
+        (lambda path: histograms(path, {"a": {"b": [[1.0]]}}), r"set 'b' must be of shape \[n\]"),
+        (lambda path: histograms(path, {"a": {"b": [1.0]}}, bins=0), "bins must be"),
+        (lambda path: image_rows(path, {}), "rows must be one at least"),
+        (lambda path: image_rows(path, {"a": BLANK[None] / 2}), "row 'a' must be uint8"),
+        (
+            lambda path: image_rows(path, {"a": BLANK[None], "b": BLANK[None, :3]}),
+            "rows must be of one shape",
+        ),
         (lambda path: scatter_2d(path, {}), "panels must be one at least"),
         (lambda path: density_2d(path, {"a": peak}, extent=(1, 0)), "extent must be"),
         (
