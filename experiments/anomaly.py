@@ -57,7 +57,7 @@ def load(run: common.Run) -> dict[str, Splits]:
 
 
 def log_probs(model, params, images, levels, key):
-    """ln p of each image with noise, less the D·ln levels that make it one of the discrete image."""
+    """Of discrete images, by one draw of noise: `[N]`, nats."""
     log_prob = jax.jit(model.log_prob)
     x = glowjax.dequantize(key, images, levels=levels)
     parts = [log_prob(params, part) for part in np.array_split(x, max(1, len(x) // 1000))]

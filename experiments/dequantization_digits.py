@@ -25,8 +25,9 @@ LEVELS, SHAPE, DRAWS = 17, (8, 8, 1), (1, 4, 16, 64)
 
 
 def main(run: common.Run) -> common.Figures:
-    size = {"steps": run.size(4, 1), "width": run.size(32, 4)}
-    model = glowjax.density(glowjax.glow(levels=run.size(2, 1), scale="floor", **size), SHAPE)
+    steps, width = run.size(4, 1), run.size(32, 4)
+    flow = glowjax.glow(levels=run.size(2, 1), steps=steps, width=width, scale="floor")
+    model = glowjax.density(flow, SHAPE)
     noise = glowjax.dequantization_flow(steps=run.size(2, 1), width=run.size(32, 4), blocks=1)
     dequantizers = {
         "uniform": glowjax.uniform_dequantizer(levels=LEVELS),
@@ -48,10 +49,13 @@ def main(run: common.Run) -> common.Figures:
         figures[f"gain, n = {n}"] = f"{gain[:, i].mean():.4f} ± {error:.4f}"
     plots.lines(
         run.folder / "bounds.png",
-        {name: (DRAWS, values.mean((0, 2))) for name, values in bits.items()},
+        {
+            "The bound, by how many draws of the noise": {
+                name: np.stack([DRAWS, values.mean((0, 2))], -1) for name, values in bits.items()
+            }
+        },
         xlabel="draws of the noise",
         ylabel="bits/dim of test images",
-        title="The bound, by how many draws of the noise",
         log_x=True,
     )
     return figures

@@ -7,7 +7,7 @@ flows promise of its latents and its density, each beside the plain way to do th
 
 Time: ? minutes on 2 CPU cores.
 Expected: ?
-Source: Kingma & Dhariwal 2018, section 6 (blends); Izmailov et al. 2020 (clusters); the rest our own.
+Source: Kingma & Dhariwal 2018, section 6, for blends; the rest our own.
 """
 
 from collections.abc import Callable, Sequence
@@ -233,10 +233,13 @@ def accuracies(x, labels, parts: dict[str, Part]) -> tuple[float, float]:
     """On validation and test images."""
     classifier = LogisticRegression(C=10.0, max_iter=200, tol=1e-3)
     classifier.fit(np.asarray(x).reshape(len(x), -1), labels)
-    return tuple(
-        float(classifier.score(np.asarray(part.x).reshape(len(part.labels), -1), part.labels))
-        for part in (parts["validation"], parts["test"])
-    )
+
+    def score(part):
+        return float(
+            classifier.score(np.asarray(part.x).reshape(len(part.labels), -1), part.labels)
+        )
+
+    return score(parts["validation"]), score(parts["test"])
 
 
 def denoising(latents: Latents, parts: dict[str, Part], run: common.Run) -> common.Figures:

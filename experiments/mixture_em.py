@@ -140,7 +140,7 @@ def main(run: common.Run) -> common.Figures:
             plots.density_2d(
                 run.folder / "densities.png", panels, extent=EXTENT, points=200, samples=cloud
             )
-    plots.line_panels(
+    plots.lines(
         run.folder / "time.png",
         curves,
         xlabel="seconds",

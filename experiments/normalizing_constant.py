@@ -110,7 +110,7 @@ def main(run: common.Run) -> common.Figures:
                 (n, f.log_z.mean(), f.log_z.std(axis=1).mean())
                 for n, f in zip(counts, found, strict=True)
             ]
-    plots.line_panels(
+    plots.lines(
         run.folder / "log_z.png",
         panels,
         xlabel="samples n",

@@ -16,7 +16,7 @@ every seed.
 import functools
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -125,12 +125,12 @@ def main(run: common.Run) -> common.Figures:
         figures |= {
             f"{name}: KL(q‖p) of each seed, nats": ", ".join(f"{kl:.3f}" for kl in kls),
             f"{name}: median KL(q‖p), nats": float(np.median(kls)),
-            f"{name}: most mass outside the grid": max(r.kl.outside for r in runs),
+            f"{name}: most mass outside the grid": float(max(r.kl.outside for r in runs)),
             f"{name}: least s per 1,000 steps of {recipe.batch}": min(r.seconds for r in runs),
         }
         rows.append((name, runs))
 
-    panels = {}
+    panels: dict[str, Any] = {}
     first = {"target": TARGET.log_prob, "at first": log_q(rows[0][1][0].stages[0][1])}
     for (title, density), (name, runs) in zip(first.items(), rows, strict=True):
         panels[title] = density

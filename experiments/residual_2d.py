@@ -42,8 +42,8 @@ def train(name: str, run: common.Run, seed: int):
     flow = glowjax.repeat(block(run), run.size(BLOCKS, 2))
     model = glowjax.density(flow, (2,))
     keys = jax.random.split(jax.random.key(seed))
-    x, test = (toy.TOY[name](key, run.size(20_000, 500)) for key in keys)
-    steps = run.size(2000, 4)
+    x, test = (toy.TOY[name](key, run.size(10_000, 500)) for key in keys)
+    steps = run.size(1000, 2)
     optimizer = optax.chain(
         optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(5e-3, steps))
     )
@@ -53,8 +53,8 @@ def train(name: str, run: common.Run, seed: int):
     return model, fitted.params, test, jax.jit(model.log_prob)(fitted.params, test)
 
 
-def estimates(params, x, run: common.Run) -> dict[str, list[tuple[float, float, float]]]:
-    """Way to (terms, bias, spread of one estimate for one example), nats."""
+def estimates(params, x, run: common.Run) -> dict[str, list[tuple[float, float, float, float]]]:
+    """Way to (terms, bias, its error, spread of one estimate for one example), nats."""
     n, keys = run.size(BLOCKS, 2), jax.random.split(jax.random.key(run.seed), run.size(200, 4))
     exact = glowjax.repeat(block(run), n).forward(params, x)[1]
     rows: dict[str, list] = {"power series": [], "roulette": []}
@@ -123,33 +123,33 @@ def main(run: common.Run) -> common.Figures:
             figures[f"{way}, {terms} terms: bias; spread"] = (
                 f"{bias:+.4f} ± {error:.4f}; {spread:.3f}"
             )
-    columns = {way: np.array(row).T for way, row in rows.items()}
+    columns = {way: np.array(row) for way, row in rows.items()}
     plots.lines(
-        run.folder / "bias.png",
-        {way: (terms, bias, 2 * error) for way, (terms, bias, error, _) in columns.items()},
+        run.folder / "estimates.png",
+        {
+            "bias, ± 2 standard errors": {way: a[:, :3] * [1, 1, 2] for way, a in columns.items()},
+            "standard deviation": {way: a[:, [0, 3]] for way, a in columns.items()},
+        },
+        levels={"bias, ± 2 standard errors": 0.0},
         xlabel="terms always computed",
         ylabel="nats",
         log_x=True,
-        title="Bias of the estimated log-determinant, ± 2 standard errors",
-    )
-    plots.lines(
-        run.folder / "spread.png",
-        {way: (terms, spread) for way, (terms, _, _, spread) in columns.items()},
-        xlabel="terms always computed",
-        ylabel="nats",
-        log_x=True,
-        title="Standard deviation of one estimate",
     )
     errors = inverse_errors(params, x, run)
     figures["inverse's largest error"] = ", ".join(f"{e:.1e} after {n}" for n, e in errors)
     n, e = np.array(errors).T
+    bound = n * np.log10(COEFFICIENT)
     plots.lines(
         run.folder / "inverse.png",
-        {"largest error of x": (n, np.log10(e)), "0.9ⁿ": (n, n * np.log10(COEFFICIENT))},
+        {
+            "The inverse, by iterating x ← z - g(x)": {
+                "largest error of x": np.stack([n, np.log10(e)], -1),
+                "0.9ⁿ": np.stack([n, bound], -1),
+            }
+        },
         xlabel="iterations in each block",
         ylabel="log₁₀",
         log_x=True,
-        title="The inverse, by iterating x ← z - g(x)",
     )
     return figures
 

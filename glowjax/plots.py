@@ -370,35 +370,6 @@ def intervals(
     _save(figure, path)
 
 
-def lines(
-    path: str | os.PathLike,
-    curves: Mapping[str, Sequence[ArrayLike]],
-    *,
-    xlabel: str,
-    ylabel: str,
-    title: str | None = None,
-    log_x: bool = False,
-) -> None:
-    """Writes a PNG of curves, with error bars where there are errors.
-
-    Args:
-        path: the file, which appears whole or not at all.
-        curves: name to (x, y), or (x, y, error of y), `[n]` each.
-        xlabel, ylabel, title: of the axes.
-        log_x: x on a logarithmic scale.
-
-    Raises:
-        ValueError: there are no curves, or one is not as above.
-    """
-    require(curves, "curves", curves, "one at least")
-    for name, curve in curves.items():
-        shapes = {np.shape(values) for values in curve}
-        ok = len(curve) in (2, 3) and len(shapes) == 1 and len(next(iter(shapes))) == 1
-        require(ok, f"curve {name!r}", sorted(shapes), "(x, y) or (x, y, error), [n] each")
-    panel = {name: np.stack(curve, axis=-1) for name, curve in curves.items()}
-    line_panels(path, {title or "": panel}, xlabel=xlabel, ylabel=ylabel, log_x=log_x)
-
-
 def histograms(
     path: str | os.PathLike,
     panels: Mapping[str, Mapping[str, ArrayLike]],
@@ -439,7 +410,7 @@ def histograms(
         axes = figure.add_subplot(rows, columns, i + 1)
         for name, values in sets.items():
             heights = np.histogram(values, edges)[0] / (np.size(values) * np.diff(edges))
-            style = {"color": colours[name], "fill": True, "alpha": 0.45, "label": name}
+            style: dict = {"color": colours[name], "fill": True, "alpha": 0.45, "label": name}
             handles[name] = axes.stairs(heights, edges, **style)
         axes.set(yticks=[], xlim=(edges[0], edges[-1]))
         axes.set_ylim(bottom=0)
@@ -451,7 +422,7 @@ def histograms(
     _save(figure, path)
 
 
-def line_panels(
+def lines(
     path: str | os.PathLike,
     panels: Mapping[str, Mapping[str, ArrayLike]],
     *,
@@ -509,7 +480,7 @@ def line_panels(
 
 
 def _line(axes, name: str, points: ArrayLike, number: int, count: int, log_x: bool) -> None:
-    """One curve of `line_panels`."""
+    """One curve of `lines`."""
     points = np.asarray(points, float)
     ok = points.ndim == 2 and points.shape[1] in (2, 3)
     require(ok, f"curve {name!r}", points.shape, "of shape [n, 2] or [n, 3]")

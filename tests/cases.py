@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.flatten_util import ravel_pytree
 
 import glowjax
@@ -301,6 +302,29 @@ if importlib.util.find_spec("diffrax"):  # of the extra continuous
         (),
         context=2,
     )
+
+
+# Variants that take long to compile: their tests run with -m slow.
+SLOW = {
+    "mixture_coupling_images",
+    "spline_coupling_images",
+    "planar_1d",
+    "planar_inverted",
+    "radial_1d",
+    "radial_net",
+    "radial_inverted",
+    "sylvester_full",
+    "sylvester_inverted",
+    "autoregressive_reversed",
+    "autoregressive_random",
+    "autoregressive_constant",
+    "autoregressive_images_invert",
+    "maf_shuffled",
+    "affine_resnet_features",
+    "realnvp",
+    "realnvp_single_scale",
+}
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
 
 
 def data(case: Case, batch: int = 3, seed: int = 0):

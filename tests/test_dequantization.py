@@ -213,7 +213,7 @@ def test_with_uniform_noise_it_is_the_log_density_of_dequantized_images():
 
 def test_fit_learns_density_and_noise_of_whole_images():
     levels, images = 4, pixels(4, 256) // 2 * 3  # 0 and 3 alone
-    dequantizer = glowjax.variational_dequantizer(TINY, levels=levels)
+    dequantizer = glowjax.variational_dequantizer(FLOW, levels=levels)
     model = glowjax.density(as_flow(glowjax.ActNorm()), PAIR)
     both = glowjax.dequantized(model, dequantizer)
     start = jax.jit(both.init)(jax.random.key(0), images)

@@ -11,9 +11,11 @@ from glowjax.plots import (
     density_2d,
     density_frame,
     histogram_1d,
+    histograms,
     image_grid,
+    image_rows,
     intervals,
-    line_panels,
+    lines,
     loss_curve,
     sample_sheet,
     scatter_2d,
@@ -439,26 +441,60 @@ def test_intervals_show_numbers_with_their_errors(tmp_path, monkeypatch):
     assert [text.get_text() for text in axes.texts] == ["1.00", "3.00"]
 
 
-def test_line_panels_draws_every_panel_with_and_without_errors(tmp_path):
+def test_lines_draws_every_panel_with_and_without_errors(tmp_path):
     x = np.arange(1.0, 5.0)
     bars = {"a": np.stack([x, x, x / 10], -1), "b": np.stack([x, -x, x / 10], -1)}
     both = {"one": bars, "two": {"a": np.stack([x, x], -1)}}
     path = tmp_path / "lines.png"
-    line_panels(path, both, xlabel="n", ylabel="y", levels={"one": 0.0}, log_x=True)
+    lines(path, both, xlabel="n", ylabel="y", levels={"one": 0.0}, log_x=True)
     picture = pixels(path)
     assert picture.shape[1] > 900
     for colour in ((0x2A, 0x65, 0xA5), (0xC4, 0x45, 0x2D)):
         assert (picture == colour).all(-1).any()
-    line_panels(path, {"one": bars}, xlabel="n", ylabel="y", limits={"one": (0, 1)})
+    lines(path, {"one": bars}, xlabel="n", ylabel="y", limits={"one": (0, 1)})
     assert pixels(path).shape[:2] == (720, 1280)
 
 
-def test_line_panels_refuses_what_it_cannot_draw(tmp_path):
+def test_lines_refuses_what_it_cannot_draw(tmp_path):
     path, curve = tmp_path / "lines.png", np.zeros((3, 2))
     with pytest.raises(ValueError, match="panels must be one at least"):
-        line_panels(path, {}, xlabel="x", ylabel="y")
+        lines(path, {}, xlabel="x", ylabel="y")
     with pytest.raises(ValueError, match=r"curve 'a' must be of shape \[n, 2\]"):
-        line_panels(path, {"p": {"a": np.zeros(3)}}, xlabel="x", ylabel="y")
+        lines(path, {"p": {"a": np.zeros(3)}}, xlabel="x", ylabel="y")
     with pytest.raises(ValueError, match="levels and limits must be for a panel"):
-        line_panels(path, {"p": {"a": curve}}, xlabel="x", ylabel="y", levels={"q": 0.0})
+        lines(path, {"p": {"a": curve}}, xlabel="x", ylabel="y", levels={"q": 0.0})
     assert not path.exists()
+
+
+def test_histograms_share_bins_in_a_panel_and_colours_in_all(monkeypatch, tmp_path):
+    rng = np.random.default_rng(0)
+    own, other = rng.normal(size=3000), rng.normal(4, 1, 1000)
+    panels = {"first": {"own": own, "other": other}, "second": {"other": other, "own": 9 * own}}
+    figure = figure_of(monkeypatch, histograms, tmp_path / "h.png", panels, bins=30)
+    first, second = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["first", "second"]
+    a, b = (patch.get_data() for patch in first.patches)
+    np.testing.assert_array_equal(a.edges, b.edges)
+    for histogram, values in ((a, own), (b, other)):
+        area = np.sum(histogram.values * np.diff(histogram.edges))
+        seen = np.mean((values >= a.edges[0]) & (values <= a.edges[-1]))
+        np.testing.assert_allclose(area, seen)
+        assert seen > 0.97
+    colours = [patch.get_facecolor() for patch in (*first.patches, *second.patches)]
+    assert colours[0] == colours[3] != colours[1] == colours[2]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["own", "other"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_rows_hold_their_images_unsampled_and_named(monkeypatch, tmp_path, channels):
+    rows = {"first": random_images(3, 4, 4, channels), "second one": random_images(3, 4, 4, 1)}
+    rows["second one"] = np.broadcast_to(255 - rows["second one"], (3, 4, 4, channels))
+    path = tmp_path / "rows.png"
+    figure = figure_of(monkeypatch, image_rows, path, rows)
+    assert [text.get_text() for text in figure.texts] == list(rows)
+    sheet = image_grid(np.concatenate(list(rows.values())), columns=3, scale=1000 // 15)
+    sheet = np.asarray(sheet.convert("RGB"))
+    picture = pixels(path)
+    assert picture.shape[0] == sheet.shape[0]
+    np.testing.assert_array_equal(picture[:, -sheet.shape[1] :], sheet)
+    assert (picture[:, : -sheet.shape[1]] < 128).any()

@@ -3,6 +3,7 @@
 import functools
 import re
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +32,7 @@ def test_import_example():
 def test_fit_example(monkeypatch):
     _, example = EXAMPLES
     monkeypatch.setattr(glowjax, "fit", functools.partial(glowjax.fit, steps=2, show=False))
-    names = {
+    names: dict[str, Any] = {
         "glowjax": glowjax,
         "jnp": jnp,
         "model": glowjax.density(glowjax.as_flow(glowjax.ActNorm()), (2,)),
