@@ -5,8 +5,8 @@
 One small Glow, trained on 1,200 of scikit-learn's digits without labels, and what introductions to
 flows promise of its latents and its density, each beside the plain way to do the same.
 
-Time: ? minutes on 2 CPU cores.
-Expected: ?
+Time: not measured yet, on 2 CPU cores.
+Expected: not settled; not run in full yet.
 Source: Kingma & Dhariwal 2018, section 6, for blends; the rest our own.
 """
 

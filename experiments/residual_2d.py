@@ -6,8 +6,8 @@ z = x + g(x) with a contraction g, ten times over. Trained with the exact log-de
 dimensions allow; then, with the same weights, what dimensions without number must do: the power
 series cut off after some terms, which is biased, and the roulette, which is not.
 
-Time: ? minutes on 2 CPU cores.
-Expected: ?
+Time: not measured yet, on 2 CPU cores.
+Expected: not settled; not run in full yet.
 Source: Behrmann et al. 2019 (i-ResNet), section 3; Chen et al. 2019 (Residual Flows), section 3.
 """
 

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from glowjax.arrays import check_integer, check_positive, require
 from glowjax.data import stream
 from glowjax.density import Density
-from glowjax.descent import descent
 from glowjax.objectives import forward_kl
 from glowjax.progress import progress
 
@@ -53,7 +51,7 @@ def fit(
     validation: Any = 0.1,
     steps: int = 2000,
     batch_size: int = 256,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: Any = None,
     decay: float | None = None,
     evaluate_every: int | None = None,
     patience: int | None = None,
@@ -95,6 +93,10 @@ def fit(
         ValueError: an argument is not as above.
         FloatingPointError: the loss is not finite; it names the step.
     """
+    import optax  # slow to import, as is what follows
+
+    from glowjax.descent import descent
+
     check_positive(steps=steps, batch_size=batch_size)
     check_integer("seed", seed, 0, 2**32 - 1)
     every = max(1, steps // 20) if evaluate_every is None else evaluate_every

@@ -26,6 +26,13 @@ def precision(request):
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def bounded_memory():
+    """Compiled programs of a module go when it ends: gigabytes otherwise."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def digits_dir(tmp_path_factory):
     """A folder of tensorflow-datasets with `digits` prepared."""

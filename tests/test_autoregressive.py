@@ -230,7 +230,7 @@ def test_maf_integrates_to_one():
 
     @jax.jit
     def total(x):
-        params = parameters(Case(flow, (2,), (), noise=0.3))
+        params = parameters(Case(flow, (2,), (), noise=0.1))
         return jnp.sum(jnp.exp(model.log_prob(params, x))) * width**2
 
     np.testing.assert_allclose(total(x), 1, atol=1e-3)
