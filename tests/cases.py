@@ -306,6 +306,13 @@ if importlib.util.find_spec("diffrax"):  # of the extra continuous
 
 # Variants that take long to compile: their tests run with -m slow.
 SLOW = {
+    "mixture_normal",
+    "mixture_gaussian_logit",
+    "mixture_gaussian_uniform_invert",
+    "spline_and_its_outside",
+    "autoregressive_alone",
+    "autoregressive_invert",
+    "residual_repeat",
     "mixture_coupling_images",
     "spline_coupling_images",
     "planar_1d",
