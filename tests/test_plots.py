@@ -426,7 +426,7 @@ def test_lines_draws_every_panel_with_and_without_errors(tmp_path):
     picture = pixels(path)
     assert picture.shape[1] > 900
     for colour in ((0x2A, 0x65, 0xA5), (0xC4, 0x45, 0x2D)):
-        assert (picture == colour).all(-1).any()
+        assert (np.abs(picture.astype(int) - colour) < 8).all(-1).any()  # thin lines are blended
     lines(path, {"one": bars}, xlabel="n", ylabel="y", limits={"one": (0, 1)})
     assert pixels(path).shape[:2] == (720, 1280)
 
