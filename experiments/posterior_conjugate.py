@@ -8,9 +8,9 @@ divergence at α = ½ with as many. The gap, ln p(y) - ELBO, is KL(q‖posterior
 
 Time: 3 minutes on 2 CPU cores.
 Expected: the mean field's gap by the ELBO is its least, ½(Σ ln Λᵢᵢ - ln|Λ|), Λ the posterior's
-precision, within 0.05 nats; that of a full Gaussian, which holds the posterior, is below 0.01
-nats, those of the flows are below 0.05; the mean field's standard deviations are too small, least so by the bounds of
-several samples.
+precision, within 0.05 nats; that of a full Gaussian, which holds the posterior, is below 0.01, and
+those of the flows are below 0.05; the mean field's standard deviations are too small, least so by
+the bounds of several samples.
 Source: Rezende & Mohamed 2015, section 4; Burda et al. 2016; Li & Turner 2016; Bishop 2006, 3.3.
 """
 
