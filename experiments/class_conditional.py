@@ -65,8 +65,14 @@ def measured(run: common.Run, seed: int) -> dict[str, float]:
 
 def trained(run: common.Run, classes: int | None, seed: int):
     """A density of digits, given labels if there are `classes`; with its noise; their params."""
-    size = {"levels": run.size(2, 1), "steps": run.size(6, 1), "width": run.size(48, 4)}
-    model = glowjax.density(glowjax.glow(**size, scale="floor", num_classes=classes), SHAPE)
+    glow = glowjax.glow(
+        levels=run.size(2, 1),
+        steps=run.size(6, 1),
+        width=run.size(48, 4),
+        scale="floor",
+        num_classes=classes,
+    )
+    model = glowjax.density(glow, SHAPE)
     both = glowjax.dequantized(model, glowjax.uniform_dequantizer(levels=LEVELS))
     (images, labels), validation, _ = digits(run)
     steps = run.size(1500, 8)

@@ -25,9 +25,10 @@ LEVELS, SHAPE, DRAWS = 17, (8, 8, 1), (1, 4, 16, 64)
 
 
 def main(run: common.Run) -> common.Figures:
-    size = {"steps": run.size(4, 1), "width": run.size(32, 4)}
-    model = glowjax.density(glowjax.glow(levels=run.size(2, 1), scale="floor", **size), SHAPE)
-    noise = glowjax.dequantization_flow(steps=run.size(2, 1), width=run.size(32, 4), blocks=1)
+    width = run.size(32, 4)
+    glow = glowjax.glow(levels=run.size(2, 1), steps=run.size(4, 1), width=width, scale="floor")
+    model = glowjax.density(glow, SHAPE)
+    noise = glowjax.dequantization_flow(steps=run.size(2, 1), width=width, blocks=1)
     dequantizers = {
         "uniform": glowjax.uniform_dequantizer(levels=LEVELS),
         "variational": glowjax.variational_dequantizer(noise, levels=LEVELS),

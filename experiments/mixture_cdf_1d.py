@@ -12,6 +12,8 @@ statistics of 20,000 latents or samples below 0.02 (of a perfect model 0.01 in 9
 Source: Ho et al. 2019 (Flow++), section 3.2, for mixture CDFs as flows.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,7 @@ from scipy.stats import kstest
 import glowjax
 from experiments import common
 from glowjax import plots
+from glowjax.mixture_cdf import Target
 
 FAMILY = "gaussian"
 WEIGHTS = jnp.array([0.35, 0.35, 0.3])
@@ -50,7 +53,7 @@ def draw(key, n):
     return jnp.take_along_axis(jnp.stack(parts, -1), part, axis=-1)
 
 
-BASES = {  # to what the data are mapped, in glowjax and in SciPy
+BASES: dict[Target, Any] = {  # to what the data are mapped, in glowjax and in SciPy
     "uniform": (glowjax.uniform(0, 1), scipy.stats.uniform),
     "normal": (glowjax.standard_normal(), scipy.stats.norm),
 }
@@ -64,7 +67,7 @@ def main(run: common.Run) -> common.Figures:
     return figures
 
 
-def measured(run: common.Run, to: str, seed: int) -> dict[str, float]:
+def measured(run: common.Run, to: Target, seed: int) -> dict[str, float]:
     """Trains a flow, draws it, and returns its figures."""
     n, steps = run.size(20_000, 500), run.size(3000, 50)
     keys = jax.random.split(jax.random.key(seed), 4)

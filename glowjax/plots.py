@@ -301,29 +301,24 @@ def lines(
     title: str | None = None,
     log_x: bool = False,
 ) -> None:
-    """Writes a PNG of curves, with error bars where there are errors.
+    """Writes a PNG of curves.
 
     Args:
         path: the file, which appears whole or not at all.
-        curves: name to (x, y), or (x, y, error of y), `[n]` each.
+        curves: name to (x, y), `[n]` each.
         xlabel, ylabel, title: of the axes.
-        log_x: x on a logarithmic scale.
+        log_x: x on a logarithmic scale, of a few points that are marked.
 
     Raises:
         ValueError: there are no curves, or one is not as above.
     """
     require(curves, "curves", curves, "one at least")
     figure, axes = _one_panel()
+    marker = "o" if log_x else None
     for (name, curve), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
-        shapes = {np.shape(values) for values in curve}
-        ok = len(curve) in (2, 3) and len(shapes) == 1 and len(next(iter(shapes))) == 1
-        require(ok, f"curve {name!r}", sorted(shapes), "(x, y) or (x, y, error), [n] each")
-        x, y, *error = (np.asarray(values, float) for values in curve)
-        style: dict = {"color": colour, "linewidth": 1.8, "label": name}
-        if error:
-            axes.errorbar(x, y, error[0], marker="o", markersize=4, capsize=3, **style)
-        else:
-            axes.plot(x, y, **style)
+        ok = len(curve) == 2 and np.ndim(curve[0]) == 1 and np.shape(curve[0]) == np.shape(curve[1])
+        require(ok, f"curve {name!r}", [np.shape(a) for a in curve], "(x, y), both of shape [n]")
+        axes.plot(*curve, color=colour, linewidth=1.8, marker=marker, label=name)
     if log_x:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))

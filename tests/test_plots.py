@@ -12,6 +12,7 @@ from glowjax.plots import (
     density_frame,
     histogram_1d,
     image_grid,
+    lines,
     loss_curve,
     sample_sheet,
     scatter_2d,
@@ -275,6 +276,24 @@ def test_a_histogram_counts_what_it_does_not_show(monkeypatch, tmp_path):
     np.testing.assert_allclose(figure.axes[0].patches[0].get_data().values, [0.25])
 
 
+def test_outlines_are_histograms_too(monkeypatch, tmp_path):
+    outlines = {"a": [0.5, 0.5, 1.5, 7.0], "b": [1.5]}
+    figure = figure_of(
+        monkeypatch, histogram_1d, tmp_path / "h.png", [0.5], [0, 2], {}, outlines=outlines, bins=2
+    )
+    heights = [patch.get_data().values for patch in figure.axes[0].patches]
+    np.testing.assert_allclose(heights, [[1, 0], [0.5, 0.25], [0, 1]])
+
+
+def test_lines_are_named_and_go_where_they_should(monkeypatch, tmp_path):
+    curves = {"a": ([1, 2, 8], [0, 1, 4]), "b": ([1, 4], [3, 2])}
+    options = {"xlabel": "x", "ylabel": "y", "log_x": True}
+    (axes,) = figure_of(monkeypatch, lines, tmp_path / "l.png", curves, **options).axes
+    assert axes.get_xscale() == "log" and axes.get_ylabel() == "y"
+    for name, curve in curves.items():
+        np.testing.assert_array_equal(line(axes, name).get_data(), curve)
+
+
 def peak(x):
     """Highest at (1, -2)."""
     return 500 + gauss(2 * (x - np.array([1.0, -2.0])))
@@ -315,8 +334,27 @@ def test_panels_go_in_columns_and_samples_on_their_own(monkeypatch, tmp_path):
     dots = [axes.collections for axes in figure.axes]
     assert [len(d) for d in dots] == [0, 0, 0, 1, 0]
     np.testing.assert_array_equal(dots[3][0].get_offsets(), points)
+    assert not any(len(axes.lines) for axes in figure.axes)
     left, bottom = np.array([axes.get_position().p0 for axes in figure.axes]).T
     assert len(np.unique(left.round(6))) == 2 and len(np.unique(bottom.round(6))) == 3
+
+
+def test_curves_go_on_their_own_panel(monkeypatch, tmp_path):
+    curves = {"b": [[[0, 1], [2, 3]], [[0, 0], [1, 1], [2, 0]]]}
+    options = {"extent": (-4, 4), "curves": curves, "points": 20}
+    panels = dict.fromkeys("ab", peak)
+    a, b = figure_of(monkeypatch, density_2d, tmp_path / "d.png", panels, **options).axes
+    assert not len(a.lines)
+    np.testing.assert_array_equal(b.lines[1].get_xydata(), curves["b"][1])
+
+
+def test_groups_have_their_colours(monkeypatch, tmp_path):
+    panels = {"a": np.eye(2), "b": np.eye(2)}
+    options = {"groups": {"b": [1, 0]}, "extent": (0, 1)}
+    a, b = figure_of(monkeypatch, scatter_2d, tmp_path / "s.png", panels, **options).axes
+    first, second = b.collections[0].get_facecolors()
+    assert (first != second).any()
+    assert (a.collections[0].get_facecolors() == second).all()
 
 
 def test_scatter_has_one_scale_that_outliers_do_not_set(monkeypatch, tmp_path):
@@ -393,6 +431,25 @@ BLANK = np.zeros((4, 6, 3), np.uint8)
                 path, {"a": peak}, extent=(0, 1), points=3, samples={"b": np.zeros((1, 2))}
             ),
             r"samples must be for one of the panels, \['a'\], got 'b'",
+        ),
+        (
+            lambda path: density_2d(
+                path, {"a": peak}, extent=(0, 1), points=3, curves={"b": [np.zeros((1, 2))]}
+            ),
+            r"curves must be for one of the panels, \['a'\], got 'b'",
+        ),
+        (
+            lambda path: histogram_1d(path, [1.0], [0, 1], {}, outlines={"o": [[1.0]]}),
+            r"o must be of shape \[n\]",
+        ),
+        (lambda path: lines(path, {}, xlabel="", ylabel=""), "curves must be one at least"),
+        (
+            lambda path: lines(path, {"a": ([1, 2], [1])}, xlabel="", ylabel=""),
+            r"curve 'a' must be \(x, y\), both of shape \[n\]",
+        ),
+        (
+            lambda path: scatter_2d(path, {"a": np.zeros((3, 2))}, groups={"a": [0]}),
+            r"groups 'a' must be of shape \[n\]",
         ),
         (
             lambda path: scatter_2d(path, {"a": np.zeros(3)}),
