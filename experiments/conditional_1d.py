@@ -3,8 +3,8 @@
     python -m experiments.conditional_1d
 
 A net of x gives the parameters of an increasing map from y to N(0, 1): a mixture's CDF, or a
-spline. The map's inverse at fixed z is a quantile of p(y|x) as a function of x, and |z| < Φ⁻¹(3/4)
-is the central half: calibration is read off the latents.
+spline. The map's inverse at fixed z is a quantile of p(y|x) as a function of x, and where
+|z| < Φ⁻¹(3/4), y is in the central half: calibration is read off the latents.
 
 Time: 3 min on 2 CPU cores.
 Expected: held-out log-likelihood within 0.03 nats of the true model's, and far above homoscedastic

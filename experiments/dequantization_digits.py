@@ -25,16 +25,16 @@ LEVELS, SHAPE, DRAWS = 17, (8, 8, 1), (1, 4, 16, 64)
 
 
 def main(run: common.Run) -> common.Figures:
-    steps, width = run.size(4, 1), run.size(32, 4)
-    flow = glowjax.glow(levels=run.size(2, 1), steps=steps, width=width, scale="floor")
-    model = glowjax.density(flow, SHAPE)
-    noise = glowjax.dequantization_flow(steps=run.size(2, 1), width=run.size(32, 4), blocks=1)
+    width = run.size(32, 4)
+    glow = glowjax.glow(levels=run.size(2, 1), steps=run.size(4, 1), width=width, scale="floor")
+    model = glowjax.density(glow, SHAPE)
+    noise = glowjax.dequantization_flow(steps=run.size(2, 1), width=width, blocks=1)
     dequantizers = {
         "uniform": glowjax.uniform_dequantizer(levels=LEVELS),
         "variational": glowjax.variational_dequantizer(noise, levels=LEVELS),
     }
     seeds = range(run.seed, run.seed + run.size(3, 1))
-    train, validation, test = digits(run)
+    (train, _), (validation, _), (test, _) = digits(run)
     bits = {
         name: np.stack([bounds(run, model, q, seed, train, validation, test) for seed in seeds])
         for name, q in dequantizers.items()
@@ -90,11 +90,14 @@ def bounds(run, model, dequantizer, seed, train, validation, test) -> np.ndarray
     return np.stack([bound(n) for n in DRAWS])
 
 
-def digits(run: common.Run) -> list[jax.Array]:
-    """Images to train on, to validate on and to test on: 1,400, 150 and 247."""
-    images = load_digits().images.astype(np.uint8)[..., None]
-    images = images[np.random.RandomState(0).permutation(len(images))]
-    return [jnp.asarray(part[: run.size(1400, 64)]) for part in np.split(images, [1400, 1550])]
+def digits(run: common.Run) -> list[tuple[jax.Array, jax.Array]]:
+    """Images and labels to train on, to validate on and to test on: 1,400, 150 and 247."""
+    data = load_digits()
+    order = np.random.RandomState(0).permutation(len(data.images))
+    images, labels = data.images.astype(np.uint8)[order, ..., None], data.target[order]
+    parts = [slice(0, 1400), slice(1400, 1550), slice(1550, None)]
+    shown = run.size(1400, 64)
+    return [(jnp.asarray(images[p][:shown]), jnp.asarray(labels[p][:shown])) for p in parts]
 
 
 def standard_error(values: np.ndarray) -> float:

@@ -279,6 +279,15 @@ def test_a_histogram_counts_what_it_does_not_show(monkeypatch, tmp_path):
     np.testing.assert_allclose(figure.axes[0].patches[0].get_data().values, [0.25])
 
 
+def test_outlines_are_histograms_too(monkeypatch, tmp_path):
+    outlines = {"a": [0.5, 0.5, 1.5, 7.0], "b": [1.5]}
+    figure = figure_of(
+        monkeypatch, histogram_1d, tmp_path / "h.png", [0.5], [0, 2], {}, outlines=outlines, bins=2
+    )
+    heights = [patch.get_data().values for patch in figure.axes[0].patches]
+    np.testing.assert_allclose(heights, [[1, 0], [0.5, 0.25], [0, 1]])
+
+
 def peak(x):
     """Highest at (1, -2)."""
     return 500 + gauss(2 * (x - np.array([1.0, -2.0])))
@@ -319,8 +328,27 @@ def test_panels_go_in_columns_and_samples_on_their_own(monkeypatch, tmp_path):
     dots = [axes.collections for axes in figure.axes]
     assert [len(d) for d in dots] == [0, 0, 0, 1, 0]
     np.testing.assert_array_equal(dots[3][0].get_offsets(), points)
+    assert not any(len(axes.lines) for axes in figure.axes)
     left, bottom = np.array([axes.get_position().p0 for axes in figure.axes]).T
     assert len(np.unique(left.round(6))) == 2 and len(np.unique(bottom.round(6))) == 3
+
+
+def test_curves_go_on_their_own_panel(monkeypatch, tmp_path):
+    curves = {"b": [[[0, 1], [2, 3]], [[0, 0], [1, 1], [2, 0]]]}
+    options = {"extent": (-4, 4), "curves": curves, "points": 20}
+    panels = dict.fromkeys("ab", peak)
+    a, b = figure_of(monkeypatch, density_2d, tmp_path / "d.png", panels, **options).axes
+    assert not len(a.lines)
+    np.testing.assert_array_equal(b.lines[1].get_xydata(), curves["b"][1])
+
+
+def test_groups_have_their_colours(monkeypatch, tmp_path):
+    panels = {"a": np.eye(2), "b": np.eye(2)}
+    options = {"groups": {"b": [1, 0]}, "extent": (0, 1)}
+    a, b = figure_of(monkeypatch, scatter_2d, tmp_path / "s.png", panels, **options).axes
+    first, second = b.collections[0].get_facecolors()
+    assert (first != second).any()
+    assert (a.collections[0].get_facecolors() == second).all()
 
 
 def test_scatter_has_one_scale_that_outliers_do_not_set(monkeypatch, tmp_path):
@@ -398,6 +426,20 @@ BLANK = np.zeros((4, 6, 3), np.uint8)
                 path, {"a": peak}, extent=(0, 1), points=3, samples={"b": np.zeros((1, 2))}
             ),
             r"samples must be for one of the panels, \['a'\], got 'b'",
+        ),
+        (
+            lambda path: density_2d(
+                path, {"a": peak}, extent=(0, 1), points=3, curves={"b": [np.zeros((1, 2))]}
+            ),
+            r"curves must be for one of the panels, \['a'\], got 'b'",
+        ),
+        (
+            lambda path: histogram_1d(path, [1.0], [0, 1], {}, outlines={"o": [[1.0]]}),
+            r"o must be of shape \[n\]",
+        ),
+        (
+            lambda path: scatter_2d(path, {"a": np.zeros((3, 2))}, groups={"a": [0]}),
+            r"groups 'a' must be of shape \[n\]",
         ),
         (
             lambda path: scatter_2d(path, {"a": np.zeros(3)}),
