@@ -33,7 +33,7 @@ from glowjax.descent import descent
 
 LEVELS, SHAPE, TOP = 17, (8, 8, 1), 32  # TOP: numbers in the top level's latent
 NOISE = 0.2  # standard deviation, of the images to be denoised; black and white are 1 apart
-STRENGTHS = 0.05, 0.1, 0.2, 0.4, 0.6, 0.8  # of augmentation
+STRENGTHS = 0.1, 0.2, 0.4, 0.7  # of augmentation
 
 
 class Part(NamedTuple):
@@ -178,7 +178,7 @@ def augmenting(
     latents: Latents, parts: dict[str, Part], seeds: Sequence[int], run: common.Run
 ) -> common.Figures:
     """A classifier of few labelled images, and of as many with copies that differ at random."""
-    copies = run.size(20, 2)
+    copies = run.size(10, 2)
 
     def pixels(key, x, strength):
         return x + strength * jax.random.normal(key, x.shape)
