@@ -7,8 +7,8 @@ images of both. Scores, the higher the stranger: -log p; typicality, the distanc
 usual value; complexity, -log₂ p less the bits of a general compressor (PNG). AUROC: the probability
 that an anomaly scores higher than an image of the model's own kind; ½ is chance.
 
-Time: ? minutes on 2 CPU cores.
-Expected: ?
+Time: not measured yet, on 2 CPU cores.
+Expected: not settled; not run in full yet.
 Source: Nalisnick et al. 2019, Do deep generative models know what they don't know?, section 3;
 Nalisnick et al. 2019, Detecting out-of-distribution inputs using typicality; Serrà et al. 2020.
 """

@@ -6,8 +6,8 @@ z = x + g(x) with a contraction g, ten times over. Trained with the exact log-de
 dimensions allow; then, with the same weights, what dimensions without number must do: the power
 series cut off after some terms, which is biased, and the roulette, which is not.
 
-Time: ? minutes on 2 CPU cores.
-Expected: ?
+Time: not measured yet, on 2 CPU cores.
+Expected: not settled; not run in full yet.
 Source: Behrmann et al. 2019 (i-ResNet), section 3; Chen et al. 2019 (Residual Flows), section 3.
 """
 
@@ -53,8 +53,8 @@ def train(name: str, run: common.Run, seed: int):
     return model, fitted.params, test, jax.jit(model.log_prob)(fitted.params, test)
 
 
-def estimates(params, x, run: common.Run) -> dict[str, list[tuple[float, float, float]]]:
-    """Way to (terms, bias, spread of one estimate for one example), nats."""
+def estimates(params, x, run: common.Run) -> dict[str, list[tuple[float, float, float, float]]]:
+    """Way to (terms, bias, its error, spread of one estimate for one example), nats."""
     n, keys = run.size(BLOCKS, 2), jax.random.split(jax.random.key(run.seed), run.size(200, 4))
     exact = glowjax.repeat(block(run), n).forward(params, x)[1]
     rows: dict[str, list] = {"power series": [], "roulette": []}
