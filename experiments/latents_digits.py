@@ -5,8 +5,11 @@
 One small Glow, trained on 1,200 of scikit-learn's digits without labels, and what introductions to
 flows promise of its latents and its density, each beside the plain way to do the same.
 
-Time: not measured yet, on 2 CPU cores.
-Expected: not settled; not run in full yet.
+Time: 3 minutes on 2 CPU cores.
+Expected: halfway between two test images latents give images as likely as real ones (2.29 bits/dim,
+pixels 2.74); but k-means finds the digits in pixels (ARI 0.6), not in latents (0.2); noise on latents
+does not help a classifier of 5 images a digit (85 % either way); the most probable clean image
+(18.7 dB) beats filters (16.8), and not the linear estimate of a Gaussian p (18.9). All ± 0.3.
 Source: Kingma & Dhariwal 2018, section 6, for blends; the rest our own.
 """
 
@@ -33,7 +36,7 @@ from glowjax.descent import descent
 
 LEVELS, SHAPE, TOP = 17, (8, 8, 1), 32  # TOP: numbers in the top level's latent
 NOISE = 0.2  # standard deviation, of the images to be denoised; black and white are 1 apart
-STRENGTHS = 0.05, 0.1, 0.2, 0.4, 0.6, 0.8  # of augmentation
+STRENGTHS = 0.1, 0.2, 0.4, 0.7  # of augmentation
 
 
 class Part(NamedTuple):
@@ -137,8 +140,8 @@ def clustering(latents: Latents, part: Part, seeds: Sequence[int]) -> common.Fig
 
 def blending(latents: Latents, part: Part, run: common.Run) -> common.Figures:
     """Halfway between two images: a straight line of pixels, and an arc of latents."""
-    n = len(part.images) // 2
-    pairs = part.x[:n], part.x[n : 2 * n]
+    pairs = part.x, jnp.roll(part.x, 1, axis=0)
+    labels = part.labels, np.roll(part.labels, 1)
     ends = [latents.encode(x) for x in pairs]
     norms = [jnp.linalg.norm(z, axis=1, keepdims=True) for z in ends]
 
@@ -153,12 +156,11 @@ def blending(latents: Latents, part: Part, run: common.Run) -> common.Figures:
     def line(t):
         return (1 - t) * pairs[0] + t * pairs[1]
 
-    shown, rows = np.arange(n)[part.labels[:n] != part.labels[n : 2 * n]][: run.size(4, 2)], {}
-    times = np.linspace(0, 1, 11)
-    for i in shown:
-        names = f"{part.labels[i]} to {part.labels[n + i]}"
-        rows[f"{names}, pixels"] = [line(t)[i] for t in times]
-        rows[f"{names}, latents"] = [arc(t)[i] for t in times]
+    times, rows = np.linspace(0, 1, 11), {}
+    through = {"pixels": [line(t) for t in times], "latents": [arc(t) for t in times]}
+    for i in np.flatnonzero(labels[0] != labels[1])[: run.size(4, 2)]:
+        for name, blends in through.items():
+            rows[f"{labels[0][i]} to {labels[1][i]}, {name}"] = [x[i] for x in blends]
     plots.image_rows(run.folder / "blends.png", {k: grey(v) for k, v in rows.items()})
     values = {"images": pairs[0], "halfway, pixels": line(0.5), "halfway, latents": arc(0.5)}
     return {f"bits/dim: {name}": told(latents.bits(x)) for name, x in values.items()}
@@ -178,7 +180,7 @@ def augmenting(
     latents: Latents, parts: dict[str, Part], seeds: Sequence[int], run: common.Run
 ) -> common.Figures:
     """A classifier of few labelled images, and of as many with copies that differ at random."""
-    copies = run.size(20, 2)
+    copies = run.size(10, 2)
 
     def pixels(key, x, strength):
         return x + strength * jax.random.normal(key, x.shape)
@@ -289,7 +291,8 @@ def main(run: common.Run) -> common.Figures:
     latents = train(parts, run)
     seeds = range(run.seed, run.seed + run.size(10, 2))
     figures: common.Figures = {
-        f"bits/dim, {name}": told(latents.bits(part.x)) for name, part in parts.items()
+        f"bits/dim, {name}": told(latents.bits(parts[name].x[: len(parts["test"].x)]))
+        for name in ("train", "test")
     }
     figures |= clustering(latents, parts["test"], seeds)
     figures |= blending(latents, parts["test"], run)
