@@ -1,0 +1,138 @@
+"""Continuous flows of the plane (FFJORD): the solver's tolerance, and the trace by random probes.
+
+    python -m experiments.continuous_2d
+
+dx/dt = net(x, t) from data at t = 0 to noise at t = 1, and the trace of the net's Jacobian along the
+way is the log-determinant. Trained with the exact trace at a tolerance of 1e-3; then, with the same
+weights, other tolerances, and Hutchinson's estimate of the trace. Needs `glowjax[continuous]`.
+
+Time: ? minutes on 2 CPU cores.
+Expected: ?
+Source: Grathwohl et al. 2019 (FFJORD), sections 3 and 4.1; Chen et al. 2018.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import glowjax
+from experiments import common
+from glowjax import plots, targets, toy
+from glowjax.continuous import Continuous, flow_along
+
+TOLERANCES = 1e-1, 1e-2, 1e-3, 1e-4, 1e-5
+TRUTH = {
+    "eight_gaussians": targets.circular_gaussians(8).log_prob,
+    "checkerboard": lambda x: jnp.full(len(x), -jnp.log(32.0)),
+}
+
+
+def density(run: common.Run, tolerance: float = 1e-3, trace="exact") -> glowjax.Density:
+    flow = Continuous(net=net(run), trace=trace, rtol=tolerance, atol=tolerance)
+    return glowjax.density(glowjax.as_flow(flow), (2,))
+
+
+def net(run: common.Run):
+    return functools.partial(glowjax.MLP, width=run.size(32, 4), depth=run.size(2, 1))
+
+
+def train(name: str, run: common.Run, seed: int):
+    """Parameters, and held-out examples."""
+    keys = jax.random.split(jax.random.key(seed))
+    x, test = (toy.TOY[name](key, run.size(10_000, 300)) for key in keys)
+    steps = run.size(600, 2)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(1e-2, steps))
+    )
+    fitted = glowjax.fit(
+        density(run),
+        x,
+        validation=run.size(500, 30) / len(x),
+        steps=steps,
+        batch_size=128,
+        evaluate_every=max(1, steps // 3),
+        optimizer=optimizer,
+        seed=seed,
+    )
+    return fitted.params, test[: run.size(2000, 50)]
+
+
+def on_the_way(params, run: common.Run, times) -> dict[str, np.ndarray]:
+    """Samples at times from noise, t = 1, to data, t = 0."""
+    velocity_net = net(run)(features=2)
+
+    def velocity(x, t):
+        inputs = jnp.concatenate([x, jnp.full(1, t, x.dtype)])
+        return velocity_net.apply({"params": params["net"]}, inputs[None])[0]
+
+    z = jax.random.normal(jax.random.key(run.seed), (run.size(2000, 50), 2))
+    no_probe = jnp.zeros((1, 2))
+
+    @jax.jit
+    def at(time):
+        return jax.vmap(lambda z: flow_along(velocity, z, no_probe, 1.0, time)[0])(z)
+
+    return {f"t = {time:.2g}": np.asarray(at(time)) for time in times}
+
+
+def main(run: common.Run) -> common.Figures:
+    figures: common.Figures = {}
+    panels, clouds = {}, {}
+    for name in ("two_moons", "eight_gaussians", "checkerboard"):
+        title, rows = name.replace("_", " "), []
+        for seed in range(run.seed, run.seed + run.size(2, 1)):
+            params, test = train(name, run, seed)
+            log_p = jax.jit(density(run, 1e-5).log_prob)(params, test)
+            rows.append(float(jnp.mean(log_p)))
+        error = float(jnp.std(log_p)) / len(test) ** 0.5
+        figures[f"{title}: held-out ln p"] = f"{common.spread(rows)}, each ± {error:.2g}"
+        if name in TRUTH:
+            gap = np.mean(TRUTH[name](test) - log_p)
+            figures[f"{title}: nats below the true density"] = f"{gap:.3f}, last seed"
+        panels[title] = functools.partial(jax.jit(density(run).log_prob), params)
+        moved = on_the_way(params, run, np.linspace(1, 0, run.size(5, 2)))
+        clouds |= {f"{title}, {time}": x for time, x in moved.items()}
+    extent = (-4.5, 4.5)
+    plots.density_2d(
+        run.folder / "densities.png", panels, extent=extent, points=run.size(120, 10)
+    )
+    columns = len(clouds) // len(panels)
+    plots.scatter_2d(run.folder / "times.png", clouds, extent=extent, columns=columns)
+
+    x = test[: run.size(500, 20)]
+    exact, curves = density(run, 1e-6), {"ln p": [], "what comes back": []}
+    reference = jax.jit(exact.log_prob)(params, x)
+    for tolerance in TOLERANCES[: run.size(5, 2)]:
+        model = density(run, tolerance)
+        z, log_p = jax.jit(lambda p, x, m=model: (m.encode(p, x), m.log_prob(p, x)))(params, x)
+        off = {
+            "ln p": jnp.abs(log_p - reference),
+            "what comes back": jnp.abs(jax.jit(model.decode)(params, z) - x),
+        }
+        for what, error in off.items():
+            curves[what].append((tolerance, float(np.log10(np.median(error) + 1e-9))))
+        figures[f"tolerance {tolerance:g}: median error of ln p; of what comes back"] = "; ".join(
+            f"{np.median(error):.1e}" for error in off.values()
+        )
+    plots.lines(
+        run.folder / "tolerance.png",
+        {"Checkerboard: median error": {name: np.array(c) for name, c in curves.items()}},
+        xlabel="tolerance of the solver",
+        ylabel="log₁₀",
+        log_x=True,
+    )
+    estimate = jax.jit(density(run, trace="hutchinson").log_prob)
+    keys = jax.random.split(jax.random.key(run.seed), run.size(50, 3))
+    error = np.stack([estimate(params, x, None, key) - reference for key in keys])
+    mean = error.mean(1)
+    figures["Hutchinson: bias; spread of one estimate, nats"] = (
+        f"{mean.mean():+.4f} ± {mean.std(ddof=1) / len(mean) ** 0.5:.4f}; {error.std():.3f}"
+    )
+    return figures
+
+
+if __name__ == "__main__":
+    common.run(main)
