@@ -2,9 +2,10 @@
 
     python -m experiments.continuous_2d
 
-dx/dt = net(x, t) from data at t = 0 to noise at t = 1, and the trace of the net's Jacobian along the
-way is the log-determinant. Trained with the exact trace at a tolerance of 1e-3; then, with the same
-weights, other tolerances, and Hutchinson's estimate of the trace. Needs `glowjax[continuous]`.
+dx/dt = net(x, t) from data at t = 0 to noise at t = 1, and the trace of the net's Jacobian along
+the way is the log-determinant. Trained with the exact trace at a tolerance of 1e-3; then, with the
+same weights, other tolerances, and Hutchinson's estimate of the trace. Needs
+`glowjax[continuous]`.
 
 Time: ? minutes on 2 CPU cores.
 Expected: ?
@@ -96,9 +97,7 @@ def main(run: common.Run) -> common.Figures:
         moved = on_the_way(params, run, np.linspace(1, 0, run.size(5, 2)))
         clouds |= {f"{title}, {time}": x for time, x in moved.items()}
     extent = (-4.5, 4.5)
-    plots.density_2d(
-        run.folder / "densities.png", panels, extent=extent, points=run.size(120, 10)
-    )
+    plots.density_2d(run.folder / "densities.png", panels, extent=extent, points=run.size(120, 10))
     columns = len(clouds) // len(panels)
     plots.scatter_2d(run.folder / "times.png", clouds, extent=extent, columns=columns)
 

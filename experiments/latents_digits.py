@@ -6,10 +6,10 @@ One small Glow, trained on 1,200 of scikit-learn's digits without labels, and wh
 flows promise of its latents and its density, each beside the plain way to do the same.
 
 Time: 3 minutes on 2 CPU cores.
-Expected: halfway between two test images latents give images as likely as real ones (2.29 bits/dim,
-pixels 2.74); but k-means finds the digits in pixels (ARI 0.6), not in latents (0.2); noise on latents
-does not help a classifier of 5 images a digit (85 % either way); the most probable clean image
-(18.7 dB) beats filters (16.8), and not the linear estimate of a Gaussian p (18.9). All ± 0.3.
+Expected: halfway between two test images latents give images as likely as real ones (2.29
+bits/dim, pixels 2.74); but k-means finds the digits in pixels (ARI 0.6), not in latents (0.2);
+noise on latents does not help a classifier of 5 images a digit (85 % either way); the most probable
+clean image (18.7 dB) beats filters (16.8), and not the linear estimate of a Gaussian p (18.9).
 Source: Kingma & Dhariwal 2018, section 6, for blends; the rest our own.
 """
 
