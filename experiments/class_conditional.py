@@ -41,7 +41,7 @@ def measured(run: common.Run, seed: int) -> dict[str, float]:
         def log_prob(labels, params=params, both=both):
             keys = jax.random.split(key, draws)
             one = jax.lax.map(lambda k: both.log_prob(params, images, labels, k), keys)
-            return glowjax.importance_weighted(one)
+            return glowjax.log_mean_exp(one)
 
         scores = log_prob(labels if classes else None)
         bits[classes] = np.asarray(glowjax.bits_per_dim(scores, SHAPE, levels=LEVELS))

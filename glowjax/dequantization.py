@@ -1,7 +1,6 @@
 """Variational dequantization: the noise that makes images real-valued is learned (Flow++)."""
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,10 +8,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glowjax.arrays import check_integer, check_positive, promote, require, sum_event
+from glowjax.arrays import check_integer, check_positive, promote, require
 from glowjax.density import Density, density
 from glowjax.discrete import bin_centres, check_images, dequantize, one_key_each, place
 from glowjax.flow import Backprop, Flow, as_flow, chain, repeat
+from glowjax.logit import logit_forward, logit_inverse
 from glowjax.nets import Dtype
 from glowjax.realnvp import realnvp_step
 from glowjax.resnet import ResNet
@@ -96,25 +96,20 @@ def noise_density(flow: Flow, event_shape: Sequence[int]) -> Density:
     or 1, and float32 would take v + u into the next bin; with δ, all u are at least as far from
     their bin's edges as the outermost of `dequantize`. Its params are the pair `({}, flow's)`.
     """
-    return density(chain(as_flow(_Logit()), flow), event_shape)
+    return density(chain(as_flow(_NoiseLogit()), flow), event_shape)
 
 
-class _Logit(nn.Module):
-    """y = logit((u - δ) / (1 - 2δ))."""
+class _NoiseLogit(nn.Module):
+    """y = logit((u - δ) / (1 - 2δ)): `logit_forward` with an α below 0."""
+
+    alpha = -EDGE / (1 - 2 * EDGE)
 
     def forward(self, x, context=None):
-        u = (promote(x) - EDGE) / (1 - 2 * EDGE)
-        y = jnp.log(u) - jnp.log1p(-u)
-        return y, -_log_slope(y)
+        return logit_forward(promote(x) - 0.5, self.alpha)
 
     def inverse(self, z, context=None):
-        z = promote(z)
-        return EDGE + (1 - 2 * EDGE) * jax.nn.sigmoid(z), _log_slope(z)
-
-
-def _log_slope(y):
-    slope = jax.nn.log_sigmoid(y) + jax.nn.log_sigmoid(-y) + math.log1p(-2 * EDGE)
-    return sum_event(slope)
+        x, log_det = logit_inverse(z, self.alpha)
+        return x + 0.5, log_det
 
 
 def dequantization_flow(
@@ -156,7 +151,7 @@ def log_prob_bound(
     """ln p(x) - ln q(u|v), u from q: one draw of a bound on ln P(v) + D·ln levels, `[B]`, nats.
 
     It takes the place of ln p(x) in `bits_per_dim`, which subtracts D·ln levels, and with uniform
-    noise it is ln p(x).
+    noise it is ln p(x). `log_mean_exp` of n draws is a tighter bound, which rises with n.
 
     Args:
         model: p, of x in (-½, ½); `context` is its.
@@ -202,13 +197,3 @@ def dequantized(model: Density, dequantizer: Dequantizer) -> Density:
 
     rest = map(of_model, (model.sample, model.sample_and_log_prob, model.encode, model.decode))
     return Density(init, init_from_base, log_prob, *rest)
-
-
-def importance_weighted(log_weights: jax.Array) -> jax.Array:
-    """ln of the mean weight of n draws: `[n, B] -> [B]`, a tighter bound than the mean of the logs.
-
-    Of draws of `log_prob_bound` it rises with n, on average, to ln P(v) + D·ln levels.
-    Source: Burda et al. 2016, section 3.
-    """
-    log_weights = promote(log_weights)
-    return jax.nn.logsumexp(log_weights, axis=0) - math.log(log_weights.shape[0])

@@ -16,6 +16,7 @@ from glowjax.roots import increasing_root
 Family = Literal["logistic", "gaussian"]
 Target = Literal["logit", "normal", "uniform"]
 
+LOG_SCALE_BOUND = 7.0
 NEWTON_STEPS = 7  # 6 reach float64's rounding wherever the quantile is asked for
 
 
@@ -31,7 +32,8 @@ def mixture_cdf(
     C, c are the standard logistic's or normal's CDF and PDF, and g makes q the standard logistic's
     density (`"logit"`), the normal's (`"normal"`) or 1 on (0, 1) (`"uniform"`). raw holds K logits
     (π is their softmax), K means, K log-scales: m_k = raw mean + offset, s_k = exp(log-scale), with
-    fixed offsets spread evenly in (-1, 1), so that components differ at raw = 0.
+    fixed offsets spread evenly in (-1, 1), so that components differ at raw = 0, and log-scales
+    clipped to [-7, 7], so that a net's wild output cannot make a step of F without an inverse.
 
     All is computed from ln F and ln(1 - F), so `"logit"` and `"normal"` keep their digits far in
     both tails. `"uniform"` cannot: it rounds to 0 and 1 there, which have no inverse. The inverse
@@ -47,7 +49,8 @@ def mixture_cdf(
     Raises:
         ValueError: an argument is not as above.
 
-    Source: Ho et al. 2019 (Flow++), section 3.2, for mixtures of logistics with `"logit"`.
+    Source: Ho et al. 2019 (Flow++), section 3.2, for mixtures of logistics with `"logit"`;
+    Salimans et al. 2017 (PixelCNN++) for the bound.
     """
     check_integer("components", components, 2)
     check_choice("family", family, FAMILIES)
@@ -130,7 +133,8 @@ def _parameters(raw):
     logits, mean, log_scale = jnp.split(promote(raw), 3, axis=-1)
     components = size // 3
     offset = (2 * jnp.arange(components, dtype=mean.dtype) + 1) / components - 1
-    return jax.nn.log_softmax(logits), mean + offset, log_scale
+    bounded = jnp.clip(log_scale, -LOG_SCALE_BOUND, LOG_SCALE_BOUND)
+    return jax.nn.log_softmax(logits), mean + offset, bounded
 
 
 def _log_tails(x, raw, family):

@@ -84,6 +84,17 @@ def test_near_the_identity_at_raw_0():
         assert np.max(np.abs(z - x)) < 1 and np.max(np.abs(log_slope)) < 0.3
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_net_gone_wild_still_has_an_inverse(family):
+    """Log-scales beyond the bound are the bound's."""
+    transform, x = mixture_cdf(K, family=family), jnp.linspace(-3e-3, 3e-3, 7)
+    wild, bound = (rows(x, np.repeat([0.0, 0, scale], K)) for scale in (-1e4, -7.0))
+    z, log_slope = transform.forward(x, wild)
+    np.testing.assert_array_equal(z, transform.forward(x, bound)[0])
+    assert np.all(np.isfinite(log_slope)) and np.all(np.diff(z) > 0)
+    np.testing.assert_allclose(transform.inverse(z, wild)[0], x, atol=1e-9)
+
+
 # ---------------------------------------------------------------------------------- tails
 
 
