@@ -64,7 +64,8 @@ class Sample(_Weights):
     temperature: float = 0.7
     """Scale of the latents: 1 samples the model itself, less gives likelier, smoother images."""
     label: int | None = None
-    """Class of all images, for a conditional model; default: all classes in turn."""
+    """Class of all images, for a conditional model; default: as many of each,
+    class by class: a row each of 10 classes, with 100 images."""
     seed: int = 0
     out: Path | None = None
     """The PNG; default: sampled.png in the run's folder."""

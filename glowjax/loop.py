@@ -158,7 +158,7 @@ def sample(
         run_dir: of the run.
         num: how many.
         temperature: of the latents.
-        label: for a conditional model: the class of all; default: all classes in turn.
+        label: for a conditional model: the class of all; default: as many of each, class by class.
         checkpoint, weights: as for `evaluate`.
         seed: same seed, same images.
 
@@ -280,7 +280,7 @@ def _labels(trainer, num_classes, label, num):
             raise ValueError(f"label must be left out: the model is not conditional, got {label}")
         return None
     if label is None:
-        return np.arange(num, dtype=np.int32) % num_classes
+        return np.sort(np.arange(num, dtype=np.int32) % num_classes)
     if not 0 <= label < num_classes:
         raise ValueError(f"label must be in 0..{num_classes - 1}, got {label}")
     return np.full(num, label, np.int32)
