@@ -431,6 +431,7 @@ def lines(
     levels: Mapping[str, float] | None = None,
     limits: Mapping[str, tuple[float, float]] | None = None,
     log_x: bool = False,
+    log_y: bool = False,
     columns: int | None = None,
 ) -> None:
     """Writes a PNG of named curves, in one panel or several, with error bars where there are any.
@@ -443,6 +444,7 @@ def lines(
         levels: title to a value, drawn as a dashed line: the truth, say.
         limits: title to (low, high) of its vertical axis.
         log_x: a logarithmic horizontal axis; curves with errors are moved aside a little there.
+        log_y: a logarithmic vertical axis; what is not above 0 is left out.
         columns: panels in a row; by default all.
 
     Raises:
@@ -469,6 +471,8 @@ def lines(
         axes.set_ylim(limits.get(title))
         if log_x:
             axes.set_xscale("log")
+        if log_y:
+            axes.set_yscale("log")
         _dress(axes, xlabel=xlabel, ylabel=ylabel, title=title)
     handles = {n: h for a in frames for h, n in zip(*a.get_legend_handles_labels(), strict=True)}
     if len(panels) == 1:

@@ -497,6 +497,14 @@ def test_lines_draws_every_panel_with_and_without_errors(tmp_path):
     assert pixels(path).shape[:2] == (720, 1280)
 
 
+def test_lines_on_logarithmic_axes(monkeypatch, tmp_path):
+    curve = {"error": [[1, 1e-3], [10, 1e-5]]}
+    options = {"xlabel": "n", "ylabel": "error", "log_x": True, "log_y": True}
+    (axes,) = figure_of(monkeypatch, lines, tmp_path / "l.png", {"p": curve}, **options).axes
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    np.testing.assert_array_equal(line(axes, "error").get_xydata(), curve["error"])
+
+
 def test_lines_refuses_what_it_cannot_draw(tmp_path):
     path, curve = tmp_path / "lines.png", np.zeros((3, 2))
     with pytest.raises(ValueError, match="panels must be one at least"):
