@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, NullFormatter
 from numpy.typing import ArrayLike
 from PIL import Image
 
@@ -471,6 +471,7 @@ def lines(
         axes.set_ylim(limits.get(title))
         if log_x:
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         if log_y:
             axes.set_yscale("log")
         _dress(axes, xlabel=xlabel, ylabel=ylabel, title=title)
