@@ -24,7 +24,7 @@ config = Config(
         name="adamax", learning_rate=2e-3, clip_norm=20, warmup_images=100_000, decay="cosine"
     ),
     classifier_weight=0.01,
-    train_steps=10_000,
+    train_steps=8_000,
     batch_size=128,
     ema=0.999,
     evaluate_every=1000,

@@ -17,7 +17,7 @@ config = Config(
     optimizer=Optimizer(
         name="adam", learning_rate=1e-3, clip_norm=20, warmup_images=100_000, decay="cosine"
     ),
-    train_steps=10_000,
+    train_steps=8_000,
     batch_size=128,
     ema=0.999,
     evaluate_every=1000,
