@@ -109,8 +109,8 @@ def trained(flow, train, validation, steps: int, run: common.Run):
     )
     log_p = jax.jit(model.log_prob)
 
-    def in_parts(x):
-        parts = np.split(np.asarray(x), len(x) // len(train))
+    def in_parts(x):  # a grid at once would take gigabytes
+        parts = np.array_split(np.asarray(x), max(1, len(x) // 20_000))
         return np.concatenate([np.asarray(log_p(fitted.params, part)) for part in parts])
 
     return in_parts
