@@ -6,7 +6,7 @@ p(x₁, x₂) = p(x₁)·p(x₂ | x₁): each factor is a mixture of Gaussians, 
 U(0, 1). So data are mapped to the unit square, and uniform noise to samples, one coordinate after
 the other.
 
-Time: 3 min on 2 CPU cores.
+Time: 1 min on 2 CPU cores.
 Expected: held-out log-likelihood within 0.01 nats of scikit-learn's GaussianMixture, which suits
 these arcs of Gaussian noise, its components chosen on validation; |integral - 1| < 1e-3.
 Source: Papamakarios et al. 2017 (MAF), section 3; Ho et al. 2019 (Flow++), section 3.2.

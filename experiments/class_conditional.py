@@ -5,9 +5,9 @@
 The label moves the prior of the top latent, and so p(x|c). With classes equally likely, the same
 model classifies: the c of the highest ln p(x|c).
 
-Time: 6 min on 2 CPU cores.
-Expected: test accuracy far above chance (10 %); no more bits/dim than without labels.
-Source: Kingma & Dhariwal 2018, appendix B; on a GPU, `glowjax train glow_cifar10_conditional`.
+Time: 5 min on 2 CPU cores.
+Expected: test accuracy of Bayes' rule above 90 %; about 0.06 bits/dim less than without labels.
+Source: Kingma & Dhariwal 2018, appendix B; on a GPU, `glowjax train glow_mnist_conditional`.
 """
 
 import jax

@@ -28,12 +28,12 @@ def main(run: common.Run) -> common.Figures:
     width = run.size(32, 4)
     glow = glowjax.glow(levels=run.size(2, 1), steps=run.size(4, 1), width=width, scale="floor")
     model = glowjax.density(glow, SHAPE)
-    noise = glowjax.dequantization_flow(steps=run.size(2, 1), width=width, blocks=1)
+    noise = glowjax.dequantization_flow(steps=1, width=run.size(16, 4), blocks=1)
     dequantizers = {
         "uniform": glowjax.uniform_dequantizer(levels=LEVELS),
         "variational": glowjax.variational_dequantizer(noise, levels=LEVELS),
     }
-    seeds = range(run.seed, run.seed + run.size(3, 1))
+    seeds = range(run.seed, run.seed + run.size(2, 1))
     (train, _), (validation, _), (test, _) = digits(run)
     bits = {
         name: np.stack([bounds(run, model, q, seed, train, validation, test) for seed in seeds])
@@ -63,7 +63,7 @@ def main(run: common.Run) -> common.Figures:
 
 def bounds(run, model, dequantizer, seed, train, validation, test) -> np.ndarray:
     """Trains density and noise; bits/dim of each test image, by number of draws."""
-    both, steps = glowjax.dequantized(model, dequantizer), run.size(2000, 8)
+    both, steps = glowjax.dequantized(model, dequantizer), run.size(1000, 8)
     params = glowjax.fit(
         both,
         train,

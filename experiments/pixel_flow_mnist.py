@@ -5,8 +5,8 @@
 A pixel sees 12 to its left and the 13 rows above; its latent is the normal quantile of a mixture's
 CDF. A sample takes 784 evaluations of the net, one after the other.
 
-Time: about 7 min on one H200 by its arithmetic, 4 GFLOP an image and training step in float32.
-Expected: not known; not run yet.
+Time: 4 min on one H100 that other runs shared.
+Expected: 1.015 bits/dim on test (glow_mnist 1.003, at 32×32 with 240 black pixels for nothing).
 Source: van den Oord et al. 2016 (net), Ho et al. 2019 (mixture CDF); settings our own.
 """
 

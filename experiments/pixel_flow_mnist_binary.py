@@ -5,8 +5,8 @@
 It is a flow of the dequantized images: bits/dim bound those of the discrete ones from above, by the
 more, the less sharply the mixtures step between the two halves of the interval.
 
-Time: about 7 min on one H200 by its arithmetic, as pixel_flow_mnist, whose settings these are.
-Expected: not known; not run yet.
+Time: 2 min on one H100 that other runs shared.
+Expected: 0.134 bits/dim on test, 105 bits or 73 nats an image.
 Source: van den Oord et al. 2016 (net), Ho et al. 2019 (mixture CDF); settings our own.
 """
 
