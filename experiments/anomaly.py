@@ -8,9 +8,9 @@ usual value; complexity, -log₂ p less the bits of a general compressor (PNG). 
 that an anomaly scores higher than an image of the model's own kind; ½ is chance.
 
 Time: 3 min on 2 CPU cores.
-Expected: the model of digits knows clothes (AUROC of -log p above 0.99); that of clothes finds digits
-likelier than clothes (about 0.4, worse than chance), typicality does not help (0.4), and complexity
-does (0.98).
+Expected: the model of digits knows clothes (AUROC of -log p above 0.99); that of clothes finds
+digits likelier than clothes (about 0.4, worse than chance), typicality does not help (0.4), and
+complexity does (0.98).
 Source: Nalisnick et al. 2019, Do deep generative models know what they don't know?, section 3;
 Nalisnick et al. 2019, Detecting out-of-distribution inputs using typicality; Serrà et al. 2020.
 """
