@@ -92,7 +92,7 @@ def main(run: common.Run) -> common.Figures:
                     model, params, lambda x: beta * case.log_prob(x), key, 512
                 )
 
-            params = common.fit_seeds(model, loss, seeds, steps=steps, rate=1e-2)
+            params = common.fit_seeds(model, loss, seeds, steps=steps, rate=2e-3)
             found, log_z = jax.jit(functools.partial(estimates, model, case, counts, repeats))(
                 params, jax.random.key(run.seed)
             )
