@@ -2,7 +2,7 @@
 
     python -m experiments.energies_2d
 
-Time: about 12 min on 2 CPU cores.
+Time: about 30 min on 2 CPU cores.
 Expected: KL(q‖p) ≤ 0.02 nats for all; every learned density integrates to 1 within 1e-3.
 Source: Rezende & Mohamed 2015, section 6.1 and table 1; the flow, Kingma et al. 2016 with the
 splines of Durkan et al. 2019.
@@ -72,7 +72,7 @@ def main(run: common.Run) -> common.Figures:
     """Fits each; a table of KLs and masses, and a picture of all, each on its own extent."""
     model = make_model(steps=run.size(6, 1), width=run.size(64, 8))
     log_prob = jax.jit(model.log_prob)
-    steps, batch = run.size(8000, 10), run.size(512, 16)
+    steps, batch = run.size(10_000, 10), run.size(512, 16)
     points, fine = run.size(200, 20), run.size(600, 40)
     figures: common.Figures = {}
     fitted, worst = {}, 0.0

@@ -41,3 +41,11 @@ def test_fit_example(monkeypatch):
     }
     exec(example, names)
     assert np.isfinite(names["fitted"].history[-1]["loss"])
+
+
+def test_links_lead_to_files():
+    root = Path(__file__).parent.parent
+    for page in (root / "README.md", *root.glob("docs/*.md"), root / "experiments/RESULTS.md"):
+        links = re.findall(r"\]\((?!http)([^)#]+)\)|src=\"(?!http)([^\"]+)\"", page.read_text())
+        missing = [a or b for a, b in links if not (page.parent / (a or b)).exists()]
+        assert not missing, (page.name, missing)
