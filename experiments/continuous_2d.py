@@ -44,7 +44,7 @@ def train(name: str, run: common.Run):
     """Parameters, and held-out examples."""
     keys = jax.random.split(jax.random.key(run.seed))
     x, test = (toy.TOY[name](key, run.size(10_000, 300)) for key in keys)
-    steps = run.size(1500, 2)
+    steps = run.size(800, 2)
     optimizer = optax.chain(
         optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(5e-3, steps))
     )
@@ -53,7 +53,7 @@ def train(name: str, run: common.Run):
         x,
         validation=run.size(500, 30) / len(x),
         steps=steps,
-        batch_size=256,
+        batch_size=128,
         evaluate_every=max(1, steps // 3),
         optimizer=optimizer,
         seed=run.seed,
