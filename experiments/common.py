@@ -59,7 +59,7 @@ def run(main: Callable[[Run], Figures]) -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     figures = main(options)
-    facts = {"figures": figures} | about_run(name, time.perf_counter() - began)
+    facts = {"figures": figures} | about_run(name, options, time.perf_counter() - began)
     write(options.folder / "figures.json", facts)
     if options.record:
         write(MEASURED / f"{name}.json", facts)
@@ -98,15 +98,20 @@ def falling(rate: float, steps: int) -> optax.GradientTransformation:
     return optax.adam(optax.cosine_decay_schedule(rate, steps))
 
 
-def about_run(name: str, seconds: float) -> dict[str, Any]:
-    """With what the figures were measured."""
+def about_run(name: str, options: Run, seconds: float) -> dict[str, Any]:
+    """With what the figures were measured; folders, which differ between machines, unnamed."""
+    command = f"python -m experiments.{name}"
+    if options.archives is not None:
+        command += " --archives FOLDER"
+    if options.seed:
+        command += f" --seed {options.seed}"
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
     device = jax.devices()[0]
     return {
         "seconds": round(seconds, 1),
-        "command": " ".join([f"python -m experiments.{name}", *sys.argv[1:]]),
+        "command": command,
         "hardware": f"{jax.device_count()} × {device.device_kind}",
         "commit": commit or "unknown",
         "date": datetime.date.today().isoformat(),
