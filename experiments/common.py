@@ -6,6 +6,7 @@ An experiment is a file with a docstring (title; command; `Time:`, `Expected:`, 
 
 import datetime
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -109,10 +110,13 @@ def about_run(name: str, options: Run, seconds: float) -> dict[str, Any]:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
     device = jax.devices()[0]
+    hardware = f"{jax.device_count()} × {device.device_kind}"
+    if device.platform == "cpu":
+        hardware = f"{os.cpu_count()} CPU cores"
     return {
         "seconds": round(seconds, 1),
         "command": command,
-        "hardware": f"{jax.device_count()} × {device.device_kind}",
+        "hardware": hardware,
         "commit": commit or "unknown",
         "date": datetime.date.today().isoformat(),
         "versions": f"Python {platform.python_version()}, jax {jax.__version__}",

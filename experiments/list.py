@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
 FOLDER = Path(__file__).parent
@@ -72,14 +73,16 @@ def figures(measured: dict[str, Any] | None) -> str:
 
 
 def main() -> None:
-    """Prints the table."""
-    table = Table(show_lines=True)
-    table.add_column("experiment", style="bold", no_wrap=True)
-    for column in ("command", "time", "expected", "measured"):
-        table.add_column(column)
+    """Prints them one below the other."""
+    console = Console(highlight=False)
     for e in entries():
-        table.add_row(f"{e.name}", e.command, e.time, e.expected, figures(e.measured))
-    Console(highlight=False).print(table)
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        rows = {"command": e.command, "time": e.time, "expected": e.expected, "source": e.source}
+        for label, text in (rows | {"measured": figures(e.measured)}).items():
+            table.add_row(label, text)
+        console.print(f"{e.name}: {e.title}", style="bold")
+        console.print(Padding(table, (0, 0, 1, 2)))
 
 
 if __name__ == "__main__":
