@@ -449,7 +449,7 @@ def pictures_and_usage(*arguments):
         "live arrays": len(live),
         "open files": len(os.listdir("/proc/self/fd")),
         "threads": len(os.listdir("/proc/self/task")),
-        "files of checkpoints": sum(len(files) for *_, files in os.walk(folder / "checkpoints")),
+        "checkpoints": len(list((folder / "checkpoints").iterdir())),
         "files beside": len(list(folder.iterdir())),
     }
     print(json.dumps(usage), flush=True)
@@ -476,7 +476,8 @@ def test_a_long_run_stays_as_small_as_it_was(config, tmp_path):
     for name in rows[0]:
         before, after = (np.array([row[name] for row in r]) for r in (late[:half], late[half:]))
         print(f"{name}: {rows[0][name]:g} at first, {before.mean():g}, then {after.mean():g}")
-        allowed = 0.02 * before.mean() if name == "resident MB" else 0.5
+        # What is counted while a checkpoint is being written varies by one.
+        allowed = 0.02 * before.mean() if name == "resident MB" else 1
         assert after.mean() - before.mean() <= allowed
     logged = steps // long.log_every
     log = (folder / "metrics.jsonl").stat().st_size / logged
