@@ -1,18 +1,28 @@
-"""A run's folder: what was asked for, checkpoints of the state, and the log."""
+"""A run's folder: what was asked for, checkpoints of the state, and the log.
 
+Beside each state lies a record: its validation bits/dim, metrics that the log lacks, and a digest
+of the state. So a damaged checkpoint is told from a whole one, and never used.
+"""
+
+import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from glowjax.config import Config, from_json, to_json
+from glowjax.lock import hold
+from glowjax.progress import CONSOLE
 
 METRIC = "validation_bits_per_dim"
+UNLOGGED, STATE, CHECKSUM = "unlogged", "state_sha256", "record_sha256"  # of a record, with METRIC
 Which = Literal["best", "latest"]
 
 
@@ -29,46 +39,43 @@ class Run:
         self, folder: Path, config: Config, images: dict[str, Any], *, read_only: bool = False
     ):
         self.folder, self.config, self.images = folder, config, images
-        # The last two to resume from, and the best to use.
-        keep = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(2),
-                checkpoint_managers.BestN(get_metric_fn=lambda m: m[METRIC], reverse=True, n=1),
-            ]
-        )
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep,
-            best_fn=lambda m: m[METRIC],
-            best_mode="min",
-            create=not read_only,
-            cleanup_tmp_directories=not read_only,  # they may be those of a run under way
-        )
-        try:
-            self._manager = ocp.CheckpointManager(
-                (folder / "checkpoints").absolute(), options=options
+        with contextlib.ExitStack() as stack:
+            if not read_only and jax.process_index() == 0:
+                stack.enter_context(hold(folder))
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=_LastTwoAndBest(lambda: self.step("best")),
+                best_fn=lambda m: m[METRIC],  # without it no record is written
+                lightweight_initialize=True,  # a damaged record must not keep the others from use
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,  # they may be those of a run under way
             )
-        except (ValueError, KeyError) as error:  # of the checkpoints' own JSON
-            raise ValueError(f"run {folder}: its checkpoints cannot be read: {error}") from error
+            path = (folder / "checkpoints").absolute()
+            self._manager = ocp.CheckpointManager(path, options=options)
+            records = {step: _record(self._manager, step) for step in self._manager.all_steps()}
+            self._records = {step: record for step, record in records.items() if record}
+            self._held = stack.pop_all()
 
     @classmethod
     def create(cls, folder: Path, config: Config, images: dict[str, Any]) -> "Run":
         """Starts a run in a new or empty folder.
 
         Raises:
-            ValueError: the folder holds something already.
+            ValueError: the folder holds something already, or another process.
         """
         check_new(folder)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        _write_config(folder, config, images)
-        return cls(folder, config, images)
+        run = cls(folder, config, images)
+        run.go_on_with(config)
+        return run
 
     @classmethod
     def open(cls, folder: Path, *, read_only: bool = False) -> "Run":
         """Opens a run that exists; with `read_only`, one that may be training meanwhile.
 
         Raises:
-            ValueError: the folder is not there, or is not one of ours, or cannot be read.
+            ValueError: the folder is not there, or is not one of ours, or cannot be read, or,
+                without `read_only`, another process is training in it.
         """
         folder = Path(folder)
         path = folder / "config.json"
@@ -90,11 +97,53 @@ class Run:
         self.config = config
         _write_config(self.folder, config, self.images)
 
-    def save(self, step: int, state: Any, validation: float) -> None:
-        """Saves the state of one device after `step` steps, with its validation bits/dim."""
-        self._manager.save(
-            step, args=ocp.args.StandardSave(jax.device_get(state)), metrics={METRIC: validation}
-        )
+    def save(
+        self,
+        step: int,
+        state: Any,
+        validation: float | None = None,
+        unlogged: Sequence[dict[str, float]] = (),
+    ) -> None:
+        """Saves the state of one device after `step` steps, in the background.
+
+        Args:
+            step: how many were done.
+            state: what to resume from.
+            validation: its bits/dim; None: not measured, so it is never the best.
+            unlogged: metrics of the last steps, those that no row of the log tells of yet.
+
+        Raises:
+            OSError: this checkpoint, or the one before, cannot be written.
+        """
+        state = jax.device_get(state)
+        record: dict[str, Any] = {UNLOGGED: list(unlogged), STATE: _digest(state)}
+        if validation is not None:
+            record[METRIC] = validation
+        self._records[step] = record
+        with self._writing():
+            self._manager.save(
+                step,
+                args=ocp.args.StandardSave(state),
+                metrics=record | {CHECKSUM: _checksum(record)},
+            )
+
+    def save_failed(self, state: Any, batch: dict[str, np.ndarray]) -> Path:
+        """Saves for inspection, in the folder failed/ that it returns, a step that went wrong."""
+        folder = self.folder / "failed"
+        folder.mkdir(exist_ok=True)
+        if jax.process_index() == 0:
+            np.savez(folder / "batch.npz", **batch)  # ty: ignore
+        with ocp.StandardCheckpointer() as saver:
+            saver.save((folder / "state").absolute(), jax.device_get(state), force=True)
+        return folder
+
+    def failed(self, like: Any) -> tuple[Any, dict[str, np.ndarray]]:
+        """The state, in the structure of `like`, and the batch that `save_failed` saved."""
+        folder = self.folder / "failed"
+        with ocp.StandardCheckpointer() as saver:
+            state = saver.restore((folder / "state").absolute(), _shapes(like))
+        with np.load(folder / "batch.npz") as batch:
+            return state, dict(batch)
 
     def step(self, which: Which | int = "latest") -> int | None:
         """The step of a checkpoint, None where there is none yet.
@@ -102,11 +151,12 @@ class Run:
         Raises:
             ValueError: there are checkpoints, but not of that step.
         """
-        if which == "latest":
-            return self._manager.latest_step()
-        if which == "best":
-            return self._manager.best_step()
         steps = self._manager.all_steps()
+        if which == "latest":
+            return max(steps, default=None)
+        if which == "best":
+            validated = [step for step in steps if METRIC in self._records.get(step, {})]
+            return min(validated, key=lambda step: self._records[step][METRIC], default=None)
         if which not in steps:
             raise ValueError(f"checkpoint must be best, latest or one of {steps}, got {which}")
         return which
@@ -114,23 +164,82 @@ class Run:
     def restore(self, like: Any, which: Which | int = "latest") -> Any:
         """A saved state, in the structure of `like` (arrays or their shapes).
 
+        Where the latest cannot be read, that is printed, and the one before it is used.
+
         Raises:
             ValueError: there is no checkpoint, or it does not fit or cannot be read.
         """
         step = self.step(which)
         if step is None:
-            raise ValueError(f"run {self.folder} has no checkpoint yet")
-        like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+            kind = "checkpoint" if self.step() is None else "validated checkpoint"
+            raise ValueError(f"run {self.folder} has no {kind} yet")
+        if which == "latest":
+            return self._restore_latest(like)
+        if which == "best":
+            for other in set(self._manager.all_steps()) - self._records.keys():
+                CONSOLE.print(f"warning: checkpoint {other} is damaged; it may have been the best")
+        return self._restore(step, like)
+
+    def _restore_latest(self, like):
+        errors = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                state = self._restore(step, like)
+            except ValueError as error:
+                errors.append(error)
+                continue
+            for error in errors:
+                CONSOLE.print(f"warning: {error}; that of step {step} is used instead")
+            return state
+        raise errors[0]
+
+    def _restore(self, step, like):
         try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+            if step not in self._records:
+                raise ValueError("its record is damaged")
+            state = self._manager.restore(step, args=ocp.args.StandardRestore(_shapes(like)))
+            digest = self._records[step].get(STATE)
+            if digest is not None and digest != _digest(state):
+                raise ValueError("its numbers are not those that were saved")
         except Exception as error:  # orbax and tensorstore raise all kinds
+            reason = _short(error)
             raise ValueError(
-                f"checkpoint {step} of run {self.folder} cannot be read: {error}"
+                f"checkpoint {step} of run {self.folder} cannot be read: {reason}"
             ) from error
+        return state
+
+    def last_good(self) -> str:
+        """Says what there is to go on from."""
+        step = self.step()
+        return f"the checkpoint of step {step} is the last good one" if step else "none is saved"
+
+    def unlogged(self, step: int) -> list[dict[str, float]]:
+        """Metrics of the last steps before a checkpoint, those that no row of the log tells of."""
+        return list(self._records.get(step, {}).get(UNLOGGED, ()))
+
+    def wait(self) -> None:
+        """Waits until the last save is on disk.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits until the last save is on disk."""
-        self._manager.close()
+        """Waits likewise, and lets go of the folder."""
+        with self._held, self._writing():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
+        except Exception as error:  # all kinds again, and of an earlier save
+            raise OSError(
+                f"run {self.folder}: a checkpoint cannot be written: {_short(error)};"
+                f" {self.last_good()}"
+            ) from error
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends a row to metrics.jsonl."""
@@ -144,9 +253,58 @@ class Run:
         return list(_rows(lines))
 
     def forget_after(self, step: int) -> None:
-        """Drops the log's rows of later steps, which a resumed run does again."""
+        """Drops later rows of the log, and later checkpoints, which cannot be read: a resumed run
+        makes them again.
+        """
         kept = [json.dumps(row) + "\n" for row in self.history() if row["step"] <= step]
         write_atomically(self.folder / "metrics.jsonl", "".join(kept))
+        for later in [s for s in self._manager.all_steps() if s > step]:
+            self._manager.delete(later)
+
+
+@dataclass
+class _LastTwoAndBest:
+    """Preserves the last two checkpoints, to resume from, and the best, to use."""
+
+    best: Callable[[], int | None]
+
+    def should_preserve(self, checkpoints, *, context):
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*steps[-2:], self.best()}
+        return [step in kept for step in steps]
+
+
+def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any] | None:
+    """What was saved beside a state; None where it is damaged."""
+    try:
+        record = dict(manager.metrics(step) or {})
+    except (ValueError, TypeError):
+        return None
+    if record.keys() == {METRIC}:  # of a run made before there were digests
+        return record
+    return record if record.pop(CHECKSUM, None) == _checksum(record) else None
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(state: Any) -> str:
+    """SHA-256 of all arrays with their places, types and shapes."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(state):
+        array = np.asarray(leaf)
+        sha.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
+        sha.update(array.reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()
+
+
+def _short(error: Exception) -> str:
+    return str(error).partition(" [tensorstore_spec=")[0]
+
+
+def _shapes(like: Any) -> Any:
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
 
 
 def check_new(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from glowjax import config as configs
+from glowjax.stopping import Stopped
 
 USAGE = """\
 usage: glowjax COMMAND ...
@@ -96,6 +97,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         commands[name](rest)
+    except Stopped as stopped:
+        print(f"glowjax: {stopped}", file=sys.stderr)
+        return 128 + stopped.signal  # as shells count it: 143 for SIGTERM, 130 for Ctrl-C
     except KeyboardInterrupt:
         print("glowjax: interrupted; a training run goes on with --resume", file=sys.stderr)
         return 130

@@ -168,7 +168,7 @@ def load(
 
     Raises:
       ValueError: unknown name or split, an impossible `validation`, no image feature, images that
-        vary in size without `resize`, and whatever `prepare` raises.
+        vary in size without `resize`, records that cannot be read, and whatever `prepare` raises.
     """
     require(split in ("train", "validation", "test"), "split", split, "train, validation or test")
     if resize is not None:
@@ -296,7 +296,8 @@ class _Stored:
         decoders = skip and {skip: tfds.decode.SkipDecoding()}
         self._records = builder.as_data_source(split=split, decoders=decoders)
         self._name, self._key, self._resize = builder.name, key, resize
-        first = self._value(self._records[0])
+        self._where = f"{split!r} in {builder.data_dir}"
+        first = self._value(self.records([0])[0])
         self.dtype = np.uint8 if first.ndim else np.int32
         self.shape = (len(self._records), *first.shape)
 
@@ -311,7 +312,22 @@ class _Stored:
         return self.values(self.records(index))
 
     def records(self, index):
-        return self._records.__getitems__([int(i) for i in index])
+        index = [int(i) for i in index]
+        try:
+            return self._records.__getitems__(index)
+        except Exception:  # PIL's and array_record's are of all kinds
+            for i in index:
+                self._record(i)  # raises, with its number
+            raise
+
+    def _record(self, i):
+        try:
+            return self._records[i]
+        except Exception as error:
+            raise ValueError(
+                f"{self._name}: example {i} of {self._where} cannot be read: {error};"
+                " remove that folder to have it prepared again"
+            ) from error
 
     def values(self, records):
         """This feature of records, stacked."""

@@ -11,7 +11,9 @@ import difflib
 import functools
 import gzip
 import hashlib
+import io
 import pathlib
+import shutil
 import socket
 import sys
 import tarfile
@@ -77,11 +79,13 @@ class _IdxArchives:
     """Opens MNIST's archives (idx files in gzip), which tensorflow-datasets does by TensorFlow."""
 
     URL: str
+    info: tfds.core.DatasetInfo
 
     def _split_generators(self, dl_manager):
         urls = {s: [urllib.parse.urljoin(self.URL, f) for f in fs] for s, fs in IDX_FILES.items()}
         paths = dl_manager.download(urls)
-        return {split: _idx_examples(*paths[split]) for split in urls}
+        shape = self.info.features["image"].shape
+        return {split: _idx_examples(*paths[split], shape[:2]) for split in urls}
 
 
 class Mnist(_IdxArchives, mnist.MNIST, skip_registration=True):
@@ -109,8 +113,8 @@ class Cifar10(cifar.Cifar10, skip_registration=True):
         files = _read_tar(dl_manager.download(facts.url))
         self.info.features["label"].names = files["batches.meta.txt"].decode().split()
         return {
-            "train": _cifar_examples("train_", [files[f] for f in facts.train_files]),
-            "test": _cifar_examples("test_", [files[f] for f in facts.test_files]),
+            "train": _cifar_examples("train_", files, facts.train_files),
+            "test": _cifar_examples("test_", files, facts.test_files),
         }
 
 
@@ -135,8 +139,8 @@ def prepare(name, *, data_dir=None, archives=None, progress=False):
       A builder whose `is_prepared()` holds and whose `as_data_source` works.
 
     Raises:
-      ValueError: unknown name, an archive unreadable or with a wrong checksum, or data prepared
-        in a format without random access.
+      ValueError: unknown name, an archive unreadable or with a wrong checksum, an image damaged or
+        of another size than the data set's, or data prepared in a format without random access.
       FileNotFoundError: `archives` lacks files, or the data set must be fetched by hand first.
       ConnectionError: something must be downloaded and its host cannot be reached.
       ImportError: the data set's own builder needs TensorFlow.
@@ -149,6 +153,8 @@ def prepare(name, *, data_dir=None, archives=None, progress=False):
             _check_archives(builder, archives)
             _download_and_prepare(builder, archives)
             builder = _builder(name, data_dir)
+            if builder.name not in BUILDERS:
+                _check_images(builder)
     return builder
 
 
@@ -238,6 +244,31 @@ def _download_and_prepare(builder, archives):
             raise
 
 
+def _check_images(builder):
+    """Removes what was prepared if an image is bad: foreign builders store files as they are."""
+    features = builder.info.features
+    keys = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    for split in builder.info.splits:
+        decoders = {key: tfds.decode.SkipDecoding() for key in keys}
+        for i, record in enumerate(builder.as_data_source(split=split, decoders=decoders)):
+            for key in keys:
+                try:
+                    _check_image(record[key], features[key].shape[:2])
+                except Exception as error:  # PIL's are of all kinds
+                    shutil.rmtree(builder.data_dir)
+                    raise ValueError(
+                        f"{builder.name}: {key} of example {i} of {split} is bad: {error}"
+                    ) from error
+
+
+def _check_image(encoded, shape):
+    with PIL.Image.open(io.BytesIO(encoded)) as image:
+        width, height = image.size
+        image.verify()
+    if any(due not in (None, side) for due, side in zip(shape, (height, width), strict=True)):
+        raise ValueError(f"it must be {shape[0]}×{shape[1]}, got {height}×{width}")
+
+
 def _manual_dir(builder):
     return pathlib.Path(builder.data_dir_root) / "downloads" / "manual"
 
@@ -264,8 +295,15 @@ def _read_idx(path):
     return np.frombuffer(data, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
 
 
-def _idx_examples(images, labels):
-    for i, (image, label) in enumerate(zip(_read_idx(images), _read_idx(labels), strict=True)):
+def _idx_examples(images, labels, shape):
+    pictures, classes = _read_idx(images), _read_idx(labels)
+    if pictures.shape[1:] != shape:
+        due, got = ("×".join(map(str, s)) for s in (shape, pictures.shape[1:]))
+        raise ValueError(f"archives: {images} must hold images of {due}, got {got}")
+    if classes.shape != pictures.shape[:1]:
+        due, got = len(pictures), classes.shape
+        raise ValueError(f"archives: {labels} must hold {due} labels, got an array of {got}")
+    for i, (image, label) in enumerate(zip(pictures, classes, strict=True)):
         yield i, {"image": PIL.Image.fromarray(image), "label": int(label)}
 
 
@@ -279,9 +317,14 @@ def _read_tar(path):
         raise ValueError(f"archives: cannot unpack {path}: {error}") from error
 
 
-def _cifar_examples(prefix, files):
+def _cifar_examples(prefix, files, names):
     """A record is a byte of label and 32x32 bytes each of red, green and blue."""
-    records = np.frombuffer(b"".join(files), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+    size = 1 + 3 * 32 * 32
+    for name in names:
+        if name not in files or len(files[name]) % size:
+            got = f"{len(files[name])} bytes" if name in files else "no such file"
+            raise ValueError(f"archives: {name} must hold records of {size} bytes, got {got}")
+    records = np.frombuffer(b"".join(files[name] for name in names), np.uint8).reshape(-1, size)
     images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     for i, (image, label) in enumerate(zip(images, records[:, 0], strict=True)):
         image = PIL.Image.fromarray(np.ascontiguousarray(image))

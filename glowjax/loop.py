@@ -2,9 +2,10 @@
 
 import contextlib
 import math
+import signal
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from glowjax.config import Config, to_json
 from glowjax.descent import TrainState
 from glowjax.discrete import quantize, to_uint8
 from glowjax.progress import CONSOLE, progress
+from glowjax.stopping import Stopped, deferred
 from glowjax.train import (
     Mapped,
     Params,
@@ -67,30 +69,33 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, f
 
     Raises:
         ValueError: a bad config, or a bad folder.
-        FloatingPointError: a loss or gradient is not finite; the last checkpoint stays as it was.
+        FloatingPointError: a loss or gradient is not finite; the last checkpoint stays as it was,
+            and failed/ gets the batch and the state of the step.
+        OSError: a checkpoint cannot be written; the one before stays as it was.
+        Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
     check_batch_size(config.batch_size)
-    if resume:
-        run = Run.open(run_dir)
-        _check_resumes(run, config)
-    else:
-        check_new(run_dir)
-    source, validation = load(config, "train"), load(config, "validation")
-    images = {
-        "image_shape": config.data.transform.image_shape(source),
-        "levels": config.data.transform.levels(source),
-        "num_classes": source.num_classes,
-    }
-    trainer = make_trainer(config, **images)
-    first = data.batch(source, 0, **_stream(config))
-    trainer.check(first)
-    shapes = jax.eval_shape(trainer.init, first)  # refuses what does not fit, before any work
-    if resume:
-        run.go_on_with(config)
-    else:
-        run = Run.create(run_dir, config, images)
-    on_devices = mapped(trainer)
-    with contextlib.closing(run):
+    with contextlib.ExitStack() as stack:
+        if resume:
+            run = stack.enter_context(contextlib.closing(Run.open(run_dir)))
+            _check_resumes(run, config)
+        else:
+            check_new(run_dir)
+        source, validation = load(config, "train"), load(config, "validation")
+        images = {
+            "image_shape": config.data.transform.image_shape(source),
+            "levels": config.data.transform.levels(source),
+            "num_classes": source.num_classes,
+        }
+        trainer = make_trainer(config, **images)
+        first = data.batch(source, 0, **_stream(config))
+        trainer.check(first)
+        shapes = jax.eval_shape(trainer.init, first)  # refuses what does not fit, before any work
+        if resume:
+            run.go_on_with(config)
+        else:
+            run = stack.enter_context(contextlib.closing(Run.create(run_dir, config, images)))
+        on_devices = mapped(trainer)
         summarise(config, source, shapes.params)
         if resume and run.step() is not None:
             state = replicate(run.restore(shapes))
@@ -100,7 +105,8 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, f
         run.forget_after(start)
         if start:
             CONSOLE.print(f"resumed after step {start:,}")
-        _steps(run, trainer, on_devices, source, validation, state, start)
+        with deferred() as stopped:
+            _steps(run, trainer, on_devices, source, validation, state, start, stopped)
     return evaluate(run_dir)
 
 
@@ -205,30 +211,44 @@ def _steps(
     validation: data.Source,
     state: TrainState,
     start: int,
+    stopped: Callable[[int], signal.Signals | None],
 ) -> None:
-    """Trains from step `start` to the end."""
+    """Trains from step `start` to the end, or until `stopped`."""
     config = run.config
     stop = config.train_steps
-    pending: list[dict[str, jax.Array]] = []
-    since = time.perf_counter()
+    pending: list[dict[str, Any]] = run.unlogged(start)
+    since, timed = time.perf_counter(), start
     with _writer(run, start) as write, progress(stop, start) as advance:
         batches = data.batches(source, start, stop, **_stream(config), shard=host_shard())
         for step, batch in enumerate(batches, start + 1):
             state, metrics = on_devices.train_step(state, batch)
             pending.append(metrics)
+            asked = stopped(step)
             evaluates = step % config.evaluate_every == 0 or step == stop
-            if evaluates or step % config.log_every == 0:
-                row = _mean_of_finite(pending, step, run)
-                seconds = time.perf_counter() - since
-                row["images_per_second"] = len(pending) * config.batch_size / seconds
-                row = {"step": step, "images": step * config.batch_size} | row
+            logs = evaluates or step % config.log_every == 0
+            if logs or asked:
+                pending = _finite(pending, step, run, source, state)
+            if logs:
+                row = _row(config, step, pending, (time.perf_counter() - since) / (step - timed))
                 write(row)
                 bits, speed = row["train_bits_per_dim"], row["images_per_second"]
                 advance(step, f"{bits:.3f} bits/dim, {speed:,.0f} images/s")
-                pending, since = [], time.perf_counter()
+                pending, since, timed = [], time.perf_counter(), step
             if evaluates:
                 _evaluate_and_save(run, trainer, on_devices, source, validation, state, step, write)
                 since = time.perf_counter()
+            elif asked:
+                run.save(step, on_one_device(state), unlogged=pending)
+            if asked:
+                run.wait()
+                raise Stopped(asked, step)
+
+
+def _row(config, step, metrics, seconds) -> dict[str, float]:
+    """The log's row: means since the last one, over steps of `seconds` each."""
+    means = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
+    speed = {"images_per_second": config.batch_size / seconds}
+    return {"step": step, "images": step * config.batch_size} | means | speed
 
 
 def _evaluate_and_save(run, trainer, on_devices, source, validation, state, step, write) -> None:
@@ -237,7 +257,7 @@ def _evaluate_and_save(run, trainer, on_devices, source, validation, state, step
     weights = state.weights(config.evaluate_with)
     bits = on_devices.evaluate(weights, batches)["bits_per_dim"]
     if not np.isfinite(bits):  # a step of finite gradients may still have led too far
-        raise _not_finite(run, step, f"{METRIC} {bits}")
+        raise _not_finite(run, source, step, f"{METRIC} {bits}", "after", on_one_device(state))
     write({"step": step, "images": step * config.batch_size, METRIC: bits})
     CONSOLE.print(f"step {step:,}: validation {bits:.4f} bits/dim")
     run.save(step, on_one_device(state), bits)
@@ -301,22 +321,24 @@ def _stream(config: Config) -> dict[str, Any]:
     }
 
 
-def _mean_of_finite(pending, step, run) -> dict[str, float]:
-    """Means over the steps since the last row; stops the run at the first non-finite one."""
-    rows = jax.device_get(pending)
-    for i, row in enumerate(rows):
-        bad = [f"{name} {float(row[name])}" for name in row if not np.isfinite(row[name])]
+def _finite(pending, step, run, source, state) -> list[dict[str, Any]]:
+    """Metrics of the last steps as numbers; stops the run at the first that is not finite."""
+    rows = [{k: float(v) for k, v in row.items()} for row in jax.device_get(pending)]
+    for number, row in enumerate(rows, step - len(rows) + 1):
+        bad = [f"{name} {value}" for name, value in row.items() if not np.isfinite(value)]
         if bad:
-            raise _not_finite(run, step - len(rows) + i + 1, ", ".join(bad))
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+            done = np.array(number - 1, np.int32)  # the state has a mark there: train.halted
+            before = on_one_device(state)._replace(step=done)
+            raise _not_finite(run, source, number, ", ".join(bad), "before", before)
+    return rows
 
 
-def _not_finite(run, step, what) -> FloatingPointError:
-    saved = run.step()
-    kept = f"the checkpoint of step {saved} is the last good one" if saved else "none saved"
+def _not_finite(run, source, step, what, when, state) -> FloatingPointError:
+    folder = run.save_failed(state, data.batch(source, step - 1, **_stream(run.config)))
     return FloatingPointError(
-        f"step {step}: {what}; stopped, {kept}. A lower optimizer.learning_rate, a longer"
-        " optimizer.warmup_images or optimizer.clip_norm may help"
+        f"step {step}: {what}; stopped, {run.last_good()}; {folder} holds the step's batch and the"
+        f" state {when} it. A lower optimizer.learning_rate, a longer optimizer.warmup_images or"
+        " optimizer.clip_norm may help"
     )
 
 

@@ -126,6 +126,7 @@ def make_trainer(
 
     def train_step(state, batch):
         stepped, metrics = sgd.step(state, batch)
+        stepped = halted(state, stepped, metrics)
         return stepped, metrics | {"learning_rate": rate(state.step)}
 
     def evaluate_step(params, batch, samples):
@@ -140,6 +141,18 @@ def make_trainer(
         return lax.psum(jax.tree.map(jnp.sum, sums), AXIS)
 
     return Trainer(model, config.model.conditional, check, init, train_step, evaluate_step)
+
+
+def halted(before: TrainState, after: TrainState, metrics: dict[str, jax.Array]) -> TrainState:
+    """The state `after` a step; from the first step with a metric that is not finite, `before`.
+
+    The host looks at metrics late. Till then the state stays as it was, and says so by a negative
+    number of steps, `-1 - step`.
+    """
+    finite = jnp.all(jnp.isfinite(jnp.stack([*metrics.values()])))
+    good = finite & (before.step >= 0)
+    kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
+    return kept._replace(step=jnp.where(good, after.step, jnp.minimum(before.step, ~before.step)))
 
 
 def noisy(seed: int, stream: int, step: Any, index: Any, images: Any, levels: int) -> jax.Array:

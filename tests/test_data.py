@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import itertools
+import re
 import shutil
 import struct
 import subprocess
@@ -328,17 +329,98 @@ def test_unreadable_archive_leaves_nothing_behind(fake_mnist, tmp_path, monkeypa
     assert not prepared_files(tmp_path)
 
 
+def test_images_and_labels_of_wrong_size_are_named(fake_mnist, tmp_path, monkeypatch):
+    folder, _ = fake_mnist
+    wrong = {
+        "train-images-idx3-ubyte.gz": (np.zeros((40, 27, 28), "u1"), "images of 28×28, got 27×28"),
+        "train-labels-idx1-ubyte.gz": (np.zeros(39, "u1"), r"40 labels, got an array of \(39,\)"),
+    }
+    for name, (array, message) in wrong.items():
+        right = (folder / name).read_bytes()
+        (folder / name).write_bytes(gzip.compress(idx(array)))
+        register(monkeypatch, datasets.Mnist, folder)
+        with pytest.raises(ValueError, match=rf"archives: .*{message}"):
+            datasets.prepare("mnist", data_dir=tmp_path, archives=folder)
+        assert not prepared_files(tmp_path)
+        (folder / name).write_bytes(right)
+    register(monkeypatch, datasets.Mnist, folder)
+    assert datasets.prepare("mnist", data_dir=tmp_path, archives=folder).is_prepared()
+
+
+class WithFiles(tfds.core.GeneratorBasedBuilder):
+    """A data set of tensorflow-datasets whose builder stores image files as they are."""
+
+    name = "with_files"
+    VERSION = tfds.core.Version("1.0.0")
+    files = ()
+
+    def _info(self):
+        features = {"image": tfds.features.Image(shape=(6, 6, 3))}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield from enumerate({"image": file} for file in self.files)
+
+
+GOOD = png((6, 6, 3))
+BAD_IMAGES = {
+    "cut": (GOOD[:50], ""),
+    "flipped": (GOOD[:45] + bytes([GOOD[45] ^ 1]) + GOOD[46:], "broken"),
+    "no image": (b"hello", "cannot identify image file"),
+    "empty": (b"", "cannot identify image file"),
+    "wrong size": (png((7, 6, 3)), "it must be 6×6, got 7×6"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_IMAGES)
+def test_a_bad_image_is_named_and_leaves_nothing_behind(tmp_path, monkeypatch, case):
+    bad, message = BAD_IMAGES[case]
+    monkeypatch.setattr(WithFiles, "files", [GOOD] * 8 + [bad] + [GOOD] * 8)
+    with pytest.raises(ValueError, match=rf"image of example \d+ of train is bad: .*{message}"):
+        datasets.prepare("with_files", data_dir=tmp_path)
+    assert not prepared_files(tmp_path)
+    monkeypatch.setattr(WithFiles, "files", [GOOD] * 20)
+    assert len(data.load("with_files", "train", data_dir=tmp_path)) == 16
+
+
+def test_a_damaged_record_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(WithFiles, "files", [GOOD] * 20)
+    datasets.prepare("with_files", data_dir=tmp_path)
+    (file,) = tmp_path.rglob("*.array_record*")
+    whole = file.read_bytes()
+    at = [match.start() for match in re.finditer(re.escape(GOOD[:8]), whole)][5]
+    file.write_bytes(whole[:at] + b"x" + whole[at + 1 :])
+    with pytest.raises(ValueError, match=r"with_files: example 5 of .* cannot be read: .*hash"):
+        data.load("with_files", "train", data_dir=tmp_path)
+    lazy = data.load("with_files", "train", data_dir=tmp_path, memory=0)
+    with pytest.raises(ValueError, match=rf"example 5 of 'train\[0:16\]' in {tmp_path}"):
+        list(data.batches(lazy, 0, 2, batch_size=8, seed=0))
+
+
+def write_tar(path, files):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
 def test_cifar10_from_its_archive(tmp_path, monkeypatch, no_network):
     rng = np.random.RandomState(0)
     records = rng.randint(0, 10, (60, 3073)).astype(np.uint8)
     files = {f"data_batch_{i + 1}.bin": records[10 * i : 10 * i + 10].tobytes() for i in range(5)}
     files |= {"test_batch.bin": records[50:].tobytes()}
     files |= {"batches.meta.txt": "".join(f"class{i}\n" for i in range(10)).encode()}
-    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
+    short = {**files, "data_batch_3.bin": b"short"}
+    write_tar(tmp_path / "cifar-10-binary.tar.gz", short)
+    register(monkeypatch, datasets.Cifar10, tmp_path)
+    with pytest.raises(ValueError, match=r"data_batch_3.bin must hold records of 3073 .*, got 5 b"):
+        datasets.prepare("cifar10", data_dir=tmp_path, archives=tmp_path)
+    assert not prepared_files(tmp_path)
+    write_tar(tmp_path / "cifar-10-binary.tar.gz", files)
     register(monkeypatch, datasets.Cifar10, tmp_path)
     builder = datasets.prepare("cifar10", data_dir=tmp_path, archives=tmp_path)
     assert builder.info.features["label"].names[3] == "class3"

@@ -395,10 +395,6 @@ def test_a_broken_checkpoint_is_named(copy):
     with pytest.raises(ValueError, match=r"checkpoint 6 of run .* cannot be read"):
         loop.evaluate(copy, checkpoint=6)
     assert loop.evaluate(copy, checkpoint=4)["step"] == 4
-    for file in files:
-        file.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"run .*: its checkpoints cannot be read"):
-        loop.evaluate(copy)
 
 
 # Using a run
