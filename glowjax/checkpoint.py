@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from glowjax.config import Config, from_json, to_json
+from glowjax.hosts import in_turn, is_first_host, on_first_host
 
 METRIC = "validation_bits_per_dim"
 Which = Literal["best", "latest"]
@@ -52,15 +53,13 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, config: Config, images: dict[str, Any]) -> "Run":
-        """Starts a run in a new or empty folder.
+        """Starts a run in a new or empty folder, which all hosts share.
 
         Raises:
-            ValueError: the folder holds something already.
+            ValueError: the folder holds something already, or is not shared.
         """
-        check_new(folder)
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_config(folder, config, images)
+        in_turn(lambda: _begin(folder, config, images))
         return cls(folder, config, images)
 
     @classmethod
@@ -88,10 +87,13 @@ class Run:
     def go_on_with(self, config: Config) -> None:
         """Makes `config`, of more steps perhaps, the run's."""
         self.config = config
-        _write_config(self.folder, config, self.images)
+        on_first_host(lambda: _write_config(self.folder, config, self.images))
 
     def save(self, step: int, state: Any, validation: float) -> None:
-        """Saves the state of one device after `step` steps, with its validation bits/dim."""
+        """Saves the state of one device after `step` steps, with its validation bits/dim.
+
+        All hosts call it: orbax lets the first write, and the others wait for it.
+        """
         self._manager.save(
             step, args=ocp.args.StandardSave(jax.device_get(state)), metrics={METRIC: validation}
         )
@@ -145,8 +147,9 @@ class Run:
 
     def forget_after(self, step: int) -> None:
         """Drops the log's rows of later steps, which a resumed run does again."""
-        kept = [json.dumps(row) + "\n" for row in self.history() if row["step"] <= step]
-        write_atomically(self.folder / "metrics.jsonl", "".join(kept))
+        if is_first_host():
+            kept = [json.dumps(row) + "\n" for row in self.history() if row["step"] <= step]
+            write_atomically(self.folder / "metrics.jsonl", "".join(kept))
 
 
 def check_new(folder: Path) -> None:
@@ -159,6 +162,16 @@ def check_new(folder: Path) -> None:
             f"run_dir must be a new or empty folder, got {folder}, which holds something"
             " already: go on with it by --resume, or name another"
         )
+
+
+def _begin(folder: Path, config: Config, images: dict[str, Any]) -> None:
+    """Makes the folder, on the first host; on the others, sees whether it is there."""
+    if is_first_host():
+        check_new(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_config(folder, config, images)
+    elif not (folder / "config.json").is_file():
+        raise ValueError(f"run_dir must be a folder that all hosts share, got {folder}")
 
 
 def _write_config(folder: Path, config: Config, images: dict[str, Any]) -> None:
