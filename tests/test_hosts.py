@@ -14,6 +14,7 @@ from host import observed
 
 from glowjax import cli, loop, train
 from glowjax.checkpoint import Run
+from glowjax.hosts import in_turn
 from glowjax.launch import launch
 
 HOST = str(Path(__file__).parent / "host.py")
@@ -127,9 +128,15 @@ def test_one_killed_process_ends_all(killed):
     folder, error, seconds = killed
     assert error.startswith("process 1 of 2 was killed by SIGKILL; the others were ended")
     assert seconds < 10
-    assert rows_of(folder)[-1]["step"] == STEPS - 2
 
 
+def test_two_hosts_log_what_one_does(killed, alone):
+    rows = rows_of(killed[0])
+    assert rows[-1]["step"] == STEPS - 2
+    assert_close(rows, rows_of(alone)[: len(rows)])
+
+
+@pytest.mark.slow
 def test_two_hosts_go_on_like_one_that_was_never_stopped(copy, alone, command, capfd):
     started([*command, "--run-dir", str(copy / "run"), "--resume"], copy / "records")
     assert_same_run(copy, alone)
@@ -147,3 +154,44 @@ def test_one_host_goes_on_with_a_run_of_two(copy, alone, command):
     with jax.enable_x64(True), observed(copy / "records"):
         assert cli.main([*command, "--run-dir", str(copy / "run"), "--resume"]) == 0
     assert_same_run(copy, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "devices"), [(1, 2), (1, 1), (4, 1)])
+def test_any_number_goes_on_with_a_run_of_two(copy, alone, command, processes, devices):
+    arguments = [*command, "--run-dir", str(copy / "run"), "--resume"]
+    started(arguments, copy / "records", processes=processes, devices=devices)
+    assert_same_run(copy, alone)
+
+
+@pytest.mark.slow
+def test_a_full_folder_is_refused_by_all_hosts(alone, command, tmp_path, capfd):
+    with pytest.raises(ChildProcessError, match=r"process [01] of 2 failed \(1\)"):
+        started([*command, "--run-dir", str(alone / "run")], tmp_path)
+    assert "run_dir must be a new or empty folder" in capfd.readouterr().err
+
+
+def test_a_launch_names_the_first_that_failed():
+    code = "import sys, time; time.sleep(60 * (sys.argv[-1] != '--process=1')); sys.exit(3)"
+    with pytest.raises(ChildProcessError, match=r"process 1 of 2 failed \(3\)"):
+        launch([sys.executable, "-c", code], 2)
+
+
+def test_a_launch_that_succeeds_says_nothing():
+    launch([sys.executable, "-c", ""], 2)
+
+
+def test_an_error_of_one_host_is_raised_on_all(monkeypatch):
+    def gathered(text):
+        other = np.frombuffer(b"disk full".ljust(len(text)), np.uint8)
+        return np.stack([text, other])
+
+    monkeypatch.setattr("glowjax.hosts.multihost_utils.process_allgather", gathered)
+    with pytest.raises(ValueError, match="^host 1: disk full$"):
+        in_turn(lambda: 1)
+    with pytest.raises(KeyError):  # its own first
+        in_turn(lambda: {}["missing"])
+
+
+def test_one_host_takes_its_turn():
+    assert in_turn(lambda: 1) == 1
