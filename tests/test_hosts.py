@@ -125,7 +125,7 @@ def test_hosts_share_each_batch_in_order(killed, alone):
 
 
 def test_one_killed_process_ends_all(killed):
-    folder, error, seconds = killed
+    _, error, seconds = killed
     assert error.startswith("process 1 of 2 was killed by SIGKILL; the others were ended")
     assert seconds < 10
 
@@ -187,7 +187,7 @@ def test_an_error_of_one_host_is_raised_on_all(monkeypatch):
         return np.stack([text, other])
 
     monkeypatch.setattr("glowjax.hosts.multihost_utils.process_allgather", gathered)
-    with pytest.raises(ValueError, match="^host 1: disk full$"):
+    with pytest.raises(ValueError, match=r"^host 1: disk full$"):
         in_turn(lambda: 1)
     with pytest.raises(KeyError):  # its own first
         in_turn(lambda: {}["missing"])
