@@ -18,7 +18,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from glowjax.config import Config, from_json, to_json
-from glowjax.lock import hold
+from glowjax.hosts import agree, in_turn, is_first_host, on_first_host
+from glowjax.lock import NAME, hold
 from glowjax.progress import CONSOLE
 
 METRIC = "validation_bits_per_dim"
@@ -40,8 +41,8 @@ class Run:
     ):
         self.folder, self.config, self.images = folder, config, images
         with contextlib.ExitStack() as stack:
-            if not read_only and jax.process_index() == 0:
-                stack.enter_context(hold(folder))
+            if not read_only:
+                in_turn(lambda: _take(folder, stack))
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=_LastTwoAndBest(lambda: self.step("best")),
                 best_fn=lambda m: m[METRIC],  # without it no record is written
@@ -57,14 +58,13 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, config: Config, images: dict[str, Any]) -> "Run":
-        """Starts a run in a new or empty folder.
+        """Starts a run in a new or empty folder, which all hosts share.
 
         Raises:
-            ValueError: the folder holds something already, or another process.
+            ValueError: the folder holds something already, or another process, or is not shared.
         """
-        check_new(folder)
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        on_first_host(lambda: _make_new(folder))
         run = cls(folder, config, images)
         run.go_on_with(config)
         return run
@@ -95,7 +95,7 @@ class Run:
     def go_on_with(self, config: Config) -> None:
         """Makes `config`, of more steps perhaps, the run's."""
         self.config = config
-        _write_config(self.folder, config, self.images)
+        on_first_host(lambda: _write_config(self.folder, config, self.images))
 
     def save(
         self,
@@ -105,6 +105,8 @@ class Run:
         unlogged: Sequence[dict[str, float]] = (),
     ) -> None:
         """Saves the state of one device after `step` steps, in the background.
+
+        All hosts call it: orbax lets the first write, and the others wait for it.
 
         Args:
             step: how many were done.
@@ -130,9 +132,12 @@ class Run:
     def save_failed(self, state: Any, batch: dict[str, np.ndarray]) -> Path:
         """Saves for inspection, in the folder failed/ that it returns, a step that went wrong."""
         folder = self.folder / "failed"
-        folder.mkdir(exist_ok=True)
-        if jax.process_index() == 0:
+
+        def write_batch():
+            folder.mkdir(exist_ok=True)
             np.savez(folder / "batch.npz", **batch)  # ty: ignore
+
+        on_first_host(write_batch)
         with ocp.StandardCheckpointer() as saver:
             saver.save((folder / "state").absolute(), jax.device_get(state), force=True)
         return folder
@@ -194,6 +199,7 @@ class Run:
         raise errors[0]
 
     def _restore(self, step, like):
+        failure = None
         try:
             if step not in self._records:
                 raise ValueError("its record is damaged")
@@ -202,10 +208,10 @@ class Run:
             if digest is not None and digest != _digest(state):
                 raise ValueError("its numbers are not those that were saved")
         except Exception as error:  # orbax and tensorstore raise all kinds
-            reason = _short(error)
-            raise ValueError(
-                f"checkpoint {step} of run {self.folder} cannot be read: {reason}"
-            ) from error
+            failure = ValueError(
+                f"checkpoint {step} of run {self.folder} cannot be read: {_short(error)}"
+            )
+        agree(failure)  # so that no host uses another checkpoint than the rest
         return state
 
     def last_good(self) -> str:
@@ -256,8 +262,12 @@ class Run:
         """Drops later rows of the log, and later checkpoints, which cannot be read: a resumed run
         makes them again.
         """
-        kept = [json.dumps(row) + "\n" for row in self.history() if row["step"] <= step]
-        write_atomically(self.folder / "metrics.jsonl", "".join(kept))
+
+        def keep_rows():
+            kept = [json.dumps(row) + "\n" for row in self.history() if row["step"] <= step]
+            write_atomically(self.folder / "metrics.jsonl", "".join(kept))
+
+        on_first_host(keep_rows)
         for later in [s for s in self._manager.all_steps() if s > step]:
             self._manager.delete(later)
 
@@ -317,6 +327,19 @@ def check_new(folder: Path) -> None:
             f"run_dir must be a new or empty folder, got {folder}, which holds something"
             " already: go on with it by --resume, or name another"
         )
+
+
+def _make_new(folder: Path) -> None:
+    check_new(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _take(folder: Path, stack: contextlib.ExitStack) -> None:
+    """Holds the folder, on the first host; on the others, sees whether it is the same one."""
+    if is_first_host():
+        stack.enter_context(hold(folder))
+    elif not (folder / NAME).is_file():
+        raise ValueError(f"run_dir must be a folder that all hosts share, got {folder}")
 
 
 def _write_config(folder: Path, config: Config, images: dict[str, Any]) -> None:

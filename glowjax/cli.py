@@ -1,14 +1,18 @@
-"""glowjax train | eval | sample | data: the command line."""
+"""glowjax train | eval | sample | data | launch: the command line."""
 
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import jax
 import tyro
 
 from glowjax import config as configs
+from glowjax import hosts, launch
 from glowjax.stopping import Stopped
 
 USAGE = """\
@@ -18,6 +22,7 @@ usage: glowjax COMMAND ...
   eval RUN [options]           bits/dim of a run's weights
   sample RUN [options]         draw images from a run's weights
   data NAME [options]          download or find a data set, and prepare it
+  launch N COMMAND ...         train or eval on N processes of this machine
 
 Each takes --help; `glowjax train EXPERIMENT --help` lists every option of the experiment.
 GLOWJAX_TRACEBACK=1 shows where an error came from.
@@ -25,7 +30,26 @@ GLOWJAX_TRACEBACK=1 shows where an error came from.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
+class _Hosts:
+    distributed: bool = False
+    """Work together with other hosts, each of which runs this same command."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0; of these three, none in SLURM, Open MPI, Kubernetes, TPU pods."""
+    processes: int | None = None
+    """How many processes there are."""
+    process: int | None = None
+    """Which of them this is, from 0."""
+
+    def connect(self) -> None:
+        given = (self.coordinator, self.processes, self.process)
+        if self.distributed:
+            hosts.connect(*given)
+        elif any(g is not None for g in given):
+            raise ValueError("distributed must be on for coordinator, processes and process")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(_Hosts):
     """Train an experiment; its options can be overridden one by one."""
 
     run_dir: Path | None = None
@@ -46,7 +70,7 @@ class _Weights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval(_Weights):
+class Eval(_Weights, _Hosts):
     """Bits per dimension of a run's weights on a whole split."""
 
     split: Literal["train", "validation", "test"] = "test"
@@ -86,17 +110,22 @@ class Prepare:
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command line; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    commands = {"train": _train, "eval": _eval, "sample": _sample, "data": _data}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE, end="")
         return 0
     name, *rest = arguments
-    if name not in commands:
-        message = f"glowjax: command must be one of {', '.join(commands)}, got {name!r}"
+    if name not in COMMANDS:
+        message = f"glowjax: command must be one of {', '.join(COMMANDS)}, got {name!r}"
         print(f"{message}\n\n{USAGE}", end="", file=sys.stderr)
         return 2
+    status = _status(COMMANDS[name], rest)
+    hosts.leave(status)
+    return status
+
+
+def _status(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     try:
-        commands[name](rest)
+        command(arguments)
     except Stopped as stopped:
         print(f"glowjax: {stopped}", file=sys.stderr)
         return 128 + stopped.signal  # as shells count it: 143 for SIGTERM, 130 for Ctrl-C
@@ -107,6 +136,11 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get("GLOWJAX_TRACEBACK"):
             raise
         print(f"glowjax: {error}", file=sys.stderr)
+        return 1
+    except Exception:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()  # in time: the way out of a distributed program is long
         return 1
     return 0
 
@@ -120,16 +154,19 @@ def _train(arguments: list[str]) -> None:
         raise ValueError(f"experiment must come first, got {experiment!r}\n\n{_experiments()}")
     default = Train(config=configs.experiment(experiment))
     options = _parse(Train, f"train {experiment}", overrides, default)
+    options.connect()
     from glowjax import loop
 
     run_dir = options.run_dir or Path("runs") / Path(experiment).stem
     result = loop.train(options.config, run_dir, resume=options.resume)
     _report(result, "test")
-    print(f"pictures, log and checkpoints: {run_dir}")
+    if hosts.is_first_host():
+        print(f"pictures, log and checkpoints: {run_dir}")
 
 
 def _eval(arguments: list[str]) -> None:
     options = _parse(Eval, "eval", arguments)
+    options.connect()
     from glowjax import loop
 
     result = loop.evaluate(
@@ -174,15 +211,27 @@ def _data(arguments: list[str]) -> None:
     print(builder.data_dir)
 
 
+def _launch(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: glowjax launch N train|eval ...")
+        return
+    count, *command = arguments
+    if not count.isdecimal() or command[:1] not in (["train"], ["eval"]):
+        given = " ".join(arguments)
+        raise ValueError(f"launch must be followed by a number and train or eval, got {given!r}")
+    launch.launch([sys.executable, "-m", "glowjax", *command], int(count))
+
+
 def _parse(kind, command, arguments, default=None):
     return tyro.cli(kind, prog=f"glowjax {command}", args=arguments, default=default)
 
 
 def _report(result: dict, split: str) -> None:
-    print(
-        f"{split}: {result['bits_per_dim']:.4f} ± {result['standard_error']:.4f} bits/dim,"
-        f" {result['count']:,} images, weights of step {result['step']:,}"
-    )
+    if hosts.is_first_host():
+        print(
+            f"{split}: {result['bits_per_dim']:.4f} ± {result['standard_error']:.4f} bits/dim,"
+            f" {result['count']:,} images, weights of step {result['step']:,}"
+        )
 
 
 def _experiments() -> str:
@@ -195,3 +244,6 @@ def _experiments() -> str:
 
 def _first_line(path: Path) -> str:
     return path.read_text().lstrip('"').partition("\n")[0].rstrip('"')
+
+
+COMMANDS = {"train": _train, "eval": _eval, "sample": _sample, "data": _data, "launch": _launch}

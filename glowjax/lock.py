@@ -7,6 +7,8 @@ import socket
 from collections.abc import Generator
 from pathlib import Path
 
+NAME = "lock"
+
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Generator[None, None, None]:
@@ -15,7 +17,7 @@ def hold(folder: Path) -> Generator[None, None, None]:
     Raises:
         ValueError: another process holds it.
     """
-    with (folder / "lock").open("a+") as file:
+    with (folder / NAME).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -20,6 +20,7 @@ from glowjax.checkpoint import METRIC, Run, check_new
 from glowjax.config import Config, to_json
 from glowjax.descent import TrainState
 from glowjax.discrete import quantize, to_uint8
+from glowjax.hosts import host_shard, in_turn, is_first_host, on_first_host
 from glowjax.progress import CONSOLE, progress
 from glowjax.stopping import Stopped, deferred
 from glowjax.train import (
@@ -27,7 +28,6 @@ from glowjax.train import (
     Params,
     Trainer,
     check_batch_size,
-    host_shard,
     make_trainer,
     mapped,
     on_one_device,
@@ -80,8 +80,8 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, f
             run = stack.enter_context(contextlib.closing(Run.open(run_dir)))
             _check_resumes(run, config)
         else:
-            check_new(run_dir)
-        source, validation = load(config, "train"), load(config, "validation")
+            on_first_host(lambda: check_new(run_dir))
+        source, validation = in_turn(lambda: (load(config, "train"), load(config, "validation")))
         images = {
             "image_shape": config.data.transform.image_shape(source),
             "levels": config.data.transform.levels(source),
@@ -142,7 +142,7 @@ def evaluate(
         check_positive(batch_size=batch_size, samples=samples)
         check_batch_size(batch_size)
         trainer, params, step = restore_weights(run, checkpoint, weights or config.evaluate_with)
-    source = load(config, split)
+    source = in_turn(lambda: load(config, split))
     batches = _whole(source, config, batch_size)
     result = mapped(trainer).evaluate(replicate(params), batches, samples)
     return result | {"step": step}
@@ -261,7 +261,7 @@ def _evaluate_and_save(run, trainer, on_devices, source, validation, state, step
     write({"step": step, "images": step * config.batch_size, METRIC: bits})
     CONSOLE.print(f"step {step:,}: validation {bits:.4f} bits/dim")
     run.save(step, on_one_device(state), bits)
-    if jax.process_index() == 0:
+    if is_first_host():
         pictures(run, trainer, on_one_device(weights), source)
 
 
@@ -379,7 +379,7 @@ def _flat(tree, prefix="") -> dict[str, Any]:
 @contextlib.contextmanager
 def _writer(run: Run, start: int) -> Generator[Any, None, None]:
     """Yields a function that logs a row to metrics.jsonl and TensorBoard, on the first host."""
-    if jax.process_index():
+    if not is_first_host():
         yield lambda row: None
         return
     board = SummaryWriter(str(run.folder / "tensorboard"), purge_step=start + 1)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from glowjax.arrays import check_choice
 from glowjax.bases import standard_normal
@@ -206,10 +207,10 @@ def mapped(trainer: Trainer) -> Mapped:
     )
 
     def init(batch):
-        # One device sees the whole first batch, on every host the same: ActNorm's statistics do
-        # not depend on how many devices there are.
+        # One device sees the whole first batch: ActNorm's statistics do not depend on how many
+        # devices there are. All take the first host's: another's may be rounded otherwise.
         trainer.check(batch)
-        return replicate(jax.jit(trainer.init)(batch))
+        return replicate(broadcast_one_to_all(jax.jit(trainer.init)(batch)))
 
     def train_step(state, batch):
         trainer.check(batch)
@@ -258,11 +259,6 @@ def check_batch_size(batch_size: int) -> None:
         raise ValueError(
             f"batch_size must be a multiple of the {jax.device_count()} devices, got {batch_size}"
         )
-
-
-def host_shard() -> tuple[int, int]:
-    """This host's place among all: (index, count)."""
-    return jax.process_index(), jax.process_count()
 
 
 def restore_weights(run: Run, which: Any, weights: str) -> tuple[Trainer, Params, int]:

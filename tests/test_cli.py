@@ -102,7 +102,38 @@ def test_an_option_of_another_model_than_glow(monkeypatch, capsys):
 
 def test_unknown_command(capsys):
     error = fails(capsys, "trian", code=2)
-    assert "command must be one of train, eval, sample, data, got 'trian'" in error
+    assert "command must be one of train, eval, sample, data, launch, got 'trian'" in error
+
+
+HOSTS = {
+    "alone": ("--coordinator a:1", "distributed must be on for coordinator, processes and proc"),
+    "some": ("--distributed --processes 2", "coordinator, processes and process must be given tog"),
+    "none": ("--distributed", "coordinator, processes and process must be given: no cluster was"),
+    "no port": ("--distributed --coordinator a --processes 2 --process 0", "must be HOST:PORT"),
+    "bad port": ("--distributed --coordinator a:0 --processes 2 --process 0", "got 'a:0'"),
+    "no process": (
+        "--distributed --coordinator a:1 --processes 0 --process 0",
+        "processes must be a whole number of at least 1, got 0",
+    ),
+    "too high": (
+        "--distributed --coordinator a:1 --processes 2 --process 2",
+        "process must be a whole number in 0..1, got 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTS)
+def test_bad_hosts(capsys, monkeypatch, case):
+    # Initialised already is what JAX would say first, in a program that has run something.
+    monkeypatch.setattr("jax._src.xla_bridge.backends_are_initialized", lambda: False)
+    arguments, message = HOSTS[case]
+    assert main(["train", "glow_digits", *arguments.split()]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", ["two train", "2 sample", "2", "0 train", "-1 eval"])
+def test_bad_launches(capsys, arguments):
+    fails(capsys, "launch", *arguments.split())
 
 
 def test_unknown_experiment(capsys):

@@ -170,6 +170,42 @@ def test_steps_are_those_by_hand_on_any_number_of_devices(config, devices):
         assert_close(metrics["learning_rate"], 0.01 * min(1, (i + 1) * BATCH / 16))
 
 
+def after_20_steps(config, state, devices):
+    """State, and sums of an evaluation with an uneven last batch, on so many devices."""
+    used, trainer = jax.devices()[:devices], trainer_of(config)
+    step = jax.pmap(trainer.train_step, axis_name=AXIS, devices=used)
+    evaluate = jax.pmap(
+        trainer.evaluate_step, axis_name=AXIS, devices=used, static_broadcasted_argnums=2
+    )
+
+    def parts(batch):
+        return {k: v.reshape(devices, -1, *v.shape[1:]) for k, v in batch.items()}
+
+    state = jax.tree.map(lambda a: jnp.stack([a] * devices), state)
+    for i in range(20):
+        state, _ = step(state, parts(batch(i)))
+    batches = data.eval_batches(source(21), batch_size=BATCH)
+    sums = [on_one_device(evaluate(state.params, parts(b), 1)) for b in batches]
+    return jax.device_get((on_one_device(state), jax.tree.map(lambda *s: sum(s), *sums)))
+
+
+def test_20_steps_are_the_same_on_any_number_of_devices():
+    state = start(CONDITIONAL)
+    one, two, four = (after_20_steps(CONDITIONAL, state, devices) for devices in (1, 2, 4))
+    assert one[1]["count"] == 21
+    assert_close(two, one)
+    assert_close(four, one)
+
+
+@pytest.mark.float32
+def test_20_steps_are_the_same_in_single_precision():
+    state = jax.jit(trainer_of(CONDITIONAL).init)(batch(0))
+    (one, sums), (four, same_sums) = (after_20_steps(CONDITIONAL, state, n) for n in (1, 4))
+    # Adamax's steps of 0.01 take the sign of gradients whose rounding may be all there is of them.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), four.params, one.params)
+    np.testing.assert_allclose(same_sums["bits"], sums["bits"], rtol=1e-5)
+
+
 def test_the_loss_goes_down_on_one_batch():
     on_devices = mapped_of(PLAIN)
     state, losses = on_devices.init(batch(0)), []

@@ -1,0 +1,66 @@
+"""The command line in float64, with a record of what each host sees; test_hosts.py starts it.
+
+    python host.py RECORDS train|eval ...
+
+`KILL=process:step` in the environment kills that process before that step.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from glowjax import cli, loop, train
+
+
+@contextmanager
+def observed(records: Path) -> Generator[None]:
+    """Makes runs use float64, and keep initial state and batches of this host in `records`."""
+    make_trainer, mapped = train.make_trainer, train.mapped
+    seen: dict[str, np.ndarray] = {}
+
+    def in_float64(*args, **kwargs):
+        trainer = make_trainer(*args, **kwargs)
+        return trainer._replace(init=lambda batch: jax.tree.map(to_float64, trainer.init(batch)))
+
+    def recorded(trainer):
+        on_devices = mapped(trainer)
+
+        def init(batch):
+            state = on_devices.init(batch)
+            leaves = jax.tree.leaves(train.on_one_device(state))
+            seen.update({f"state{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)})
+            return state
+
+        def train_step(state, batch):
+            step = int(state.step[0]) + 1
+            if os.environ.get("KILL") == f"{jax.process_index()}:{step}":
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen[f"batch{step}"] = batch["image"]
+            records.mkdir(exist_ok=True)
+            np.savez(records / f"{jax.process_index()}.npz", **seen)  # ty: ignore
+            return on_devices.train_step(state, batch)
+
+        return on_devices._replace(init=init, train_step=train_step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (train, loop):
+            patch.setattr(module, "make_trainer", in_float64)
+        patch.setattr(loop, "mapped", recorded)
+        yield
+
+
+def to_float64(a: jax.Array) -> jax.Array:
+    return a.astype(jnp.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+
+if __name__ == "__main__":
+    with observed(Path(sys.argv[1])):
+        sys.exit(cli.main(sys.argv[2:]))

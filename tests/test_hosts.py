@@ -1,0 +1,197 @@
+"""Runs of two processes on loopback, of two CPU devices each, against one process of four."""
+
+import contextlib
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from host import observed
+
+from glowjax import cli, loop, train
+from glowjax.checkpoint import Run
+from glowjax.hosts import in_turn
+from glowjax.launch import launch
+
+HOST = str(Path(__file__).parent / "host.py")
+STEPS, BATCH = 6, 8
+OPTIONS = {
+    "model.levels": 1,
+    "model.steps": 1,
+    "model.width": 4,
+    "data.transform.crop": 4,
+    "data.transform.shift": 0.25,
+    "optimizer.warmup-images": 16,
+    "batch-size": BATCH,
+    "train-steps": STEPS,
+    "log-every": 1,
+    "evaluate-every": 2,  # 150 and 247 images: the last batch is uneven
+    "evaluate-samples": 1,
+    "sample-count": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def command(digits_dir):
+    options = [f"--{name}={value}" for name, value in OPTIONS.items()]
+    return ["train", "glow_digits", "--data.data-dir", str(digits_dir), *options]
+
+
+def started(arguments, records, *, processes=2, devices=2, kill=""):
+    """Runs a command as processes of so many devices each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
+        patch.setenv("JAX_ENABLE_X64", "1")
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        patch.setenv("KILL", kill)
+        launch([sys.executable, HOST, str(records), *arguments], processes)
+
+
+@pytest.fixture(scope="module")
+def alone(command, tmp_path_factory):
+    """A folder with run/, which one process of four devices made, and records/."""
+    folder = tmp_path_factory.mktemp("alone")
+    with jax.enable_x64(True), observed(folder / "records"):
+        assert cli.main([*command, "--run-dir", str(folder / "run")]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed(command, tmp_path_factory):
+    """A folder with run/, in which the second of two processes was killed, error and seconds."""
+    folder = tmp_path_factory.mktemp("killed")
+    arguments = [*command, "--run-dir", str(folder / "run")]
+    with pytest.raises(ChildProcessError) as error:
+        started(arguments, folder / "records", kill=f"1:{STEPS - 1}")
+    seconds = time.time() - (folder / "records" / "1.npz").stat().st_mtime
+    return folder, str(error.value), seconds
+
+
+@pytest.fixture
+def copy(killed, tmp_path):
+    return Path(shutil.copytree(killed[0], tmp_path / "copy"))
+
+
+def state_of(folder):
+    with (
+        jax.enable_x64(True),
+        observed(folder),
+        contextlib.closing(Run.open(folder / "run", read_only=True)) as run,
+    ):
+        trainer = train.make_trainer(run.config, **run.images)
+        return run.restore(train.abstract_state(trainer, run))
+
+
+def rows_of(folder):
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(s).items() if k != "images_per_second"} for s in lines]
+
+
+def records_of(folder):
+    return [dict(np.load(path)) for path in sorted((folder / "records").iterdir())]
+
+
+def assert_close(got, want):
+    # Sums in another order. Gradients that are zero but for that, Adamax divides by 1e-8.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), got, want)
+
+
+def assert_same_run(folder, want):
+    state = state_of(folder)
+    assert state.step == STEPS
+    assert all(a.dtype == np.float64 for a in jax.tree.leaves(state.params))
+    assert_close(state, state_of(want))
+    assert_close(rows_of(folder), rows_of(want))
+
+
+def test_hosts_start_from_the_same_state(killed, alone):
+    (want,) = records_of(alone)
+    for got in records_of(killed[0]):
+        names = [name for name in want if name.startswith("state")]
+        assert_close([got[n] for n in names], [want[n] for n in names])
+        assert len(names) > 10
+
+
+def test_hosts_share_each_batch_in_order(killed, alone):
+    (want,), parts = records_of(alone), records_of(killed[0])
+    assert [len(part["batch1"]) for part in parts] == [BATCH // 2] * 2
+    for step in range(1, STEPS - 1):
+        whole = np.concatenate([part[f"batch{step}"] for part in parts])
+        np.testing.assert_array_equal(whole, want[f"batch{step}"])
+
+
+def test_one_killed_process_ends_all(killed):
+    _, error, seconds = killed
+    assert error.startswith("process 1 of 2 was killed by SIGKILL; the others were ended")
+    assert seconds < 10
+
+
+def test_two_hosts_log_what_one_does(killed, alone):
+    rows = rows_of(killed[0])
+    assert rows[-1]["step"] == STEPS - 2
+    assert_close(rows, rows_of(alone)[: len(rows)])
+
+
+@pytest.mark.slow
+def test_two_hosts_go_on_like_one_that_was_never_stopped(copy, alone, command, capfd):
+    started([*command, "--run-dir", str(copy / "run"), "--resume"], copy / "records")
+    assert_same_run(copy, alone)
+    out, err = capfd.readouterr()
+    assert out.count("247 images") == 1  # one host prints
+    assert err.count(f"step {STEPS} of {STEPS}: ") == err.count("resumed after step") == 1
+    assert len(list((copy / "run" / "tensorboard").iterdir())) == 2  # and writes: a file a start
+    with jax.enable_x64(True), observed(copy):
+        one = loop.evaluate(alone / "run")
+    evaluated = f"test: {one['bits_per_dim']:.4f} ± {one['standard_error']:.4f} bits/dim"
+    assert evaluated in out
+
+
+def test_one_host_goes_on_with_a_run_of_two(copy, alone, command):
+    with jax.enable_x64(True), observed(copy / "records"):
+        assert cli.main([*command, "--run-dir", str(copy / "run"), "--resume"]) == 0
+    assert_same_run(copy, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "devices"), [(1, 2), (1, 1), (4, 1)])
+def test_any_number_goes_on_with_a_run_of_two(copy, alone, command, processes, devices):
+    arguments = [*command, "--run-dir", str(copy / "run"), "--resume"]
+    started(arguments, copy / "records", processes=processes, devices=devices)
+    assert_same_run(copy, alone)
+
+
+@pytest.mark.slow
+def test_a_full_folder_is_refused_by_all_hosts(alone, command, tmp_path, capfd):
+    with pytest.raises(ChildProcessError, match=r"process [01] of 2 failed \(1\)"):
+        started([*command, "--run-dir", str(alone / "run")], tmp_path)
+    assert "run_dir must be a new or empty folder" in capfd.readouterr().err
+
+
+def test_a_launch_names_the_first_that_failed():
+    code = "import sys, time; time.sleep(60 * (sys.argv[-1] != '--process=1')); sys.exit(3)"
+    with pytest.raises(ChildProcessError, match=r"process 1 of 2 failed \(3\)"):
+        launch([sys.executable, "-c", code], 2)
+
+
+def test_a_launch_that_succeeds_says_nothing():
+    launch([sys.executable, "-c", ""], 2)
+
+
+def test_an_error_of_one_host_is_raised_on_all(monkeypatch):
+    def gathered(text):
+        other = np.frombuffer(b"disk full".ljust(len(text)), np.uint8)
+        return np.stack([text, other])
+
+    monkeypatch.setattr("glowjax.hosts.multihost_utils.process_allgather", gathered)
+    with pytest.raises(ValueError, match=r"^host 1: disk full$"):
+        in_turn(lambda: 1)
+    with pytest.raises(KeyError):  # its own first
+        in_turn(lambda: {}["missing"])
+
+
+def test_one_host_takes_its_turn():
+    assert in_turn(lambda: 1) == 1
