@@ -14,6 +14,20 @@ def promote(x: jax.Array) -> jax.Array:
     return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
 
 
+def floats_as(tree: Any, like: Any) -> Any:
+    """`tree`, its floats in the dtype of flow arithmetic on `like`, which loops must keep."""
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(like))
+
+    def cast(leaf):
+        return (
+            jnp.asarray(leaf, dtype)
+            if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+            else leaf
+        )
+
+    return jax.tree.map(cast, tree)
+
+
 def sum_event(x: jax.Array) -> jax.Array:
     """Sums `x: [B, ...]` over all but the batch axis -> `[B]`."""
     return jnp.sum(x, axis=tuple(range(1, x.ndim)))
@@ -51,7 +65,7 @@ def vary_as(tree: Any, x: jax.Array) -> Any:
 
 
 def check_floats(name: str, arrays: Any) -> None:
-    """Raises `ValueError` unless every array of the tree is floating point and has a batch axis."""
+    """Raises `ValueError` unless all arrays of the tree are floats, batched and not empty."""
     for leaf in jax.tree.leaves(arrays):
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
@@ -64,6 +78,15 @@ def check_floats(name: str, arrays: Any) -> None:
                 f"{name} must be batched, [B, ...] with at least one event axis,"
                 f" got shape {jnp.shape(leaf)}"
             )
+        if 0 in jnp.shape(leaf):
+            raise ValueError(f"{name} must hold at least one number, got shape {jnp.shape(leaf)}")
+
+
+def check_image_shape(name: str, x: Any) -> None:
+    """Raises `ValueError` unless `x` is one array of the shape `[B, H, W, C]`, not empty."""
+    shape = jax.tree.map(jnp.shape, x)
+    if jax.tree.structure(x) != jax.tree.structure(0) or len(shape) != 4 or 0 in shape:
+        raise ValueError(f"{name} must be images [B, H, W, C], not empty, got shape {shape}")
 
 
 def require(ok: Any, name: str, given: Any, wanted: str) -> None:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from glowjax import reversible
-from glowjax.arrays import check_choice, check_floats, check_positive, promote
+from glowjax.arrays import check_choice, check_floats, check_positive, floats_as, promote
 
 Backprop = Literal["store", "recompute", "invert"]
 
@@ -61,14 +61,23 @@ def as_flow(module: nn.Module) -> Flow:
         ValueError: an input is not a batched float array, or does not fit the parameters.
     """
 
-    def init(name, method, key, array, context=None):
+    def check(name, array):
+        pair = name == "z" and getattr(module, "gives_pair", False)
+        if jax.tree.structure(array) != jax.tree.structure((0, 0) if pair else 0):
+            due = "a pair of arrays" if pair else "one array"
+            raise ValueError(f"{name} must be {due}, got {jax.tree.map(jnp.shape, array)}")
         check_floats(name, array)
+
+    def init(name, method, key, array, context=None):
+        check(name, array)
+        context = floats_as(context, array)
         return module.init({"params": key, "log_det": key}, array, context, method=method).get(
             "params", {}
         )
 
     def apply(name, method, params, array, context=None, key=None):
-        check_floats(name, array)
+        check(name, array)
+        context = floats_as(context, array)
         rngs = None if key is None else {"log_det": key}
         try:
             return module.apply({"params": params}, array, context, method=method, rngs=rngs)

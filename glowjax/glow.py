@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from glowjax.actnorm import ActNorm
-from glowjax.arrays import check_choice, check_positive
+from glowjax.arrays import check_choice, check_image_shape, check_positive
 from glowjax.conv1x1 import InvertibleConv1x1
 from glowjax.coupling import AdditiveCoupling, AffineCoupling, ScaleMap
 from glowjax.flow import Backprop, Flow, as_flow, chain, multiscale, on_last, repeat
@@ -148,9 +148,8 @@ def glow_top(*, num_classes: int | None = None, ring: bool = True) -> Flow:
 
 def _checking_images(flow: Flow, levels: int) -> Flow:
     def check(x):
+        check_image_shape("x", x)
         shape, divisor = jnp.shape(x), 2**levels
-        if len(shape) != 4 or 0 in shape:
-            raise ValueError(f"x must be images [B, H, W, C], not empty, got shape {shape}")
         if shape[1] % divisor or shape[2] % divisor:
             raise ValueError(
                 f"x must have height and width divisible by {divisor} for levels={levels},"

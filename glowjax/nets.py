@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glowjax.actnorm import actnorm_statistics
-from glowjax.arrays import HIGHEST, promote, require, vary_as
+from glowjax.arrays import HIGHEST, check_image_shape, promote, require, vary_as
 from glowjax.conv import (
     Taps,
     add_bias,
@@ -133,6 +133,7 @@ class ConvNet(nn.Module):
     dtype: Dtype | None = None
 
     def __call__(self, x, context=None):
+        check_image_shape("x", x)
         x = jnp.asarray(x, self.dtype or promote(x).dtype)
         prepared = self.get_variable("params", "weights")
         return conv_net(x, self._weights(x) if prepared is None else prepared, ring=self.ring)

@@ -5,7 +5,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glowjax.arrays import check_labels, one_hot, promote, sum_event
+from glowjax.arrays import check_image_shape, check_labels, one_hot, promote, sum_event
 from glowjax.conv import conv_to_few, ring_conv
 from glowjax.nets import ZeroConv, ZeroDense, scaled_bias
 
@@ -47,8 +47,10 @@ class Split(nn.Module):
     """
 
     ring: bool = True
+    gives_pair = True  # for `as_flow`: z is (latent, kept)
 
     def forward(self, x, context=None):
+        check_image_shape("x", x)
         half = x.shape[-1] // 2
         if half == 0:
             raise ValueError(f"x must have at least 2 channels to be split, got shape {x.shape}")
@@ -58,6 +60,7 @@ class Split(nn.Module):
 
     def inverse(self, z, context=None):
         latent, kept = z
+        check_image_shape("z", kept)
         if latent.shape[:-1] != kept.shape[:-1] or latent.shape[-1] - kept.shape[-1] not in (0, 1):
             raise ValueError(
                 f"z must be two halves (latent, kept), got shapes {latent.shape} and {kept.shape}"
@@ -110,8 +113,7 @@ class TopPrior(nn.Module):
         return tuple(jnp.split(h, 2, axis=-1))
 
     def _check(self, x, labels):
-        if x.ndim != 4:
-            raise ValueError(f"x must be [B, H, W, C], got shape {x.shape}")
+        check_image_shape("x", x)
         if self.num_classes is None:
             if labels is not None:
                 raise ValueError("context was given, but the flow has no num_classes: leave it out")

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glowjax.arrays import check_positive, promote
+from glowjax.arrays import check_image_shape, check_positive, promote
 
 
 def squeeze_forward(x: jax.Array, *, factor: int = 2):
@@ -21,7 +21,7 @@ def squeeze_forward(x: jax.Array, *, factor: int = 2):
         ValueError: `x` is not of rank 4, or `factor` does not divide its height and width.
     """
     check_positive(factor=factor)
-    _check_rank("x", x)
+    check_image_shape("x", x)
     b, h, w, c = x.shape
     if h % factor or w % factor:
         raise ValueError(f"x must have height and width divisible by {factor}, got {h}×{w}")
@@ -37,7 +37,7 @@ def squeeze_inverse(z: jax.Array, *, factor: int = 2):
         ValueError: `z` is not of rank 4, or `factor`² does not divide its channels.
     """
     check_positive(factor=factor)
-    _check_rank("z", z)
+    check_image_shape("z", z)
     b, h, w, c = z.shape
     if c % factor**2:
         raise ValueError(f"z must have channels divisible by {factor**2}, got {c}")
@@ -56,8 +56,3 @@ class Squeeze(nn.Module):
 
     def inverse(self, z, context=None):
         return squeeze_inverse(z, factor=self.factor)
-
-
-def _check_rank(name, x):
-    if x.ndim != 4:
-        raise ValueError(f"{name} must be [B, H, W, C], got shape {x.shape}")
