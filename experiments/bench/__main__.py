@@ -1,4 +1,4 @@
-"""python -m experiments.bench train | sample | compile | memory | exactness | precision | planar"""
+"""python -m experiments.bench train | sample | compile | memory | scale | …: a table each."""
 
 import sys
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from experiments.bench import compile, exactness, memory, planar, precision, sample, train
+from experiments.bench import compile, exactness, memory, planar, precision, sample, scale, train
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train.main,
@@ -16,6 +16,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "exactness": exactness.main,
     "precision": precision.main,
     "planar": planar.main,
+    "scale": scale.main,
 }
 
 if __name__ == "__main__":
