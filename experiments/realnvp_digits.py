@@ -18,10 +18,10 @@ config = Config(
     optimizer=Optimizer(
         name="adam", learning_rate=2e-3, clip_norm=20, warmup_images=6400, decay="cosine"
     ),
-    train_steps=1500,
+    train_steps=600,
     batch_size=64,
     ema=0.999,
-    evaluate_every=250,
+    evaluate_every=100,
     evaluate_samples=16,
     log_every=50,
 )
