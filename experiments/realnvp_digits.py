@@ -2,8 +2,8 @@
 
     glowjax train realnvp_digits
 
-Time: some minutes on 2 CPU cores, of which compiling takes one or two.
-Expected: not known; not run in full yet.
+Time: 10 min on 2 CPU cores that were busy, of which compiling takes one or two.
+Expected: 2.241 bits/dim on test (glow_digits 2.224, pixel_flow_digits 1.924).
 Source: Dinh et al. 2017; settings our own.
 """
 
@@ -18,10 +18,10 @@ config = Config(
     optimizer=Optimizer(
         name="adam", learning_rate=2e-3, clip_norm=20, warmup_images=6400, decay="cosine"
     ),
-    train_steps=1500,
+    train_steps=600,
     batch_size=64,
     ema=0.999,
-    evaluate_every=250,
+    evaluate_every=100,
     evaluate_samples=16,
     log_every=50,
 )
