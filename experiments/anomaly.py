@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
@@ -86,9 +85,7 @@ def train(sets: Splits, run: common.Run, seed: int):
         steps=steps,
         batch_size=64,
         evaluate_every=max(1, steps // 3),
-        optimizer=optax.chain(
-            optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps))
-        ),
+        optimizer=common.clipped(2e-3, steps),
         seed=seed,
     )
     return model, fitted.params

@@ -13,7 +13,6 @@ Source: Kingma & Dhariwal 2018, appendix B; on a GPU, `glowjax train glow_mnist_
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import glowjax
 from experiments import common
@@ -83,10 +82,7 @@ def trained(run: common.Run, classes: int | None, seed: int):
         validation=validation if classes else validation[0],
         steps=steps,
         batch_size=64,
-        optimizer=optax.chain(
-            optax.clip_by_global_norm(10.0),
-            optax.adam(optax.warmup_cosine_decay_schedule(0.0, 2e-3, steps // 20 + 1, steps)),
-        ),
+        optimizer=common.clipped(2e-3, steps, warmup=True),
         decay=0.99,
         seed=seed,
     )

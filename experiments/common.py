@@ -99,6 +99,18 @@ def falling(rate: float, steps: int) -> optax.GradientTransformation:
     return optax.adam(optax.cosine_decay_schedule(rate, steps))
 
 
+def clipped(rate: float, steps: int, *, warmup: bool = False) -> optax.GradientTransformation:
+    """Adam on gradients clipped to norm 10, its rate falling to 0 by a cosine.
+
+    With `warmup` it rises from 0 over the first twentieth of the steps.
+    """
+    if warmup:
+        schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20 + 1, steps)
+    else:
+        schedule = optax.cosine_decay_schedule(rate, steps)
+    return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule))
+
+
 def about_run(name: str, options: Run, seconds: float) -> dict[str, Any]:
     """With what the figures were measured; folders, which differ between machines, unnamed."""
     command = f"python -m experiments.{name}"

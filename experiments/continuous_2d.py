@@ -19,7 +19,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import glowjax
 from experiments import common
@@ -47,9 +46,7 @@ def train(name: str, run: common.Run):
     keys = jax.random.split(jax.random.key(run.seed))
     x, test = (toy.TOY[name](key, run.size(10_000, 300)) for key in keys)
     steps = run.size(800, 2)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(5e-3, steps))
-    )
+    optimizer = common.clipped(5e-3, steps)
     fitted = glowjax.fit(
         density(run),
         x,

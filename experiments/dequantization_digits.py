@@ -15,7 +15,6 @@ Source: Ho et al. 2019 (Flow++), section 3.1; Hoogeboom et al. 2020 (importance 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from sklearn.datasets import load_digits
 
 import glowjax
@@ -71,10 +70,7 @@ def bounds(run, model, dequantizer, seed, train, validation, test) -> np.ndarray
         validation=validation,
         steps=steps,
         batch_size=64,
-        optimizer=optax.chain(
-            optax.clip_by_global_norm(10.0),
-            optax.adam(optax.warmup_cosine_decay_schedule(0.0, 2e-3, steps // 20 + 1, steps)),
-        ),
+        optimizer=common.clipped(2e-3, steps, warmup=True),
         decay=0.99,
         seed=seed,
     ).params

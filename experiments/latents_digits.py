@@ -88,9 +88,7 @@ def train(parts: dict[str, Part], run: common.Run) -> Latents:
         steps=steps,
         batch_size=64,
         evaluate_every=max(1, steps // 8),
-        optimizer=optax.chain(
-            optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps))
-        ),
+        optimizer=common.clipped(2e-3, steps),
         decay=0.995,
         seed=run.seed,
     )

@@ -18,7 +18,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import glowjax
 from experiments import common
@@ -46,9 +45,7 @@ def train(name: str, run: common.Run, seed: int):
     keys = jax.random.split(jax.random.key(seed))
     x, test = (toy.TOY[name](key, run.size(10_000, 500)) for key in keys)
     steps = run.size(2500, 2)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(5e-3, steps))
-    )
+    optimizer = common.clipped(5e-3, steps)
     fitted = glowjax.fit(
         model, x, steps=steps, evaluate_every=max(1, steps // 5), optimizer=optimizer, seed=seed
     )

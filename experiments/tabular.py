@@ -43,7 +43,7 @@ def main(run: common.Run) -> common.Figures:
     results: dict[str, list[Result]] = {}
     for seed in range(run.seed, run.seed + run.size(3, 1)):
         train, validation, test = split(run, seed)
-        results.setdefault("mixture", []).append(by_mixture(train, validation, test, seed))
+        results.setdefault("mixture", []).append(by_mixture(train, validation, test))
         for name, flow in flows(run.size(64, 8)).items():
             results.setdefault(name, []).append(by_flow(flow, train, validation, test, run, seed))
 
@@ -87,7 +87,7 @@ def over_noise(log_prob, test: np.ndarray) -> np.ndarray:
     return log_p - COLUMNS * np.log(LEVELS)
 
 
-def by_mixture(train, validation, test, seed: int) -> Result:
+def by_mixture(train, validation, test) -> Result:
     """scikit-learn's mixture, of the best number of components and kind of covariance."""
     began = time.perf_counter()
     x = np.concatenate([noisy(train, 100 + draw) for draw in range(4)])

@@ -21,7 +21,6 @@ import functools
 
 import jax
 import numpy as np
-import optax
 from sklearn.mixture import GaussianMixture
 
 import glowjax
@@ -98,14 +97,13 @@ def flows() -> dict[str, glowjax.Flow]:
 def trained(flow, train, validation, steps: int, run: common.Run):
     """The log-density of a flow fitted to `train`: from `[N, 2]` to `[N]`."""
     model = glowjax.density(flow, event_shape=(2,))
-    rate = optax.cosine_decay_schedule(3e-3, steps)
     fitted = glowjax.fit(
         model,
         train,
         validation=validation,
         steps=steps,
         batch_size=512,
-        optimizer=optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate)),
+        optimizer=common.clipped(3e-3, steps),
         decay=0.99,
         seed=run.seed,
         show=False,

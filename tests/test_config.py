@@ -34,6 +34,7 @@ OTHERS = {
     "realnvp_digits": (RealNVP, 17, (8, 8, 1)),
     "realnvp_mnist": (RealNVP, 256, (28, 28, 1)),
     "realnvp_cifar10": (RealNVP, 256, (32, 32, 3)),
+    "glow_mnist_conditional": (Glow, 256, (32, 32, 1)),
     "pixel_flow_digits": (Autoregressive, 17, (8, 8, 1)),
     "pixel_flow_mnist": (Autoregressive, 256, (28, 28, 1)),
     "pixel_flow_mnist_binary": (Autoregressive, 2, (28, 28, 1)),
