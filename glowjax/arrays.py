@@ -95,6 +95,22 @@ def require(ok: Any, name: str, given: Any, wanted: str) -> None:
         raise ValueError(f"{name} must be {wanted}, got {given!r}")
 
 
+def check_in(interval: str, *, optional: bool = False, **numbers: Any) -> None:
+    """Raises `ValueError` unless every named number is in an interval as "[0, 1)" or "(0, inf)".
+
+    With `optional` None will do too.
+    """
+    low, high = map(float, interval[1:-1].split(","))
+    for name, value in numbers.items():
+        try:
+            above = value >= low if interval[0] == "[" else value > low
+            below = value <= high if interval[-1] == "]" else value < high
+            ok = bool(above and below) and not isinstance(value, bool)
+        except (TypeError, ValueError):  # no number, or several
+            ok = optional and value is None
+        require(ok, name, value, f"{'None or ' * optional}a number in {interval}")
+
+
 def check_integer(name: str, value: Any, low: int, high: int | None = None) -> None:
     """Raises `ValueError` unless `value` is a whole number, of Python or NumPy, in low..high."""
     bounds = f"of at least {low}" if high is None else f"in {low}..{high}"

@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glowjax.arrays import check_integer, check_labels, check_positive, promote, require, sum_event
+from glowjax.arrays import (
+    check_in,
+    check_integer,
+    check_labels,
+    check_positive,
+    promote,
+    sum_event,
+)
 from glowjax.nets import MLP
 
 
@@ -100,7 +107,8 @@ def uniform(low: float, high: float) -> Base:
     """
     import distrax
 
-    require(low < high, "low", low, f"below high, {high}")
+    check_in("(-inf, inf)", high=high)
+    check_in(f"(-inf, {high})", low=low)
     return distrax_base(distrax.Uniform(float(low), float(high)))
 
 
@@ -119,7 +127,7 @@ def student_t(df: float, *, learned: bool = False) -> Base:
     Sources: Jaini et al. 2020, Tails of Lipschitz triangular flows; for one ν a latent, Liang et
     al. 2022, Fat-tailed variational inference with anisotropic tail adaptive flows.
     """
-    require(df > 0, "df", df, "positive")
+    check_in("(0, inf)", df=df)
 
     def init(key, z):
         return {"log_df": jax.tree.map(lambda a: jnp.full_like(promote(a[0]), jnp.log(df)), z)}

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from glowjax.arrays import check_choice, check_integer, check_positive
+from glowjax.arrays import check_choice, check_in, check_integer, check_positive
 from glowjax.data import Transform
 from glowjax.models import KINDS, Glow, Model
 from glowjax.optim import Optimizer
@@ -82,12 +82,8 @@ class Config:
         check_choice("evaluate_with", self.evaluate_with, ("ema", "raw"))
         if self.ema is None and self.evaluate_with == "ema":
             raise ValueError("evaluate_with must be 'raw' where ema is None, got 'ema'")
-        if self.ema is not None and not 0 <= self.ema < 1:
-            raise ValueError(f"ema must be in [0, 1), got {self.ema}")
-        if not self.classifier_weight >= 0:
-            raise ValueError(f"classifier_weight must be at least 0, got {self.classifier_weight}")
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature must be at least 0, got {self.temperature}")
+        check_in("[0, 1)", optional=True, ema=self.ema)
+        check_in("[0, inf)", classifier_weight=self.classifier_weight, temperature=self.temperature)
 
 
 def to_json(config: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glowjax.arrays import check_choice, check_positive, promote, require
+from glowjax.arrays import check_choice, check_in, check_positive, promote, require
 from glowjax.nets import MLP
 
 Trace = Literal["exact", "hutchinson"]
@@ -120,8 +120,7 @@ class Continuous(nn.Module):
         check_choice("trace", self.trace, ("exact", "hutchinson"))
         check_positive(max_steps=self.max_steps)
         require(x.ndim == 2, "x", x.shape, "of shape [B, D]")
-        for name in ("rtol", "atol"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        check_in("(0, inf)", rtol=self.rtol, atol=self.atol)
         if self.is_initializing():
             _at_time(self.net(features=x.shape[-1], name="net"), x, start, context)
         params = self.get_variable("params", "net")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from glowjax.arrays import check_integer, require
+from glowjax.arrays import check_in, check_integer, require
 
 MAX_HELD_OUT = 5000
 CHUNK = 1024  # records read at a time when a split is loaded into memory
@@ -74,7 +74,7 @@ class Transform:
 
     def __post_init__(self):
         check_integer("pad", self.pad, 0)
-        require(0 <= self.shift <= 0.5, "shift", self.shift, "a fraction in [0, 0.5]")
+        check_in("[0, 0.5]", shift=self.shift)
         for name, value, high in [("crop", self.crop, None), ("bits", self.bits, 8)]:
             if value is not None:
                 check_integer(name, value, 1, high)

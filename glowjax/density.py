@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from glowjax.arrays import check_event_shape, check_positive
+from glowjax.arrays import check_event_shape, check_in, check_positive
 from glowjax.bases import Base, distrax_base, standard_normal
 from glowjax.flow import Flow
 
@@ -114,8 +114,8 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
         return base.sample(base_params, key, like, temperature, context)
 
     def sample(params, key, n, temperature=1.0, context=None):
-        if not isinstance(temperature, Tracer) and not temperature >= 0:
-            raise ValueError(f"temperature must be at least 0, got {temperature}")
+        if not isinstance(temperature, Tracer):
+            check_in("[0, inf)", temperature=temperature)
         z = draw(params, key, n, temperature, context)
         return flow.inverse(parts(params)[0], z, context, unused_key())[0]
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glowjax.arrays import promote, require, sum_event
+from glowjax.arrays import check_in, promote, sum_event
 
 
 class Elementwise(NamedTuple):
@@ -36,7 +36,7 @@ def affine(*, bound: float | None = None) -> Elementwise:
     Raises:
         ValueError: a bound that is not positive.
     """
-    require(bound is None or bound > 0, "bound", bound, "None or positive")
+    check_in("(0, inf)", optional=True, bound=bound)
 
     def parameters(raw):
         shift, log_scale = promote(raw[..., 0]), promote(raw[..., 1])

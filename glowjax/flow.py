@@ -208,7 +208,7 @@ def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bo
     Raises:
         ValueError: `n` or `backprop` is not as above.
     """
-    check_positive(n=n, unroll=unroll + 0)  # True counts as 1
+    check_positive(n=n, **({} if unroll is True else {"unroll": unroll}))
     check_choice("backprop", backprop, ("store", "recompute", "invert"))
     step = flow
     if backprop == "recompute":

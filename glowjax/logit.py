@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glowjax.arrays import promote, require, sum_event
+from glowjax.arrays import check_in, promote, sum_event
 
 
 def logit_forward(x: jax.Array, alpha: float = 0.0):
@@ -48,7 +48,7 @@ class Logit(nn.Module):
     alpha: float = 0.0
 
     def __post_init__(self):
-        require(0 <= self.alpha < 0.5, "alpha", self.alpha, "in [0, 1/2)")
+        check_in("[0, 0.5)", alpha=self.alpha)
         super().__post_init__()
 
     def forward(self, x, context=None):

@@ -15,7 +15,7 @@ from rich.table import Table
 from tensorboardX import SummaryWriter
 
 from glowjax import data, plots
-from glowjax.arrays import check_integer, check_positive
+from glowjax.arrays import check_in, check_integer, check_positive
 from glowjax.checkpoint import METRIC, Run, check_new
 from glowjax.config import Config, to_json
 from glowjax.descent import TrainState
@@ -173,8 +173,7 @@ def sample(
     """
     check_positive(num=num)
     check_integer("seed", seed, 0, 2**32 - 1)
-    if not temperature >= 0:
-        raise ValueError(f"temperature must be at least 0, got {temperature}")
+    check_in("[0, inf)", temperature=temperature)
     with contextlib.closing(Run.open(run_dir, read_only=True)) as run:
         weights = weights or run.config.evaluate_with
         trainer, params, _ = restore_weights(run, checkpoint, weights)

@@ -56,7 +56,7 @@ def _channels(shape, swap):
 
 def _checkerboard(shape, swap):
     if len(shape) != 4 or shape[1] * shape[2] < 2:
-        raise ValueError(f"a checkerboard needs x of [B, H, W, C] with 2 pixels, got {shape}")
+        raise ValueError(f"x must be images [B, H, W, C] of 2 or more pixels, got shape {shape}")
     odd = (jnp.arange(shape[1])[:, None] + jnp.arange(shape[2])) % 2 == 1
     changes = (~odd if swap else odd)[:, :, None]
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
-from glowjax.arrays import check_positive, require
+from glowjax.arrays import check_in, check_positive
 from glowjax.density import Density
 
 LogProb = Callable[[jax.Array], jax.Array]  # [B, ...] -> [B], nats, normalised or not
@@ -91,7 +91,7 @@ def alpha_divergence(
 
     Source: Li & Turner 2016, equation 6.
     """
-    require(0 <= alpha < 1, "alpha", alpha, "in [0, 1)")
+    check_in("[0, 1)", alpha=alpha)
     log_w = log_weights(density, params, target, key, n, context)
     return -log_mean_exp((1 - alpha) * log_w) / (1 - alpha)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from glowjax.arrays import require
+from glowjax.arrays import check_choice, check_in, require
 
 # Glow counts an "epoch" of this many images, whatever the data set.
 _EPOCH_IMAGES = 50_000
@@ -30,9 +30,8 @@ def scale_by_glow_adamax(
 
     Source: Kingma & Ba (2015), section 7.1; Glow's released code for the square root.
     """
-    require(0 <= b1 < 1, "b1", b1, "in [0, 1)")
-    require(0 <= b2 < 1, "b2", b2, "in [0, 1)")
-    require(eps >= 0, "eps", eps, "at least 0")
+    check_in("[0, 1)", b1=b1, b2=b2)
+    check_in("[0, inf)", eps=eps)
 
     def init(params):
         # Two trees of zeros: a buffer held twice could not be donated.
@@ -79,10 +78,9 @@ def warmup(
 
     Source: Glow's released code (10 epochs of 50,000 images, then constant).
     """
-    require(0 <= peak < math.inf, "peak", peak, "finite and at least 0")
-    require(images >= 0, "images", images, "at least 0")
-    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-    require(then in ("constant", "cosine"), "then", then, "'constant' or 'cosine'")
+    check_in("[0, inf)", peak=peak, images=images)
+    check_in("[1, inf)", batch_size=batch_size)
+    check_choice("then", then, ("constant", "cosine"))
 
     ramp = optax.linear_schedule(0.0, peak, images) if images else optax.constant_schedule(peak)
 
@@ -139,21 +137,19 @@ class Optimizer:
     """What the learning rate does after the warm-up."""
 
     def __post_init__(self):
-        rate, b2, decay, clip = self.learning_rate, self.b2, self.weight_decay, self.clip_norm
-        require(self.name in _RULES, "name", self.name, f"one of {', '.join(_RULES)}")
-        require(0 <= rate < math.inf, "learning_rate", rate, "finite and at least 0")
-        require(0 <= self.b1 < 1, "b1", self.b1, "in [0, 1)")
-        require(b2 is None or 0 <= b2 < 1, "b2", b2, "None or in [0, 1)")
-        require(decay is None or decay >= 0, "weight_decay", decay, "None or at least 0")
+        check_choice("name", self.name, _RULES)
+        check_in("[0, inf)", learning_rate=self.learning_rate, warmup_images=self.warmup_images)
+        check_in("[0, 1)", b1=self.b1)
+        check_in("[0, 1)", optional=True, b2=self.b2)
+        check_in("[0, inf)", optional=True, weight_decay=self.weight_decay)
         require(
-            decay is None or self.name == "adamw",
+            self.weight_decay is None or self.name == "adamw",
             "weight_decay",
-            decay,
+            self.weight_decay,
             f"None for {self.name} (adamw alone decays weights)",
         )
-        require(clip is None or clip > 0, "clip_norm", clip, "None or above 0")
-        require(self.warmup_images >= 0, "warmup_images", self.warmup_images, "at least 0")
-        require(self.decay in ("constant", "cosine"), "decay", self.decay, "'constant' or 'cosine'")
+        check_in("(0, inf)", optional=True, clip_norm=self.clip_norm)
+        check_choice("decay", self.decay, ("constant", "cosine"))
 
 
 def make_optimizer(
@@ -209,7 +205,7 @@ def ema(average: Any, params: Any, step: jax.typing.ArrayLike, *, decay: float =
     Raises:
       ValueError: decay outside [0, 1).
     """
-    require(0 <= decay < 1, "decay", decay, "in [0, 1)")
+    check_in("[0, 1)", decay=decay)
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return optax.incremental_update(params, average, 1 - kept)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glowjax.arrays import promote
+from glowjax.arrays import check_integer, promote
 
 
 def permute_forward(x: jax.Array, permutation: np.ndarray):
@@ -54,6 +54,7 @@ class Shuffle(nn.Module):
         return permute_inverse(z, self._permutation(z))
 
     def _permutation(self, x):
+        check_integer("seed", self.seed, 0, 2**32 - 1)
         # RandomState: its stream is frozen, so weights trained today fit tomorrow's NumPy.
         return np.random.RandomState(self.seed).permutation(x.shape[-1])
 

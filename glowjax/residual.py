@@ -13,6 +13,7 @@ from jax import lax
 from glowjax.arrays import (
     HIGHEST,
     check_choice,
+    check_in,
     check_positive,
     promote,
     require,
@@ -246,7 +247,7 @@ class Residual(nn.Module):
     def _contraction(self, x, context):
         check_positive(width=self.width, depth=self.depth, terms=self.terms)
         check_choice("log_det", self.log_det, ("exact", "power_series", "roulette"))
-        require(0 < self.coefficient < 1, "coefficient", self.coefficient, "above 0 and below 1")
+        check_in("(0, 1)", coefficient=self.coefficient)
         require(x.ndim == 2, "x", x.shape, "of shape [B, D]")
         net = self._net(x, context)
         return lambda x: contraction(x, net, context)

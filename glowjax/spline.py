@@ -3,7 +3,7 @@
 import chex
 import jax.numpy as jnp
 
-from glowjax.arrays import check_integer, promote, require
+from glowjax.arrays import check_in, check_integer, promote
 from glowjax.elementwise import Elementwise
 
 
@@ -37,10 +37,9 @@ def rational_quadratic(
     import distrax  # slow to import
 
     check_integer("bins", bins, 2)
-    require(bound > 0, "bound", bound, "positive")
-    limit = 2 * bound / bins
-    require(0 < min_bin < limit, "min_bin", min_bin, f"positive and below 2·bound/bins = {limit}")
-    require(0 < min_slope < 1, "min_slope", min_slope, "in (0, 1)")
+    check_in("(0, inf)", bound=bound)
+    check_in(f"(0, {2 * bound / bins})", min_bin=min_bin)  # below the mean of the bins
+    check_in("(0, 1)", min_slope=min_slope)
     size = 3 * bins - 1
 
     def spline(raw):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
 
-from glowjax.arrays import check_choice, check_positive, promote, require
+from glowjax.arrays import check_choice, check_in, check_positive, promote, require
 
 
 class Target(NamedTuple):
@@ -48,7 +48,7 @@ def energy(number: int, *, envelope: float | None = None) -> Target:
     Source: Rezende & Mohamed 2015, table 1.
     """
     check_choice("number", number, (1, 2, 3, 4))
-    require(envelope is None or envelope > 0, "envelope", envelope, "None or positive")
+    check_in("(0, inf)", optional=True, envelope=envelope)
 
     def log_prob(x):
         x = promote(x)
@@ -105,8 +105,7 @@ def two_modes(loc: float = 2.0, scale: float = 0.1) -> Target:
 
     Source: Stimper et al. 2023, normflows, distributions/prior.py.
     """
-    require(loc > 0, "loc", loc, "positive")
-    require(scale > 0, "scale", scale, "positive")
+    check_in("(0, inf)", loc=loc, scale=scale)
 
     def log_prob(x):
         z1, z2 = _coordinates(x)
@@ -134,10 +133,10 @@ def circular_gaussians(
     Source: Stimper et al. 2022, Resampling base distributions of normalizing flows.
     """
     check_positive(modes=modes)
-    require(radius > 0, "radius", radius, "positive")
+    check_in("(0, inf)", radius=radius)
+    check_in("(0, inf)", optional=True, scale=scale)
     if scale is None:
         scale = radius / 3 * (math.sin(math.pi / modes) if modes > 1 else 1.0)
-    require(scale > 0, "scale", scale, "positive")
     angles = 2 * np.pi * np.arange(modes) / modes
     means = radius * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
 
@@ -188,7 +187,7 @@ def banana(*, bend: float = 0.5, noise: float = 0.3) -> Target:
 
     Source: Haario et al. 1999, Adaptive proposal distribution for random walk Metropolis.
     """
-    require(noise > 0, "noise", noise, "positive")
+    check_in("(0, inf)", noise=noise)
 
     def log_prob(x):
         x1, x2 = _coordinates(x)
@@ -211,7 +210,7 @@ def funnel(*, std: float = 3.0) -> Target:
 
     Source: Neal 2003, Slice sampling, section 8, of ten dimensions there.
     """
-    require(std > 0, "std", std, "positive")
+    check_in("(0, inf)", std=std)
 
     def log_prob(x):
         x1, x2 = _coordinates(x)

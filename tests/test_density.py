@@ -206,7 +206,7 @@ def test_errors():
         with pytest.raises(ValueError, match=f"n must be .* got {wrong}"):
             model.sample(params, key, wrong)
     for wrong in (-0.1, np.nan):
-        with pytest.raises(ValueError, match=f"temperature must be at least 0, got {wrong}"):
+        with pytest.raises(ValueError, match=f"temperature must be .*, got {wrong}"):
             model.sample(params, key, 2, wrong)
     for wrong in (jnp.zeros((3, 3)), jnp.zeros(2), jnp.zeros((3, 1, 2))):
         for f in (model.log_prob, model.encode):
