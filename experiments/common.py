@@ -11,19 +11,23 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
 import optax
 import tyro
+from jax.scipy.stats import norm
 from rich.console import Console
 from rich.table import Table
 
 import glowjax
+from glowjax.objectives import LogProb
 
 Figures = dict[str, float | str]
 MEASURED = Path(__file__).parent / "measured"
@@ -67,10 +71,17 @@ def run(main: Callable[[Run], Figures]) -> None:
     show(name, figures, options.folder)
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: npt.ArrayLike) -> str:
     """Mean and range of one figure of several seeds, as text."""
-    mean = sum(values) / len(values)
-    return f"{mean:.4g} ({min(values):.4g} … {max(values):.4g})"
+    values = np.asarray(values)
+    return f"{values.mean():.4g} ({values.min():.4g} … {values.max():.4g})"
+
+
+def mean(values: npt.ArrayLike, digits: int = 3, sign: str = "") -> str:
+    """Mean ± its standard error, as text; `sign="+"` shows a plus."""
+    values = np.ravel(values)
+    error = values.std(ddof=1) / values.size**0.5
+    return f"{values.mean():{sign}.{digits}f} ± {error:.{digits}f}"
 
 
 def fit_seeds(
@@ -92,6 +103,12 @@ def fit_seeds(
     return glowjax.fit(
         model, loss=summed, params=params, steps=steps, optimizer=optimizer, seed=seeds[0]
     ).params
+
+
+def annealed(log_prob: LogProb, beta: jax.typing.ArrayLike) -> LogProb:
+    """The geometric path to a target from N(0, 2²·I): its log p by β, that normal's by 1 - β."""
+    beta = jnp.asarray(beta)
+    return lambda x: beta * log_prob(x) + (1 - beta) * norm.logpdf(x, 0, 2).sum(-1)
 
 
 def falling(rate: float, steps: int) -> optax.GradientTransformation:

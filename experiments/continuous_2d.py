@@ -85,9 +85,11 @@ def main(run: common.Run) -> common.Figures:
         title = name.replace("_", " ")
         params, test = train(name, run)
         log_p = jax.jit(density(run, 1e-5).log_prob)(params, test)
-        figures[f"{title}: held-out ln p"] = mean(log_p)
+        figures[f"{title}: held-out ln p"] = common.mean(log_p)
         if name in TRUTH:
-            figures[f"{title}: nats below the true density"] = mean(TRUTH[name](test) - log_p)
+            figures[f"{title}: nats below the true density"] = common.mean(
+                TRUTH[name](test) - log_p
+            )
         panels[title] = functools.partial(jax.jit(density(run).log_prob), params)
         moved = on_the_way(params, run, np.linspace(1, 0, run.size(5, 2)))
         clouds |= {f"{title}, {time}": x for time, x in moved.items()}
@@ -126,14 +128,9 @@ def main(run: common.Run) -> common.Figures:
     estimate = jax.jit(density(run, trace="hutchinson").log_prob)
     keys = jax.random.split(jax.random.key(run.seed), run.size(50, 3))
     error = np.stack([estimate(params, x, None, key) - reference for key in keys])
-    figures["Hutchinson: bias, nats"] = mean(error.mean(1))
+    figures["Hutchinson: bias, nats"] = common.mean(error.mean(1))
     figures["Hutchinson: spread of one estimate, nats"] = float(error.std())
     return figures
-
-
-def mean(values) -> str:
-    """The mean and its standard error."""
-    return f"{np.mean(values):.3f} ± {np.std(values) / len(values) ** 0.5:.3f}"
 
 
 if __name__ == "__main__":

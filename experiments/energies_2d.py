@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.scipy.stats import norm
 
 import glowjax
 from experiments import common
@@ -57,14 +56,10 @@ def train(model: glowjax.Density, target: Target, steps: int, batch: int, seed: 
 
     def loss(params, data, key, step):
         beta = jnp.minimum(1.0, step / (steps / 2))
-
-        def annealed(x):
-            return beta * target.log_prob(x) + (1 - beta) * norm.logpdf(x, 0, 2).sum(-1)
-
+        annealed = common.annealed(target.log_prob, beta)
         return glowjax.reverse_kl(model, params, annealed, key, batch)
 
-    adam = optax.adam(optax.cosine_decay_schedule(2e-3, steps))
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), adam)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), common.falling(2e-3, steps))
     return glowjax.fit(model, loss=loss, steps=steps, optimizer=optimizer, seed=seed).params
 
 

@@ -161,17 +161,11 @@ def blending(latents: Latents, part: Part, run: common.Run) -> common.Figures:
             rows[f"{labels[0][i]} to {labels[1][i]}, {name}"] = [x[i] for x in blends]
     plots.image_rows(run.folder / "blends.png", {k: grey(v) for k, v in rows.items()})
     values = {"images": pairs[0], "halfway, pixels": line(0.5), "halfway, latents": arc(0.5)}
-    return {f"bits/dim: {name}": told(latents.bits(x)) for name, x in values.items()}
+    return {f"bits/dim: {name}": common.mean(latents.bits(x)) for name, x in values.items()}
 
 
 def grey(x) -> np.ndarray:
     return np.asarray(gj.to_uint8(gj.quantize(jnp.asarray(x), levels=LEVELS), levels=LEVELS))
-
-
-def told(values) -> str:
-    """Mean ± its standard error."""
-    values = np.asarray(values)
-    return f"{values.mean():.3f} ± {values.std(ddof=1) / len(values) ** 0.5:.3f}"
 
 
 def augmenting(
@@ -215,10 +209,10 @@ def augmenting(
     figures: common.Figures = {}
     for name, values in rows.items():
         gain = np.array(values) - np.array(rows["no copies"])
-        more = "" if name == "no copies" else f"; gain {told(gain)}"
+        more = "" if name == "no copies" else f"; gain {common.mean(gain)}"
         if name.startswith("noise"):
             more += f"; median strength {np.median(chosen[name]):.2g}"
-        figures[f"test accuracy, %, 5 images a digit: {name}"] = told(values) + more
+        figures[f"test accuracy, %, 5 images a digit: {name}"] = common.mean(values) + more
     return figures
 
 
@@ -269,7 +263,7 @@ def denoising(latents: Latents, parts: dict[str, Part], run: common.Run) -> comm
     shown = {"clean": clean, **found}
     rows = {name: grey(x[:16]) for name, x in shown.items()}
     plots.image_rows(run.folder / "denoised.png", rows)
-    return {f"PSNR, dB: {name}": told(psnr(x, clean)) for name, x in found.items()}
+    return {f"PSNR, dB: {name}": common.mean(psnr(x, clean)) for name, x in found.items()}
 
 
 def smoothed(y, clean):
@@ -289,7 +283,7 @@ def main(run: common.Run) -> common.Figures:
     latents = train(parts, run)
     seeds = range(run.seed, run.seed + run.size(10, 2))
     figures: common.Figures = {
-        f"bits/dim, {name}": told(latents.bits(parts[name].x[: len(parts["test"].x)]))
+        f"bits/dim, {name}": common.mean(latents.bits(parts[name].x[: len(parts["test"].x)]))
         for name in ("train", "test")
     }
     figures |= clustering(latents, parts["test"], seeds)

@@ -62,22 +62,15 @@ def two_gaussians(x):
     return jnp.logaddexp(one, other) - jnp.log(2)
 
 
-def splines() -> gj.Flow:
-    """Six couplings by splines, coordinates mixed by learned matrices between."""
-    coupling = gj.Coupling(gj.rational_quadratic(8, bound=6.0))
-    mix = gj.as_flow(gj.InvertibleConv1x1())
-    return gj.repeat(gj.chain(gj.as_flow(gj.ActNorm()), mix, gj.as_flow(coupling)), 6)
-
-
 PROPOSALS = {
     "mean field": gj.as_flow(gj.ActNorm()),
     "full Gaussian": gj.chain(gj.as_flow(gj.ActNorm()), gj.as_flow(gj.InvertibleConv1x1())),
-    "splines": splines(),
+    "splines": gj.iaf(steps=6, transform=gj.rational_quadratic(16, bound=5.0)),
 }
 
 
 def main(run: common.Run) -> common.Figures:
-    steps, repeats = run.size(2500, 4), run.size(50, 2)
+    steps, repeats = run.size(10_000, 4), run.size(50, 2)
     counts = [100, 316, 1000, 3162, 10_000][: run.size(5, 2)]
     seeds = range(run.seed, run.seed + run.size(3, 1))
     figures, panels, levels, limits = {}, {}, {}, {}
@@ -88,10 +81,8 @@ def main(run: common.Run) -> common.Figures:
             model = gj.density(PROPOSALS[proposal], (case.size,))
 
             def loss(params, batch, key, step, model=model, case=case):
-                beta = jnp.minimum(1.0, 0.1 + step / (0.4 * steps))
-                return gj.alpha_divergence(
-                    model, params, lambda x: beta * case.log_prob(x), key, 512
-                )
+                target = common.annealed(case.log_prob, jnp.minimum(1.0, step / (steps / 2)))
+                return gj.alpha_divergence(model, params, target, key, 512)
 
             params = common.fit_seeds(model, loss, seeds, steps=steps, rate=2e-3)
             found, log_z = jax.jit(functools.partial(estimates, model, case, counts, repeats))(

@@ -97,10 +97,10 @@ def alone(run: common.Run) -> tuple[common.Figures, dict]:
         keys = jax.random.split(jax.random.key(run.seed), len(seeds))
         (kl, outside), found, log_q = jax.jit(jax.vmap(measure))(params, keys)
         figures[f"y = {SEEN:g}, {name}"] = (
-            f"KL {spread(kl)} nats (mass off the grid {np.max(outside):.1e}),"
-            f" ln p(y) off by {spread(found.log_z - log_evidence)}"
+            f"KL {common.spread(kl)} nats (mass off the grid {np.max(outside):.1e}),"
+            f" ln p(y) off by {common.spread(found.log_z - log_evidence)}"
             f" (claimed ± {np.mean(found.log_z_error):.4f}),"
-            f" ESS/n {spread(found.effective_sample_size / 10_000)}"
+            f" ESS/n {common.spread(found.effective_sample_size / 10_000)}"
         )
         panels[f"{name}: KL {kl[0]:.3f}"] = log_q[0].reshape(points, points)
     return figures, panels
@@ -135,9 +135,11 @@ def amortised(run: common.Run) -> tuple[common.Figures, dict]:
             kl, log_q = jax.jit(measured)(params, observed)
             scores.append(kl)
         scores = np.stack(scores)
-        each = ", ".join(f"{v:g}: {spread(kl)}" for v, kl in zip(SHOWN, scores.T, strict=False))
+        each = ", ".join(
+            f"{v:g}: {common.spread(kl)}" for v, kl in zip(SHOWN, scores.T, strict=False)
+        )
         figures[f"amortised {name}, {objective}"] = (
-            f"KL over y ~ p(y) {spread(scores[:, len(SHOWN) :].mean(1))} nats; y = {each}"
+            f"KL over y ~ p(y) {common.spread(scores[:, len(SHOWN) :].mean(1))} nats; y = {each}"
         )
         if name == "splines":
             for i, v in enumerate(SHOWN):
@@ -157,12 +159,6 @@ def measure_all(model, points: int, params, observed):
         return gj.targets.grid_kl(log_q, grid_posterior(y), points).kl, log_q(x)
 
     return jax.lax.map(measure, observed)
-
-
-def spread(values) -> str:
-    """The mean over seeds, and their range."""
-    values = np.asarray(values)
-    return f"{values.mean():.4f} ({values.min():.4f} … {values.max():.4f})"
 
 
 def main(run: common.Run) -> common.Figures:

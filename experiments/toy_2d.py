@@ -17,8 +17,6 @@ Source: Grathwohl et al. 2019 (FFJORD), section 4.1; Papamakarios et al. 2017 (M
 Durkan et al. 2019, section 5.1.
 """
 
-import functools
-
 import jax
 import numpy as np
 from sklearn.mixture import GaussianMixture
@@ -57,10 +55,10 @@ def main(run: common.Run) -> common.Figures:
         }
         for model, log_p in models.items():
             on_grid, at_test = log_p(x), log_p(test)
-            figure = score(at_test)
+            figure = common.mean(at_test)
             if model in flows():
                 gains = {name: at_test - reference for name, reference in references.items()}
-                figure += f" ({'; '.join(score(gain, sign='+') for gain in gains.values())})"
+                figure += f" ({'; '.join(common.mean(gain, sign='+') for gain in gains.values())})"
                 for reference, gain in gains.items():
                     ahead[reference].append(bool(gain.mean() > 0))
             figures[f"{title}, {model}"] = figure
@@ -83,14 +81,11 @@ def main(run: common.Run) -> common.Figures:
 
 
 def flows() -> dict[str, glowjax.Flow]:
-    coupling = glowjax.Coupling(
-        glowjax.rational_quadratic(16, bound=4.0), functools.partial(glowjax.MLP, width=64)
-    )
-    spline = [glowjax.as_flow(m) for m in (glowjax.ActNorm(), coupling, glowjax.Reverse())]
+    spline = glowjax.rational_quadratic(16, bound=4.0)
     return {
         "RealNVP": glowjax.realnvp_mlp(steps=8),
         "MAF": glowjax.maf(steps=8),
-        "spline": glowjax.repeat(glowjax.chain(*spline), 6),
+        "spline": glowjax.realnvp_mlp(steps=6, transform=spline),
     }
 
 
@@ -115,11 +110,6 @@ def trained(flow, train, validation, steps: int, run: common.Run):
         return np.concatenate([np.asarray(log_p(fitted.params, part)) for part in parts])
 
     return in_parts
-
-
-def score(log_p: np.ndarray, sign: str = "") -> str:
-    """The mean and its standard error."""
-    return f"{log_p.mean():{sign}.3f} ± {log_p.std() / len(log_p) ** 0.5:.3f}"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import functools
 
 from glowjax.actnorm import ActNorm
 from glowjax.arrays import check_positive
-from glowjax.coupling import AffineCoupling
+from glowjax.coupling import AffineCoupling, Coupling
+from glowjax.elementwise import Elementwise
 from glowjax.flow import Backprop, Flow, as_flow, chain, invert, multiscale, repeat
 from glowjax.masks import Mask
 from glowjax.nets import MLP, Dtype
@@ -91,6 +92,7 @@ def realnvp_single_scale(
 def realnvp_mlp(
     *,
     steps: int = 8,
+    transform: Elementwise | None = None,
     width: int = 64,
     depth: int = 2,
     backprop: Backprop = "store",
@@ -103,6 +105,8 @@ def realnvp_mlp(
 
     Args:
         steps: K.
+        transform: of every number of a half, as `rational_quadratic`; default: the paper's affine
+            one, its log-scale gain·tanh(·) + offset.
         width, depth: of the hidden layers of the nets.
         backprop, unroll: see `repeat`.
 
@@ -112,7 +116,11 @@ def realnvp_mlp(
     Source: Dinh et al. 2017, section 3.
     """
     check_positive(steps=steps, width=width, depth=depth)
-    step = realnvp_step(net=functools.partial(MLP, width=width, depth=depth))
+    net = functools.partial(MLP, width=width, depth=depth)
+    if transform is None:
+        step = realnvp_step(net=net)
+    else:
+        step = chain(as_flow(ActNorm()), as_flow(Coupling(transform, net)))
     return repeat(chain(step, as_flow(Reverse())), steps, backprop=backprop, unroll=unroll)
 
 

@@ -276,11 +276,14 @@ CASES = {
     "realnvp": Case(glowjax.realnvp(width=3, blocks=1), (4, 4, 1), ("realnvp",), noise=0.05),
     "realnvp_single_scale": Case(
         glowjax.realnvp_single_scale(width=4, blocks=1),
-        (4, 4, 1),
+        (2, 2, 1),
         ("realnvp_single_scale",),
         noise=0.05,
     ),
     "realnvp_mlp": Case(glowjax.realnvp_mlp(steps=3, width=8), (3,), ("realnvp_mlp",), context=2),
+    "realnvp_mlp_spline": Case(
+        glowjax.realnvp_mlp(steps=2, transform=glowjax.rational_quadratic(3), width=8), (3,), ()
+    ),
     "dequantization_flow": Case(
         glowjax.dequantization_flow(steps=2, width=4, blocks=1),
         (3, 2, 2),
@@ -329,6 +332,7 @@ SLOW = {
     "maf_shuffled",
     "affine_resnet_features",
     "realnvp",
+    "realnvp_mlp_spline",
     "realnvp_single_scale",
 }
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
