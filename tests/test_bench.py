@@ -74,6 +74,14 @@ def test_memory(in_process, tmp_path):
         assert row["activation_bytes"] == row["temporary_bytes"] - row["gradient_bytes"] > 0
 
 
+@pytest.mark.slow
+def test_scale(tmp_path):
+    rows = command(tmp_path, "scale", "--devices", "1", "2", "--way", "pmap")["rows"]
+    assert [row["devices"] for row in rows] == [1, 2]
+    assert rows[0]["efficiency"] == 1 != rows[1]["efficiency"]
+    assert all(row["donated"] == 1 and 0 <= row["waiting"] < 1 for row in rows)
+
+
 @pytest.mark.float32
 def test_planar(in_process, tmp_path):
     (row,) = command(tmp_path, "planar", "--repetitions", "3")["rows"]

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,21 +22,29 @@ from experiments.bench.common import (
     Row,
     cache_in,
     forward_flops,
-    timing_columns,
+    gigabytes,
 )
 from experiments.bench.train import make_our_trainer, random_batch, row_of
 from glowjax import data
 from glowjax.bench import check_repetitions, summary, time_calls
-from glowjax.train import AXIS, Trainer, mapped
+from glowjax.train import AXIS, Trainer, mapped, replicate
 
 Way = Literal["pmap", "shard_map"]
 COLUMNS: Columns = {
     "devices": lambda r: str(r["devices"]),
     "way": lambda r: r["way"],
     "batch a device": lambda r: str(r["per_device"]),
+    "ms": lambda r: f"{r['milliseconds']:.4g}",
+    "spread": lambda r: f"{r['least']:.4g}–{r['most']:.4g}",
+    "img/s": lambda r: f"{r['images_per_second']:,.0f}",
     "efficiency": lambda r: f"{r['efficiency']:.1%}",
     "waits for data": lambda r: f"{r['waiting']:.2%}",
-} | timing_columns()
+    "loss by data": lambda r: f"{r['loss_by_data']:.2%}",
+    "copy, ms": lambda r: f"{1e3 * r['copy_seconds']:.2f}",
+    "all-reduce, ms": lambda r: f"{1e3 * r['all_reduce_seconds']:.2f}",
+    "donated": lambda r: f"{r['donated']:.0%}",
+    "memory": lambda r: gigabytes(r["peak_bytes"]),
+}
 
 
 def main(
@@ -51,9 +60,13 @@ def main(
 ) -> None:
     """Every combination in a process of its own; a table, and JSON.
 
-    Efficiency is images a second and device beside the same way on the first number of devices.
-    Waiting is the share of time that a loop as the trainer's spends on getting the next batch, from
-    images in memory, random flips and shifts included, while devices work on those before.
+    Efficiency is images a second and device beside the same way on the first number of devices, of
+    steps on one batch again and again, copied to the devices each time. Then a loop as the
+    trainer's takes batches from its pipeline, images in memory with random flips and shifts:
+    waiting is the share of time that it spends on getting the next batch, while devices work on
+    those before, and the loss by data how much slower it is than with one batch. An all-reduce of
+    the gradients alone, beside how much a step grows with the devices, tells how much of it compute
+    hides.
 
     Args:
         problem: the model, its nets in bfloat16.
@@ -96,25 +109,40 @@ def only(n: int) -> dict[str, str]:
 
 
 def measure(setting: dict[str, Any]) -> Iterator[Row]:
-    """Speed on one batch again and again, and the share of waiting with a pipeline."""
+    """Speed on one batch again and again and with a pipeline, and the parts that do not compute."""
     trainer = make_our_trainer(setting)
     batch = random_batch(setting["batch"], setting["size"])
+    few = {name: array[:8] for name, array in batch.items()}
     init, step = {"pmap": by_pmap, "shard_map": by_shard_map}[setting["way"]](trainer)
-    first = {name: array[:8] for name, array in batch.items()}
+    timed = {"repetitions": setting["repetitions"], "seconds": setting["seconds"]}
+    state = init(few)
     start = time.perf_counter()
-    state, _ = jax.block_until_ready(step(init(first), batch))
+    after, _ = jax.block_until_ready(step(state, batch))
     compile_seconds = time.perf_counter() - start
-    times = time_calls(
-        step,
-        (state, batch),
-        repetitions=setting["repetitions"],
-        seconds=setting["seconds"],
-        carry=True,
-    )
+    donated = float(np.mean([leaf.is_deleted() for leaf in jax.tree.leaves(state)]))
+    times = time_calls(step, (after, batch), **timed, carry=True)
     flops = 3 * forward_flops(setting) * setting["batch"]
     timing = summary(times, examples=setting["batch"], flops=flops, compile_seconds=compile_seconds)
     steps = max(8, round(setting["seconds"] * timing.examples_per_second / setting["batch"]))
-    yield row_of(timing) | {"waiting": waiting(step, init(first), setting, steps)}
+    waiting, speed = with_pipeline(step, init(few), setting, steps)
+
+    split = NamedSharding(all_devices(), PartitionSpec(AXIS))
+    copies = time_calls(lambda b: jax.device_put(b, split), (batch,), **timed, latency=True)
+    all_reduce = jax.pmap(lambda tree: jax.lax.pmean(tree, AXIS), AXIS)
+    gradients = replicate(jax.jit(trainer.init)(few).params)
+    yield row_of(timing) | {
+        "facts": {"device": jax.devices()[0].device_kind},
+        "donated": donated,
+        "waiting": waiting,
+        "loss_by_data": 1 - speed / timing.examples_per_second,
+        "copy_seconds": statistics.median(copies),
+        "all_reduce_seconds": statistics.median(time_calls(all_reduce, (gradients,), **timed)),
+    }
+
+
+def all_devices() -> Mesh:
+    """A mesh of one axis."""
+    return Mesh(np.array(jax.devices()), (AXIS,))
 
 
 def by_pmap(trainer: Trainer) -> tuple[Callable, Callable]:
@@ -125,7 +153,7 @@ def by_pmap(trainer: Trainer) -> tuple[Callable, Callable]:
 
 def by_shard_map(trainer: Trainer) -> tuple[Callable, Callable]:
     """The same by `jit`, arrays of the whole batch sharded over a mesh of all devices."""
-    mesh = Mesh(np.array(jax.devices()), (AXIS,))
+    mesh = all_devices()
     whole, split = PartitionSpec(), PartitionSpec(AXIS)
     mapped_step = jax.shard_map(
         trainer.train_step,
@@ -146,14 +174,18 @@ def by_shard_map(trainer: Trainer) -> tuple[Callable, Callable]:
     return init, train_step
 
 
-def waiting(step: Callable, state: Any, setting: dict[str, Any], steps: int) -> float:
-    """The share of time spent on the next batch; the devices run behind, as in training."""
+def with_pipeline(
+    step: Callable, state: Any, setting: dict[str, Any], steps: int
+) -> tuple[float, float]:
+    """The share of time spent on the next batch, devices running behind; and images a second."""
     images = random_batch(4096, setting["size"])["image"]
     source = data.Source(name="noise", split="train", images=images)
-    transform = data.Transform(flip=True, shift=0.1)
+    transform = data.Transform(flip=True, shift=0.25)
     batches = data.batches(
         source, 0, steps, batch_size=setting["batch"], seed=0, transform=transform
     )
+    state, metrics = step(state, next(batches))  # the pipeline's start is no waiting
+    jax.block_until_ready(metrics)
     waited, began = 0.0, time.perf_counter()
     while True:
         asked = time.perf_counter()
@@ -163,4 +195,5 @@ def waiting(step: Callable, state: Any, setting: dict[str, Any], steps: int) -> 
             break
         state, metrics = step(state, batch)
     jax.block_until_ready(metrics)
-    return waited / (time.perf_counter() - began)
+    took = time.perf_counter() - began
+    return waited / took, (steps - 1) * setting["batch"] / took
