@@ -140,6 +140,15 @@ def check_choice(name: str, value: Any, choices: Any) -> None:
     require(value in choices, name, value, f"one of {', '.join(map(repr, choices))}")
 
 
+def check_context(context: Any, x: jax.Array) -> None:
+    """Raises `ValueError` unless context is None or floats `[B, F]`, one row for each of x."""
+    if context is None:
+        return
+    shape, dtype = jnp.shape(context), jnp.result_type(context)
+    fits = len(shape) == 2 and shape[0] == x.shape[0] and jnp.issubdtype(dtype, jnp.floating)
+    require(fits, "context", f"{dtype} of shape {shape}", f"floats of shape ({x.shape[0]}, F)")
+
+
 def check_labels(labels: Any, num_classes: int, batch: int) -> None:
     """Raises `ValueError` unless `labels`, a context, are integers of shape `(batch,)`."""
     due = f"integer labels of shape ({batch},) in 0..{num_classes - 1}"

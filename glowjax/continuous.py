@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glowjax.arrays import check_choice, check_in, check_positive, promote, require
+from glowjax.arrays import check_choice, check_context, check_in, check_positive, promote, require
 from glowjax.nets import MLP
 
 Trace = Literal["exact", "hutchinson"]
@@ -66,8 +66,8 @@ def flow_along(
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(rates),
         diffrax.Tsit5(),
-        t0=start,
-        t1=stop,
+        t0=jnp.asarray(start, x.dtype),
+        t1=jnp.asarray(stop, x.dtype),
         dt0=None,
         y0=(x, jnp.zeros((), x.dtype)),
         stepsize_controller=diffrax.PIDController(rtol=max(rtol, finest), atol=max(atol, finest)),
@@ -120,10 +120,12 @@ class Continuous(nn.Module):
         check_choice("trace", self.trace, ("exact", "hutchinson"))
         check_positive(max_steps=self.max_steps)
         require(x.ndim == 2, "x", x.shape, "of shape [B, D]")
+        check_context(context, x)
         check_in("(0, inf)", rtol=self.rtol, atol=self.atol)
         if self.is_initializing():
             _at_time(self.net(features=x.shape[-1], name="net"), x, start, context)
         params = self.get_variable("params", "net")
+        x = x.astype(jnp.result_type(x, *jax.tree.leaves(params)))  # the solver keeps one dtype
         net = self.net(features=x.shape[-1], parent=None)  # a solver takes pure functions only
 
         def solve(x, probes, context):

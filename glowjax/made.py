@@ -3,11 +3,10 @@
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glowjax.arrays import check_integer, check_positive, promote, require
+from glowjax.arrays import check_context, check_integer, check_positive, promote, require
 from glowjax.conv import matmul
 from glowjax.nets import ZeroDense, scaled_bias
 
@@ -108,12 +107,3 @@ def mask(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
 def spread(width: int, degrees: int) -> np.ndarray:
     """`[width]`: 0 … degrees - 1 in equal shares."""
     return np.arange(width) * degrees // width
-
-
-def check_context(context: Any, x: jax.Array) -> None:
-    """Raises `ValueError` unless context is None or floats `[B, F]`, one row for each of x."""
-    if context is None:
-        return
-    shape, dtype = jnp.shape(context), jnp.result_type(context)
-    fits = len(shape) == 2 and shape[0] == x.shape[0] and jnp.issubdtype(dtype, jnp.floating)
-    require(fits, "context", f"{dtype} of shape {shape}", f"floats of shape ({x.shape[0]}, F)")

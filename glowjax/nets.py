@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glowjax.actnorm import actnorm_statistics
-from glowjax.arrays import HIGHEST, check_image_shape, promote, require, vary_as
+from glowjax.arrays import HIGHEST, check_context, check_image_shape, promote, require, vary_as
 from glowjax.conv import (
     Taps,
     add_bias,
@@ -198,9 +198,11 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x, context=None):
-        if context is not None and jnp.shape(context)[:-1] != x.shape[:-1]:
-            due = f"features of shape {(*x.shape[:-1], 'F')}"
-            raise ValueError(f"context must be {due}, got shape {jnp.shape(context)}")
+        if context is not None:
+            dtype, shape = jnp.result_type(context), jnp.shape(context)
+            ok = shape[:-1] == x.shape[:-1] and jnp.issubdtype(dtype, jnp.floating)
+            due = f"floats of shape {(*x.shape[:-1], 'F')}"
+            require(ok, "context", f"{dtype} of shape {shape}", due)
         h = x if context is None else jnp.concatenate([x, context], axis=-1)
         for layer in range(self.depth):
             dense = nn.Dense(
@@ -225,8 +227,8 @@ def amortized(
     """
     if net is None:
         return own
-    given = None if context is None else jnp.shape(context)
-    require(given and given[0] == len(x), "context", given, f"features of shape ({len(x)}, F)")
+    require(context is not None, "context", None, f"floats of shape ({len(x)}, F)")
+    check_context(context, x)
     sizes = [p.size for p in own]
     h = promote(net(features=sum(sizes), name="net")(context))
     parts = jnp.split(h, np.cumsum(sizes)[:-1], axis=-1)

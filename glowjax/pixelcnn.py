@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glowjax.arrays import HIGHEST, check_integer, check_positive, promote, require
-from glowjax.made import MaskedDense, check_context, mask, spread
+from glowjax.arrays import HIGHEST, check_context, check_integer, check_positive, promote, require
+from glowjax.made import MaskedDense, mask, spread
 from glowjax.nets import ZeroDense
 
 

@@ -13,6 +13,7 @@ from jax import lax
 from glowjax.arrays import (
     HIGHEST,
     check_choice,
+    check_context,
     check_in,
     check_positive,
     promote,
@@ -63,6 +64,7 @@ def contraction(x: jax.Array, net: Contraction, context: jax.Array | None = None
     size = net.weights[0].shape[0]
     require(jnp.shape(x)[1:] == (size,), "x", jnp.shape(x), f"of shape [B, {size}]")
     shift = net.biases[0]
+    check_context(context, x)
     given = None if context is None else jnp.shape(context)
     if net.context is None:
         require(given is None, "context", given, "None, as at initialisation")
@@ -218,13 +220,11 @@ class Residual(nn.Module):
     terms: int = 10
 
     def forward(self, x, context=None):
-        x = promote(x)
-        g = self._contraction(x, context)
+        x, g = self._contraction(promote(x), context)
         return x + g(x), self._log_det(g, x)
 
     def inverse(self, z, context=None):
-        z = promote(z)
-        g = self._contraction(z, context)
+        z, g = self._contraction(promote(z), context)
         x = residual_inverse(g, z, coefficient=self.coefficient)
         return x, -self._log_det(g, x)
 
@@ -250,7 +250,8 @@ class Residual(nn.Module):
         check_in("(0, 1)", coefficient=self.coefficient)
         require(x.ndim == 2, "x", x.shape, "of shape [B, D]")
         net = self._net(x, context)
-        return lambda x: contraction(x, net, context)
+        x = x.astype(jnp.result_type(x, *net.weights))  # the inverse's loop keeps one dtype
+        return x, lambda x: contraction(x, net, context)
 
     @nn.compact
     def _net(self, x, context):
@@ -267,8 +268,7 @@ class Residual(nn.Module):
                 half = nn.initializers.constant(0.5)  # as in the released Residual Flows
                 params[f"slope{i}"] = self.param(f"slope{i}", half, (), dtype)
         if self.is_initializing() and context is not None:
-            check = jnp.ndim(context) == 2 and len(context) == len(x)
-            require(check, "context", jnp.shape(context), f"of shape [{len(x)}, F]")
+            check_context(context, x)
             self.param("context", draw, (context.shape[-1], self.width), dtype)
         params["context"] = self.get_variable("params", "context")
         return self.prepare(params)["net"]

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from glowjax.arrays import HIGHEST, promote, require
+from glowjax.arrays import HIGHEST, check_image_shape, promote, require
 from glowjax.nets import Dtype, Initializer
 from glowjax.squeeze import squeeze_forward
 
@@ -56,6 +56,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, context=None):
+        check_image_shape("x", x)
         x = jnp.asarray(x, self.dtype or promote(x).dtype)
         image, features = _image_and_features(x, context)
         if image is not None:

@@ -21,11 +21,12 @@ import glowjax
 FLOWS = sorted(set(CASES) - SLOW)
 DTYPES = ("float64", "float32", "float16", "bfloat16", "int32", "uint8", "bool", "complex64")
 KEY = 0
+PARTS = 16  # of the tests of many examples, for as many processes
 NAMED = re.compile(r"(\w+)( '\w+')?( of shape .*)? (must|was|has|needs|is|do|does|holds)\b")
 
 
 def generated(few: int, many: int, **strategies):
-    """Two tests of one body: of few examples, and of many, which is slow."""
+    """Two tests of one body: of few examples, always the same, and of many, slow and in parts."""
 
     def decorate(body):
         options: dict[str, Any] = {
@@ -34,8 +35,15 @@ def generated(few: int, many: int, **strategies):
             "suppress_health_check": list(HealthCheck),
         }
         quick = settings(max_examples=few, derandomize=True, **options)(given(**strategies)(body))
-        slow = settings(max_examples=many, **options)(given(**strategies)(body))
-        return quick, pytest.mark.slow(slow)
+
+        @pytest.mark.slow
+        @pytest.mark.parametrize("part", range(PARTS))
+        @settings(max_examples=many // PARTS, **options)
+        @given(**strategies)
+        def slow(part, **drawn):
+            body(**drawn)
+
+        return quick, slow
 
     return decorate
 
@@ -212,7 +220,7 @@ def arguments(draw):
     return maker, given
 
 
-@generated(few=150, many=3_000, call=arguments())
+@generated(few=150, many=1_600, call=arguments())
 def options(call):
     maker, given = call
     made = refused(lambda: maker(**given))

@@ -160,7 +160,7 @@ def test_errors():
         as_flow(Planar()).init(key, jnp.ones((4, 2, 3)))
     flow = as_flow(Planar(SMALL_MLP))
     for wrong in (None, jnp.ones((3, 3))):
-        with pytest.raises(ValueError, match=r"context must be features of shape \(4, F\), got"):
+        with pytest.raises(ValueError, match=r"context must be floats of shape \(4, F\), got"):
             flow.init(key, x, wrong)
     params = flow.init(key, x, context)
     with pytest.raises(ValueError, match=r"z of shape \(4, 3\) does not fit params"):

@@ -135,7 +135,7 @@ def test_as_an_approximate_posterior():
 def test_errors():
     with pytest.raises(ValueError, match=r"x must be of shape \[B, D\], got \(4, 2, 3\)"):
         as_flow(Radial()).init(jax.random.key(0), jnp.ones((4, 2, 3)))
-    with pytest.raises(ValueError, match=r"context must be features of shape \(4, F\), got None"):
+    with pytest.raises(ValueError, match=r"context must be floats of shape \(4, F\), got None"):
         as_flow(Radial(SMALL_MLP)).init(jax.random.key(0), jnp.ones((4, 2)))
     with pytest.raises(AssertionError):
         radial_forward(jnp.ones((4, 2)), jnp.ones(3), jnp.ones(()), jnp.ones(()))
