@@ -309,6 +309,7 @@ if importlib.util.find_spec("diffrax"):  # of the extra continuous
 
 # Variants that take long to compile: their tests run with -m slow.
 SLOW = {
+    "glow_additive_recompute",
     "mixture_normal",
     "mixture_gaussian_logit",
     "mixture_gaussian_uniform_invert",
@@ -335,7 +336,14 @@ SLOW = {
     "realnvp_mlp_spline",
     "realnvp_single_scale",
 }
-NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
+
+
+def named(cases):
+    """Names of cases as parameters of a test."""
+    return [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in cases]
+
+
+NAMES = named(CASES)
 
 
 def data(case: Case, batch: int = 3, seed: int = 0):

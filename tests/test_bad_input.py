@@ -170,7 +170,7 @@ def rows(draw):
     return name, draw(st.lists(VALUES, min_size=size, max_size=size))
 
 
-@generated(few=60, many=6_000, row=rows())
+@generated(few=30, many=6_400, row=rows())
 def values(row):
     """The row is inverted or is seen to fail; the others of its batch do not notice it."""
     name, event = row

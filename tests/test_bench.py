@@ -66,6 +66,7 @@ def test_compile(in_process, tmp_path):
     assert all(len(row["every_seconds"]) == 1 for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_memory(in_process, tmp_path):
     rows = command(tmp_path, "memory", "--backprop", "invert")["rows"]
@@ -291,6 +292,7 @@ def test_flops_of_glow():
     assert flops < glowjax.matmul_flops(flow.forward, params, x) / 64 < 1.06 * flops
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_precision(digits_dir, tmp_path):
     options = ["--name", "digits", "--data-dir", str(digits_dir), "--steps", "10"]

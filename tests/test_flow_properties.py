@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, NAMES, SMALL_MLP, SMALL_NET, Case, coupling_step, data, parameters
+from cases import CASES, NAMES, SMALL_MLP, SMALL_NET, Case, coupling_step, data, named, parameters
 from jax.extend.core import jaxprs_in_params
 
 import glowjax
@@ -324,7 +324,7 @@ def test_harness_catches_a_missing_factor_of_positions():
 
 
 @pytest.mark.float32
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.covers])
+@pytest.mark.parametrize("name", named(name for name, case in CASES.items() if case.covers))
 def test_float32(name):
     """Round trips within 2e-5 a number, log-dets within 1e-5 a dimension.
 

@@ -468,12 +468,12 @@ def test_labels_of_samples(classes):
 
 
 OTHERS = [
-    RealNVP(levels=1, width=4, blocks=1),
+    pytest.param(RealNVP(levels=1, width=4, blocks=1), marks=pytest.mark.slow),
     Autoregressive(width=4, depth=1, components=2, conditional=True),
 ]
 
 
-@pytest.mark.parametrize("model", OTHERS, ids=lambda model: model.kind)
+@pytest.mark.parametrize("model", OTHERS, ids=["realnvp", "autoregressive"])
 def test_a_run_of_another_kind_of_model(config, tmp_path, model):
     folder = tmp_path / "run"
     short = dataclasses.replace(config, model=model, train_steps=2)
