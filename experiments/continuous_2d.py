@@ -109,7 +109,7 @@ def main(run: common.Run) -> common.Figures:
             "what comes back": jnp.abs(jax.jit(model.decode)(params, z) - x),
         }
         for what, error in off.items():
-            curves[what].append((tolerance, float(np.median(error))))
+            curves[what].append((tolerance, max(np.median(error), 1e-9)))  # no 0 on a log axis
         figures[f"tolerance {tolerance:g}: median error of ln p; of what comes back"] = "; ".join(
             f"{np.median(error):.1e}" for error in off.values()
         )

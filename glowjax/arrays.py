@@ -108,7 +108,7 @@ def check_in(interval: str, *, optional: bool = False, **numbers: Any) -> None:
             ok = bool(above and below) and not isinstance(value, bool)
         except (TypeError, ValueError):  # no number, or several
             ok = optional and value is None
-        require(ok, name, value, f"{'None or ' * optional}a number in {interval}")
+        require(ok, name, value, f"{'None or ' * optional}in {interval}")
 
 
 def check_integer(name: str, value: Any, low: int, high: int | None = None) -> None:

@@ -71,7 +71,8 @@ def mixture_cdf(
         log_p, log_q = target.log_tails(z)
         _, mean, log_scale = _parameters(raw)
         # Each component has the probability of z at its own quantile: F's lies between those.
-        quantiles = mean + jnp.exp(log_scale) * FAMILIES[family].quantile(log_p, log_q)[..., None]
+        quantile = FAMILIES[family].quantile(*lax.stop_gradient((log_p, log_q)))
+        quantiles = mean + jnp.exp(log_scale) * quantile[..., None]
 
         def excess(x):  # in logits, whatever g is: well-conditioned all over
             log_cdf, log_survival = _log_tails(x, raw, family)

@@ -94,12 +94,24 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "sample_count": (Config, {"sample_count": 0}, "sample_count must be"),
     "evaluate_with": (Config, {"evaluate_with": "best"}, "evaluate_with must be one of 'ema'"),
     "no average": (Config, {"ema": None}, "evaluate_with must be 'raw' where ema is None"),
-    "ema": (Config, {"ema": 1.0}, r"ema must be in \[0, 1\), got 1.0"),
-    "classifier_weight": (Config, {"classifier_weight": -1}, "classifier_weight must be at least"),
-    "temperature": (Config, {"temperature": math.nan}, "temperature must be at least 0, got nan"),
+    "ema": (Config, {"ema": 1.0}, r"ema must be None or in \[0, 1\), got 1.0"),
+    "classifier_weight": (
+        Config,
+        {"classifier_weight": -1},
+        r"classifier_weight must be in \[0, inf\)",
+    ),
+    "temperature": (
+        Config,
+        {"temperature": math.nan},
+        r"temperature must be in \[0, inf\), got nan",
+    ),
     "validation": (Data, {"validation": 0}, "validation must be a whole number of at least 1"),
     "crop": (Transform, {"crop": 0}, "crop must be"),
-    "learning_rate": (Optimizer, {"learning_rate": math.inf}, "learning_rate must be finite"),
+    "learning_rate": (
+        Optimizer,
+        {"learning_rate": math.inf},
+        r"learning_rate must be in \[0, inf\)",
+    ),
 }
 
 
@@ -126,7 +138,7 @@ BAD_MODELS: list[tuple[Any, dict[str, Any], str]] = [
     (RealNVP, {"architecture": "deep"}, "architecture must be one of"),
     (RealNVP, {"blocks": 0}, "blocks must be a whole number"),
     (RealNVP, {"dtype": "float16"}, "dtype must be one of"),
-    (RealNVP, {"logit": 0.5}, r"alpha must be in \[0, 1/2\), got 0.5"),
+    (RealNVP, {"logit": 0.5}, r"alpha must be in \[0, 0.5\), got 0.5"),
     (Autoregressive, {"transform": "spline"}, "transform must be one of"),
     (Autoregressive, {"components": 1}, "components must be a whole number of at least 2"),
     (Autoregressive, {"kernel": 4}, "kernel must be odd"),

@@ -150,7 +150,7 @@ def experiment(config, folder):
 
 def python(*arguments):
     environment = os.environ | {
-        "PYTHONPATH": str(Path(loop.__file__).parents[1]),
+        "PYTHONPATH": os.pathsep.join([str(Path(loop.__file__).parents[1]), *sys.path]),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as in conftest.py: the same programs
     }
     return subprocess.Popen(
@@ -240,7 +240,7 @@ MORE = [pytest.param(at, marks=pytest.mark.slow) for at in (1, 6, 7, 12, 14)]
 
 @pytest.mark.parametrize("at", [5, *MORE], ids="step {}".format)
 def test_a_signal_lets_the_step_end_and_saves_it(config, unbroken, tmp_path, monkeypatch, at):
-    folder = tmp_path / "stopped"
+    folder, before = tmp_path / "stopped", signal.getsignal(signal.SIGINT)
     number = signal.SIGTERM if at < 10 else signal.SIGINT
     with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
         after_step(patch, at, lambda: os.kill(os.getpid(), number))
@@ -248,7 +248,7 @@ def test_a_signal_lets_the_step_end_and_saves_it(config, unbroken, tmp_path, mon
     assert stopped.value.signal == number
     assert str(stopped.value).startswith(f"stopped by {number.name} after step {at}, which is sav")
     assert steps_of(folder)[-1] == at
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
     loop.train(config, folder, resume=True)
     assert_as_unbroken(folder, unbroken)

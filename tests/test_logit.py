@@ -43,5 +43,5 @@ def test_beyond_the_interval_is_nan():
 
 def test_bad_alpha_is_refused():
     for alpha in (-0.1, 0.5):
-        with pytest.raises(ValueError, match=r"alpha must be in \[0, 1/2\)"):
+        with pytest.raises(ValueError, match=r"alpha must be in \[0, 0.5\)"):
             as_flow(Logit(alpha))

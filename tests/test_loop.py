@@ -434,7 +434,7 @@ def test_same_seed_same_samples(folder):
 
 SAMPLE_ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "num": ({"num": 0}, "num must be a whole number of at least 1, got 0"),
-    "temperature": ({"num": 2, "temperature": -1.0}, "temperature must be at least 0, got -1"),
+    "temperature": ({"num": 2, "temperature": -1.0}, r"temperature must be in \[0, inf\), got -1"),
     "label": (
         {"num": 2, "label": 3},
         "label must be left out: the model is not conditional, got 3",

@@ -300,10 +300,10 @@ def test_inputs_are_checked():
     params = flow.init(jax.random.key(0), x, context)
     with pytest.raises(ValueError, match=r"x must be of shape \[B, D\]"):
         flow.init(jax.random.key(0), x[:, None], context)
-    with pytest.raises(ValueError, match=r"context must be of shape \[3, F\]"):
+    with pytest.raises(ValueError, match=r"context must be floats of shape \(3, F\)"):
         flow.init(jax.random.key(0), x, context[0])
     for wrong in (None, context[:, :1], context[0], context[:1]):
-        with pytest.raises(ValueError, match=r"context must be of shape \[B, 2\]"):
+        with pytest.raises(ValueError, match="context must be"):
             flow.forward(params, x, wrong)
     with pytest.raises(ValueError, match="x of shape"):
         flow.forward(params, x[:, :2], context)
