@@ -9,7 +9,7 @@ in no order that they know. Counts are dequantized, for the mixture once in four
 anew at each step, and standardised. Of 3 random splits, 1,297 rows are trained on, 200 choose the
 mixture (components, covariance) and when a flow stops, and 300 test; all on the same noise.
 
-Time: 10 min on 2 CPU cores.
+Time: 3 to 14 min on 2 CPU cores.
 Expected: all are ahead of the mixture: RealNVP by 1 nat a row, MAF by 7, splines by 22.
 Source: Papamakarios et al. 2017 (MAF), section 4.2; Durkan et al. 2019, section 5.1.
 """

@@ -20,31 +20,48 @@ THREADS = {"NPROC": "16", "PJRT_NPROC": "16"}
 def launch(command: list[str], processes: int) -> None:
     """Runs a distributed command as processes of this machine, and ends all when one fails.
 
-    Each gets --distributed, --coordinator, --processes and --process, and of several GPUs one.
+    Each gets --distributed, --coordinator, --processes and --process, and of several GPUs one. When
+    it is told to stop, by SIGTERM or Ctrl-C, it tells them, and waits for what they save; told
+    again, it ends them at once.
 
     Raises:
         ValueError: `processes` is not at least 1.
         ChildProcessError: a process failed; says which, and how.
+        SystemExit: it was told to stop; with 128 and the signal's number.
     """
     check_integer("processes", processes, 1)
     together = ["--distributed", f"--coordinator=localhost:{_free_port()}"]
     together += [f"--processes={processes}"]
+    running: list[subprocess.Popen] = []
+    told: list[int] = []
+
+    def tell(number, frame):
+        told.append(number)
+        if len(told) > 1:
+            sys.exit(128 + number)
+        for process in running:
+            process.terminate()
+
     with contextlib.ExitStack() as stack:
-        stack.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        running = [
-            stack.enter_context(_started([*command, *together, f"--process={i}"], i))
-            for i in range(processes)
-        ]
+        for number in (signal.SIGTERM, signal.SIGINT):
+            stack.callback(signal.signal, number, signal.signal(number, tell))
+        for i in range(processes):
+            running.append(
+                stack.enter_context(_started([*command, *together, f"--process={i}"], i))
+            )
         while any(p.poll() is None for p in running):
-            _check(running)
+            _check(running, told)
             time.sleep(POLL)
-        _check(running)
+        _check(running, told)
+    if told:
+        sys.exit(128 + told[0])
 
 
-def _check(running: list[subprocess.Popen]) -> None:
-    """Raises `ChildProcessError` for the first that failed."""
+def _check(running: list[subprocess.Popen], told: list[int]) -> None:
+    """Raises `ChildProcessError` for the first that failed, other than by what it was told."""
+    stopped = (-signal.SIGTERM, 128 + signal.SIGTERM) if told else ()
     failed = [(p.returncode, i) for i, p in enumerate(running) if p.poll()]
+    failed = [(code, i) for code, i in failed if code not in stopped]
     if failed:
         code, i = min(failed)  # killed by 9 before 6, JAX's abort of those that are left
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed ({code})"
@@ -57,11 +74,12 @@ def _check(running: list[subprocess.Popen]) -> None:
 @contextlib.contextmanager
 def _started(command: list[str], i: int) -> Generator[subprocess.Popen]:
     environment = THREADS | os.environ | {"JAX_LOCAL_DEVICE_IDS": str(i)}
-    process = subprocess.Popen(command, env=environment)
+    # A group of its own: a terminal's Ctrl-C reaches the launcher alone.
+    process = subprocess.Popen(command, env=environment, process_group=0)
     try:
         yield process
     finally:
-        process.kill()  # no less: JAX keeps SIGTERM for announcements of preemption
+        process.kill()
         process.wait()
 
 

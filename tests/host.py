@@ -2,7 +2,8 @@
 
     python host.py RECORDS train|eval ...
 
-`KILL=process:step` in the environment kills that process before that step.
+`KILL=process:step` in the environment kills that process before that step, and `STOP=process:step`
+has it tell the launcher to stop.
 """
 
 import os
@@ -41,8 +42,11 @@ def observed(records: Path) -> Generator[None]:
 
         def train_step(state, batch):
             step = int(state.step[0]) + 1
-            if os.environ.get("KILL") == f"{jax.process_index()}:{step}":
+            now = f"{jax.process_index()}:{step}"
+            if os.environ.get("KILL") == now:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if os.environ.get("STOP") == now:
+                os.kill(os.getppid(), signal.SIGTERM)
             seen[f"batch{step}"] = batch["image"]
             records.mkdir(exist_ok=True)
             np.savez(records / f"{jax.process_index()}.npz", **seen)  # ty: ignore

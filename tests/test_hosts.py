@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -41,13 +42,14 @@ def command(digits_dir):
     return ["train", "glow_digits", "--data.data-dir", str(digits_dir), *options]
 
 
-def started(arguments, records, *, processes=2, devices=2, kill=""):
+def started(arguments, records, *, processes=2, devices=2, kill="", stop=""):
     """Runs a command as processes of so many devices each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
         patch.setenv("JAX_ENABLE_X64", "1")
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         patch.setenv("KILL", kill)
+        patch.setenv("STOP", stop)
         launch([sys.executable, HOST, str(records), *arguments], processes)
 
 
@@ -175,6 +177,33 @@ def test_a_launch_names_the_first_that_failed():
     code = "import sys, time; time.sleep(60 * (sys.argv[-1] != '--process=1')); sys.exit(3)"
     with pytest.raises(ChildProcessError, match=r"process 1 of 2 failed \(3\)"):
         launch([sys.executable, "-c", code], 2)
+
+
+def test_a_launch_that_is_told_to_stop_waits_for_what_its_processes_save(tmp_path):
+    code = (
+        "import os, pathlib, signal, sys, time\n"
+        "def save(*_): time.sleep(0.5); pathlib.Path(sys.argv[-1][2:]).touch(); sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "if sys.argv[-1] == '--process=1': time.sleep(1); os.kill(os.getppid(), signal.SIGINT)\n"
+        "time.sleep(60)"
+    )
+    before = signal.getsignal(signal.SIGINT)
+    with contextlib.chdir(tmp_path), pytest.raises(SystemExit) as stopped:
+        launch([sys.executable, "-c", code], 2)
+    assert stopped.value.code == 128 + signal.SIGINT
+    assert {file.name for file in tmp_path.iterdir()} == {"process=0", "process=1"}
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.slow
+def test_a_run_of_two_that_is_told_to_stop_saves_and_goes_on(alone, command, tmp_path):
+    arguments = [*command, "--run-dir", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as stopped:
+        started(arguments, tmp_path / "records", stop="1:3")
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert 3 <= rows_of(tmp_path)[-1]["step"] < STEPS
+    started([*arguments, "--resume"], tmp_path / "records")
+    assert_same_run(tmp_path, alone)
 
 
 def test_a_launch_that_succeeds_says_nothing():
