@@ -70,13 +70,13 @@ PROPOSALS = {
 
 
 def main(run: common.Run) -> common.Figures:
-    steps, repeats = run.size(10_000, 4), run.size(50, 2)
+    steps, repeats = run.size(2500, 4), run.size(50, 2)
     counts = [100, 316, 1000, 3162, 10_000][: run.size(5, 2)]
     seeds = range(run.seed, run.seed + run.size(3, 1))
     figures, panels, levels, limits = {}, {}, {}, {}
     for name, case in list(cases().items())[: run.size(5, 1)]:
         panels[name], levels[name] = {}, case.log_z
-        limits[name] = case.log_z - 0.6, case.log_z + 0.6
+        limits[name] = case.log_z - 0.8, case.log_z + 0.6
         for proposal in list(PROPOSALS)[: run.size(3, 2)]:
             model = gj.density(PROPOSALS[proposal], (case.size,))
 

@@ -145,7 +145,8 @@ def check_context(context: Any, x: jax.Array) -> None:
     if context is None:
         return
     shape, dtype = jnp.shape(context), jnp.result_type(context)
-    fits = len(shape) == 2 and shape[0] == x.shape[0] and jnp.issubdtype(dtype, jnp.floating)
+    fits = len(shape) == 2 and shape[0] == x.shape[0] and shape[1] > 0
+    fits = fits and jnp.issubdtype(dtype, jnp.floating)
     require(fits, "context", f"{dtype} of shape {shape}", f"floats of shape ({x.shape[0]}, F)")
 
 
