@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from glowjax.config import Config, from_json, to_json
-from glowjax.hosts import agree, in_turn, is_first_host, on_first_host
+from glowjax.hosts import agree, agreed_token, check_same, in_turn, is_first_host, on_first_host
 from glowjax.lock import NAME, hold
 from glowjax.progress import CONSOLE
 
@@ -42,7 +43,8 @@ class Run:
         self.folder, self.config, self.images = folder, config, images
         with contextlib.ExitStack() as stack:
             if not read_only:
-                in_turn(lambda: _take(folder, stack))
+                token = agreed_token()
+                in_turn(lambda: _take(folder, stack, token))
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=_LastTwoAndBest(lambda: self.step("best")),
                 best_fn=lambda m: m[METRIC],  # without it no record is written
@@ -78,18 +80,7 @@ class Run:
                 without `read_only`, another process is training in it.
         """
         folder = Path(folder)
-        path = folder / "config.json"
-        if not path.is_file():
-            what = "has no config.json" if folder.is_dir() else "does not exist"
-            raise ValueError(f"run must be a folder that glowjax train made; {folder} {what}")
-        try:
-            about = json.loads(path.read_text())
-            config, images = from_json(about["config"]), about["images"]
-            images = {name: images[name] for name in ("image_shape", "levels", "num_classes")}
-            images["image_shape"] = tuple(images["image_shape"])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            reason = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(f"run {folder}: its config.json is not ours: {reason}") from error
+        config, images = in_turn(lambda: _read_config(folder))
         return cls(folder, config, images, read_only=read_only)
 
     def go_on_with(self, config: Config) -> None:
@@ -199,20 +190,24 @@ class Run:
         raise errors[0]
 
     def _restore(self, step, like):
+        check_same("checkpoint", step)
         failure = None
+        if step not in self._records:
+            failure = self._unreadable(step, ValueError("its record is damaged"))
+        agree(failure)  # before a restoration, in which orbax waits for all hosts
         try:
-            if step not in self._records:
-                raise ValueError("its record is damaged")
             state = self._manager.restore(step, args=ocp.args.StandardRestore(_shapes(like)))
             digest = self._records[step].get(STATE)
             if digest is not None and digest != _digest(state):
                 raise ValueError("its numbers are not those that were saved")
         except Exception as error:  # orbax and tensorstore raise all kinds
-            failure = ValueError(
-                f"checkpoint {step} of run {self.folder} cannot be read: {_short(error)}"
-            )
+            failure = self._unreadable(step, error)
         agree(failure)  # so that no host uses another checkpoint than the rest
         return state
+
+    def _unreadable(self, step, error):
+        text = f"checkpoint {step} of run {self.folder} cannot be read: {_short(error)}"
+        return ValueError(text)
 
     def last_good(self) -> str:
         """Says what there is to go on from."""
@@ -243,7 +238,7 @@ class Run:
             yield
         except Exception as error:  # all kinds again, and of an earlier save
             raise OSError(
-                f"run {self.folder}: a checkpoint cannot be written: {_short(error)};"
+                f"run {self.folder}: a checkpoint cannot be written: {_short(_cause(error))};"
                 f" {self.last_good()}"
             ) from error
 
@@ -259,17 +254,24 @@ class Run:
         return list(_rows(lines))
 
     def forget_after(self, step: int) -> None:
-        """Drops later rows of the log, and later checkpoints, which cannot be read: a resumed run
-        makes them again.
+        """Drops later rows of the log, and puts later checkpoints, which could not be read, into
+        the folder damaged/: a resumed run makes both again.
         """
 
         def keep_rows():
             kept = [json.dumps(row) + "\n" for row in self.history() if row["step"] <= step]
             write_atomically(self.folder / "metrics.jsonl", "".join(kept))
 
+        def set_aside():
+            for later in [s for s in self._manager.all_steps() if s > step]:
+                place = self.folder / "damaged" / str(later)
+                shutil.rmtree(place, ignore_errors=True)  # of an earlier time
+                place.parent.mkdir(exist_ok=True)
+                (self.folder / "checkpoints" / str(later)).rename(place)
+
         on_first_host(keep_rows)
-        for later in [s for s in self._manager.all_steps() if s > step]:
-            self._manager.delete(later)
+        on_first_host(set_aside)
+        self._manager.reload()
 
 
 @dataclass
@@ -309,7 +311,15 @@ def _digest(state: Any) -> str:
     return sha.hexdigest()
 
 
-def _short(error: Exception) -> str:
+def _cause(error: BaseException) -> BaseException:
+    """The system's error that led to this one, if any: waiting for other hosts hides it."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return error if cause is None else cause
+
+
+def _short(error: BaseException) -> str:
     return str(error).partition(" [tensorstore_spec=")[0]
 
 
@@ -322,11 +332,17 @@ def check_new(folder: Path) -> None:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"run_dir must be a new or empty folder, got {folder}, which is a file")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and not _holds_no_run(folder):
         raise ValueError(
             f"run_dir must be a new or empty folder, got {folder}, which holds something"
             " already: go on with it by --resume, or name another"
         )
+
+
+def _holds_no_run(folder: Path) -> bool:
+    """Whether a folder is empty but for what a start leaves that ended before its config.json."""
+    left = {NAME, "checkpoints", "config.json.part"}
+    return {path.name for path in folder.iterdir()} <= left
 
 
 def _make_new(folder: Path) -> None:
@@ -334,12 +350,29 @@ def _make_new(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _take(folder: Path, stack: contextlib.ExitStack) -> None:
+def _take(folder: Path, stack: contextlib.ExitStack, token: str) -> None:
     """Holds the folder, on the first host; on the others, sees whether it is the same one."""
+    lock = folder / NAME
     if is_first_host():
-        stack.enter_context(hold(folder))
-    elif not (folder / NAME).is_file():
+        stack.enter_context(hold(folder, token))
+    elif not lock.is_file() or token not in lock.read_text():
         raise ValueError(f"run_dir must be a folder that all hosts share, got {folder}")
+
+
+def _read_config(folder: Path) -> tuple[Config, dict[str, Any]]:
+    path = folder / "config.json"
+    if not path.is_file():
+        what = "has no config.json" if folder.is_dir() else "does not exist"
+        raise ValueError(f"run must be a folder that glowjax train made; {folder} {what}")
+    try:
+        about = json.loads(path.read_text())
+        config, images = from_json(about["config"]), about["images"]
+        images = {name: images[name] for name in ("image_shape", "levels", "num_classes")}
+        images["image_shape"] = tuple(images["image_shape"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"run {folder}: its config.json is not ours: {reason}") from error
+    return config, images
 
 
 def _write_config(folder: Path, config: Config, images: dict[str, Any]) -> None:

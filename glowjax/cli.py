@@ -13,6 +13,7 @@ import tyro
 
 from glowjax import config as configs
 from glowjax import hosts, launch
+from glowjax.arrays import require
 from glowjax.stopping import Stopped
 
 USAGE = """\
@@ -45,7 +46,8 @@ class _Hosts:
         if self.distributed:
             hosts.connect(*given)
         elif any(g is not None for g in given):
-            raise ValueError("distributed must be on for coordinator, processes and process")
+            wanted = "on where coordinator, processes or process is given"
+            require(False, "distributed", self.distributed, wanted)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,13 @@
 Each host runs the same program on its own devices; what only one may do, the first does.
 """
 
+import hashlib
 import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import jax
 import numpy as np
@@ -84,6 +86,19 @@ def is_first_host() -> bool:
 def host_shard() -> tuple[int, int]:
     """This host's place among all: (index, count)."""
     return jax.process_index(), jax.process_count()
+
+
+def agreed_token() -> str:
+    """A random word, the same on all hosts."""
+    token = np.frombuffer(uuid4().bytes, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(token)).tobytes().hex()
+
+
+def check_same(name: str, value: Any) -> None:
+    """Raises `ValueError` on all hosts unless what each has by this name prints alike on all."""
+    digest = np.frombuffer(hashlib.sha256(repr(value).encode()).digest(), np.uint8)
+    same = np.all(multihost_utils.process_allgather(digest) == digest)
+    require(same, name, value, "the same on all hosts")
 
 
 def in_turn(function: Callable[[], T]) -> T:

@@ -50,20 +50,21 @@ def launch(command: list[str], processes: int) -> None:
                 stack.enter_context(_started([*command, *together, f"--process={i}"], i))
             )
         while any(p.poll() is None for p in running):
-            _check(running, told)
+            check(running, told)
             time.sleep(POLL)
-        _check(running, told)
+        check(running, told)
     if told:
         sys.exit(128 + told[0])
 
 
-def _check(running: list[subprocess.Popen], told: list[int]) -> None:
+def check(running: list[subprocess.Popen], told: list[int]) -> None:
     """Raises `ChildProcessError` for the first that failed, other than by what it was told."""
     stopped = (-signal.SIGTERM, 128 + signal.SIGTERM) if told else ()
     failed = [(p.returncode, i) for i, p in enumerate(running) if p.poll()]
     failed = [(code, i) for code, i in failed if code not in stopped]
     if failed:
-        code, i = min(failed)  # killed by 9 before 6, JAX's abort of those that are left
+        # First those that did not end by JAX's abort of whoever is left.
+        code, i = min(failed, key=lambda f: f[0] == -signal.SIGABRT)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed ({code})"
         raise ChildProcessError(
             f"process {i} of {len(running)} {how}; the others were ended. What it said is above;"

@@ -20,7 +20,7 @@ from glowjax.checkpoint import METRIC, Run, check_new
 from glowjax.config import Config, to_json
 from glowjax.descent import TrainState
 from glowjax.discrete import quantize, to_uint8
-from glowjax.hosts import host_shard, in_turn, is_first_host, on_first_host
+from glowjax.hosts import check_same, host_shard, in_turn, is_first_host, on_first_host
 from glowjax.progress import CONSOLE, progress
 from glowjax.stopping import Stopped, deferred
 from glowjax.train import (
@@ -75,10 +75,12 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, f
         Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
     check_batch_size(config.batch_size)
+    fields = _flat(to_json(config))
+    check_same("config", {name: fields[name] for name in fields if name not in MOVABLE})
     with contextlib.ExitStack() as stack:
         if resume:
             run = stack.enter_context(contextlib.closing(Run.open(run_dir)))
-            _check_resumes(run, config)
+            in_turn(lambda: _check_resumes(run, config))
         else:
             on_first_host(lambda: check_new(run_dir))
         source, validation = in_turn(lambda: (load(config, "train"), load(config, "validation")))
@@ -241,6 +243,9 @@ def _steps(
             if asked:
                 run.wait()
                 raise Stopped(asked, step)
+        if asked := stopped(stop + 1):  # during the last evaluation
+            run.wait()
+            raise Stopped(asked, stop)
 
 
 def _row(config, step, metrics, seconds) -> dict[str, float]:

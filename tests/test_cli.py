@@ -106,7 +106,7 @@ def test_unknown_command(capsys):
 
 
 HOSTS = {
-    "alone": ("--coordinator a:1", "distributed must be on for coordinator, processes and proc"),
+    "alone": ("--coordinator a:1", "distributed must be on where coordinator, processes or proc"),
     "some": ("--distributed --processes 2", "coordinator, processes and process must be given tog"),
     "none": ("--distributed", "coordinator, processes and process must be given: no cluster was"),
     "no port": ("--distributed --coordinator a --processes 2 --process 0", "must be HOST:PORT"),

@@ -254,6 +254,30 @@ def test_a_signal_lets_the_step_end_and_saves_it(config, unbroken, tmp_path, mon
     assert_as_unbroken(folder, unbroken)
 
 
+def test_a_signal_during_the_last_evaluation_counts(config, unbroken, tmp_path, monkeypatch):
+    folder, pictures = tmp_path / "stopped", loop.pictures
+
+    def told(*arguments):
+        if arguments[0].step() == config.train_steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        pictures(*arguments)
+
+    monkeypatch.setattr(loop, "pictures", told)
+    with pytest.raises(Stopped, match=f"after step {config.train_steps}, which is saved"):
+        loop.train(config, folder)
+    monkeypatch.undo()
+    loop.train(config, folder, resume=True)
+    assert_as_unbroken(folder, unbroken)
+
+
+def test_a_start_that_ended_before_its_config_can_be_made_again(config, unbroken, tmp_path):
+    folder = tmp_path / "begun"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "lock").write_text("process 1 on another\n")
+    loop.train(config, folder)
+    assert_as_unbroken(folder, unbroken)
+
+
 def test_a_state_saved_without_validation_is_never_the_best(config, tmp_path):
     state = {"x": np.arange(3.0)}
     with contextlib.closing(Run.create(tmp_path / "run", config, IMAGES)) as run:
@@ -355,6 +379,7 @@ def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(copy, confi
     printed = capfd.readouterr().err
     assert "resumed after step 12" in printed
     assert_as_unbroken(copy, unbroken)
+    assert (copy / "damaged" / "14").is_dir()  # to be looked at
 
 
 def test_a_damaged_record_is_named_where_the_best_is_asked_for(copy, capfd):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,11 +16,12 @@ from host import observed
 
 from glowjax import cli, loop, train
 from glowjax.checkpoint import Run
-from glowjax.hosts import in_turn
-from glowjax.launch import launch
+from glowjax.hosts import check_same, in_turn
+from glowjax.launch import check, launch
 
 HOST = str(Path(__file__).parent / "host.py")
 STEPS, BATCH = 6, 8
+ABORT = "import os, signal; os.kill(os.getpid(), signal.SIGABRT)"
 OPTIONS = {
     "model.levels": 1,
     "model.steps": 1,
@@ -204,6 +206,23 @@ def test_a_run_of_two_that_is_told_to_stop_saves_and_goes_on(alone, command, tmp
     assert 3 <= rows_of(tmp_path)[-1]["step"] < STEPS
     started([*arguments, "--resume"], tmp_path / "records")
     assert_same_run(tmp_path, alone)
+
+
+def test_a_launch_blames_no_process_that_jax_aborted_after_another():
+    ended = [subprocess.Popen([sys.executable, "-c", code]) for code in ("exit(1)", ABORT)]
+    for process in ended:
+        process.wait()
+    with pytest.raises(ChildProcessError, match=r"process 0 of 2 failed \(1\)"):
+        check(ended, [])
+
+
+def test_hosts_that_differ_are_refused(monkeypatch):
+    def gathered(digest):
+        return np.stack([digest, digest + 1])
+
+    monkeypatch.setattr("glowjax.hosts.multihost_utils.process_allgather", gathered)
+    with pytest.raises(ValueError, match=r"^checkpoint must be the same on all hosts, got 14$"):
+        check_same("checkpoint", 14)
 
 
 def test_a_launch_that_succeeds_says_nothing():

@@ -26,6 +26,7 @@ from experiments.bench.common import (
 )
 from experiments.bench.train import make_our_trainer, random_batch, row_of
 from glowjax import data
+from glowjax.arrays import require
 from glowjax.bench import check_repetitions, summary, time_calls
 from glowjax.train import AXIS, Trainer, mapped, replicate
 
@@ -88,6 +89,7 @@ def main(
             for n in devices:
                 label = {"devices": n, "way": w, "per_device": size}
                 setting = problem.setting(
+                    devices=n,
                     batch=n * size,
                     dtype="bfloat16",
                     way=w,
@@ -105,11 +107,17 @@ def main(
 def only(n: int) -> dict[str, str]:
     """The environment of a process that sees `n` devices."""
     fake = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={n}"
-    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(n))), "XLA_FLAGS": fake.strip()}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(n)))
+    return {
+        "CUDA_VISIBLE_DEVICES": ",".join(visible.split(",")[:n]),
+        "XLA_FLAGS": fake.strip(),
+    }
 
 
 def measure(setting: dict[str, Any]) -> Iterator[Row]:
     """Speed on one batch again and again and with a pipeline, and the parts that do not compute."""
+    found = jax.device_count()
+    require(found == setting["devices"], "devices", setting["devices"], f"at most {found}")
     trainer = make_our_trainer(setting)
     batch = random_batch(setting["batch"], setting["size"])
     few = {name: array[:8] for name, array in batch.items()}
