@@ -18,7 +18,7 @@ demo: $(STAMP) ## train a small Glow on scikit-learn's digits, compare it, sampl
 	.venv/bin/python -m experiments.baselines runs/demo
 	.venv/bin/glowjax sample runs/demo --num 64
 
-gallery: $(STAMP) ## run the experiments for CPUs that have not run yet: one page of all pictures, about two hours
+gallery: $(STAMP) ## run the experiments for CPUs that have not run yet: one page of all pictures, about two and a half hours
 	.venv/bin/python -m experiments.gallery
 
 test: $(STAMP) ## run the test suite
