@@ -310,6 +310,7 @@ if importlib.util.find_spec("diffrax"):  # of the extra continuous
 # Variants that take long to compile: their tests run with -m slow.
 SLOW = {
     "glow_additive_recompute",
+    "glow_lu_invert",
     "mixture_normal",
     "mixture_gaussian_logit",
     "mixture_gaussian_uniform_invert",

@@ -40,6 +40,7 @@ def command(tmp_path, *options):
 TIMED = {"milliseconds", "least", "most", "images_per_second", "tflops", "compile_seconds"}
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_train(in_process, tmp_path, capsys):
     (row,) = command(tmp_path, "train", "--backprop", "invert")["rows"]
@@ -59,6 +60,7 @@ def test_sample(in_process, tmp_path):
     assert all({*TIMED, "peak_bytes"} <= set(row) for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_compile(in_process, tmp_path):
     rows = command(tmp_path, "compile")["rows"]
