@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import optax
 import tyro
-from jax.scipy.stats import norm
+from jax.scipy import stats
 from rich.console import Console
 from rich.table import Table
 
@@ -108,7 +108,7 @@ def fit_seeds(
 def annealed(log_prob: LogProb, beta: jax.typing.ArrayLike) -> LogProb:
     """The geometric path to a target from N(0, 2²·I): its log p by β, that normal's by 1 - β."""
     beta = jnp.asarray(beta)
-    return lambda x: beta * log_prob(x) + (1 - beta) * norm.logpdf(x, 0, 2).sum(-1)
+    return lambda x: beta * log_prob(x) + (1 - beta) * stats.norm.logpdf(x, 0, 2).sum(-1)
 
 
 def falling(rate: float, steps: int) -> optax.GradientTransformation:
@@ -116,8 +116,10 @@ def falling(rate: float, steps: int) -> optax.GradientTransformation:
     return optax.adam(optax.cosine_decay_schedule(rate, steps))
 
 
-def clipped(rate: float, steps: int, *, warmup: bool = False) -> optax.GradientTransformation:
-    """Adam on gradients clipped to norm 10, its rate falling to 0 by a cosine.
+def clipped(
+    rate: float, steps: int, *, norm: float = 10.0, warmup: bool = False
+) -> optax.GradientTransformation:
+    """Adam on gradients clipped to a norm, its rate falling to 0 by a cosine.
 
     With `warmup` it rises from 0 over the first twentieth of the steps.
     """
@@ -125,7 +127,7 @@ def clipped(rate: float, steps: int, *, warmup: bool = False) -> optax.GradientT
         schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20 + 1, steps)
     else:
         schedule = optax.cosine_decay_schedule(rate, steps)
-    return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule))
+    return optax.chain(optax.clip_by_global_norm(norm), optax.adam(schedule))
 
 
 def about_run(name: str, options: Run, seconds: float) -> dict[str, Any]:

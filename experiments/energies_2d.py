@@ -18,7 +18,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import glowjax
 from experiments import common
@@ -59,7 +58,7 @@ def train(model: glowjax.Density, target: Target, steps: int, batch: int, seed: 
         annealed = common.annealed(target.log_prob, beta)
         return glowjax.reverse_kl(model, params, annealed, key, batch)
 
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), common.falling(2e-3, steps))
+    optimizer = common.clipped(2e-3, steps, norm=1.0)
     return glowjax.fit(model, loss=loss, steps=steps, optimizer=optimizer, seed=seed).params
 
 

@@ -43,6 +43,27 @@ def digits_dir(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def config(digits_dir):
+    """Of a run of seconds."""
+    from glowjax.config import Config, Data
+    from glowjax.data import Transform
+    from glowjax.models import Glow
+    from glowjax.optim import Optimizer
+
+    return Config(
+        data=Data(name="digits", data_dir=digits_dir, transform=Transform(crop=4, shift=0.25)),
+        model=Glow(levels=1, steps=1, width=4),
+        optimizer=Optimizer(learning_rate=0.01, warmup_images=16),
+        train_steps=6,
+        batch_size=8,
+        log_every=1,
+        evaluate_every=2,
+        evaluate_samples=1,
+        sample_count=4,
+    )
+
+
 @pytest.fixture
 def no_network(monkeypatch):
     """Any look at the network fails at once."""

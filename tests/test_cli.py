@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from glowjax.cli import main
@@ -13,17 +14,9 @@ from glowjax.config import experiment
 
 pytestmark = pytest.mark.float32  # as runs are
 
-OPTIONS = {
-    "model.levels": 1,
-    "model.steps": 1,
-    "model.width": 4,
-    "data.transform.crop": 4,
-    "data.transform.shift": 0.25,
-    "batch-size": 8,
+OPTIONS = tiny.OPTIONS | {
     "train-steps": 2,
     "optimizer.warmup-images": 8,
-    "evaluate-samples": 1,
-    "sample-count": 4,
 }
 TINY = [f"--{name}={value}" for name, value in OPTIONS.items()]
 

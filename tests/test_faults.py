@@ -20,9 +20,6 @@ import pytest
 
 from glowjax import data, loop, train
 from glowjax.checkpoint import METRIC, Run
-from glowjax.config import Config, Data
-from glowjax.data import Transform
-from glowjax.models import Glow
 from glowjax.optim import Optimizer
 from glowjax.stopping import Stopped
 from glowjax.train import abstract_state, make_trainer, mapped, replicate
@@ -34,19 +31,9 @@ PATIENCE = 1200  # seconds, on a busy machine
 
 
 @pytest.fixture(scope="module")
-def config(digits_dir):
+def config(config):
     """Rows of the log, evaluations and ends of a run fall on different steps."""
-    return Config(
-        data=Data(name="digits", data_dir=digits_dir, transform=Transform(crop=4, shift=0.25)),
-        model=Glow(levels=1, steps=1, width=4),
-        optimizer=Optimizer(learning_rate=0.01, warmup_images=16),
-        train_steps=14,
-        batch_size=8,
-        log_every=3,
-        evaluate_every=6,
-        evaluate_samples=1,
-        sample_count=4,
-    )
+    return dataclasses.replace(config, train_steps=14, log_every=3, evaluate_every=6)
 
 
 @pytest.fixture(scope="module", autouse=True)

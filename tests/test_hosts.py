@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tiny
 from host import observed
 
 from glowjax import cli, loop, train
@@ -20,21 +21,13 @@ from glowjax.hosts import check_same, in_turn
 from glowjax.launch import check, launch
 
 HOST = str(Path(__file__).parent / "host.py")
-STEPS, BATCH = 6, 8
+STEPS, BATCH = 6, tiny.OPTIONS["batch-size"]
 ABORT = "import os, signal; os.kill(os.getpid(), signal.SIGABRT)"
-OPTIONS = {
-    "model.levels": 1,
-    "model.steps": 1,
-    "model.width": 4,
-    "data.transform.crop": 4,
-    "data.transform.shift": 0.25,
+OPTIONS = tiny.OPTIONS | {
     "optimizer.warmup-images": 16,
-    "batch-size": BATCH,
     "train-steps": STEPS,
     "log-every": 1,
     "evaluate-every": 2,  # 150 and 247 images: the last batch is uneven
-    "evaluate-samples": 1,
-    "sample-count": 4,
 }
 
 

@@ -16,28 +16,12 @@ from tensorboardX.proto import event_pb2
 
 from glowjax import checkpoint, loop
 from glowjax.checkpoint import METRIC, Run
-from glowjax.config import Config, Data
 from glowjax.data import Transform
-from glowjax.models import Autoregressive, Glow, RealNVP
+from glowjax.models import Autoregressive, RealNVP
 from glowjax.optim import Optimizer
 from glowjax.train import abstract_state, make_trainer
 
 pytestmark = pytest.mark.float32  # as runs are
-
-
-@pytest.fixture(scope="module")
-def config(digits_dir):
-    return Config(
-        data=Data(name="digits", data_dir=digits_dir, transform=Transform(crop=4, shift=0.25)),
-        model=Glow(levels=1, steps=1, width=4),
-        optimizer=Optimizer(learning_rate=0.01, warmup_images=16),
-        train_steps=6,
-        batch_size=8,
-        log_every=1,
-        evaluate_every=2,
-        evaluate_samples=1,
-        sample_count=4,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from experiments.bench.common import (
     cache_in,
     forward_flops,
     gigabytes,
+    timing_columns,
 )
 from experiments.bench.train import make_our_trainer, random_batch, row_of
 from glowjax import data
@@ -31,13 +32,12 @@ from glowjax.bench import check_repetitions, summary, time_calls
 from glowjax.train import AXIS, Trainer, mapped, replicate
 
 Way = Literal["pmap", "shard_map"]
+TIMING = timing_columns()
 COLUMNS: Columns = {
     "devices": lambda r: str(r["devices"]),
     "way": lambda r: r["way"],
     "batch a device": lambda r: str(r["per_device"]),
-    "ms": lambda r: f"{r['milliseconds']:.4g}",
-    "spread": lambda r: f"{r['least']:.4g}–{r['most']:.4g}",
-    "img/s": lambda r: f"{r['images_per_second']:,.0f}",
+    **{name: TIMING[name] for name in ("ms", "spread", "img/s")},
     "efficiency": lambda r: f"{r['efficiency']:.1%}",
     "waits for data": lambda r: f"{r['waiting']:.2%}",
     "loss by data": lambda r: f"{r['loss_by_data']:.2%}",
