@@ -2,6 +2,9 @@
 
 Beside each state lies a record: its validation bits/dim, metrics that the log lacks, and a digest
 of the state. So a damaged checkpoint is told from a whole one, and never used.
+
+Of several hosts, the state being the same on all, the first writes and each reads for itself. They
+wait for each other in `hosts` alone, never in orbax, where one that fails would hold up the rest.
 """
 
 import contextlib
@@ -49,8 +52,10 @@ class Run:
                 preservation_policy=_LastTwoAndBest(lambda: self.step("best")),
                 best_fn=lambda m: m[METRIC],  # without it no record is written
                 lightweight_initialize=True,  # a damaged record must not keep the others from use
-                create=not read_only,
-                cleanup_tmp_directories=not read_only,  # they may be those of a run under way
+                create=False,
+                # They may be those of a run under way.
+                cleanup_tmp_directories=not read_only and is_first_host(),
+                multiprocessing_options=_this_host(),
             )
             path = (folder / "checkpoints").absolute()
             self._manager = ocp.CheckpointManager(path, options=options)
@@ -95,9 +100,7 @@ class Run:
         validation: float | None = None,
         unlogged: Sequence[dict[str, float]] = (),
     ) -> None:
-        """Saves the state of one device after `step` steps, in the background.
-
-        All hosts call it: orbax lets the first write, and the others wait for it.
+        """Saves the state of one device after `step` steps, in the background; all hosts call it.
 
         Args:
             step: how many were done.
@@ -107,36 +110,33 @@ class Run:
 
         Raises:
             OSError: this checkpoint, or the one before, cannot be written.
+            ValueError: so on another host.
         """
         state = jax.device_get(state)
         record: dict[str, Any] = {UNLOGGED: list(unlogged), STATE: _digest(state)}
         if validation is not None:
             record[METRIC] = validation
         self._records[step] = record
-        with self._writing():
-            self._manager.save(
-                step,
-                args=ocp.args.StandardSave(state),
-                metrics=record | {CHECKSUM: _checksum(record)},
-            )
+        item, metrics = ocp.args.StandardSave(state), record | {CHECKSUM: _checksum(record)}
+        on_first_host(self._writing(lambda: self._manager.save(step, args=item, metrics=metrics)))
 
     def save_failed(self, state: Any, batch: dict[str, np.ndarray]) -> Path:
         """Saves for inspection, in the folder failed/ that it returns, a step that went wrong."""
         folder = self.folder / "failed"
 
-        def write_batch():
+        def write():
             folder.mkdir(exist_ok=True)
             np.savez(folder / "batch.npz", **batch)  # ty: ignore
+            with ocp.StandardCheckpointer(multiprocessing_options=_this_host()) as saver:
+                saver.save((folder / "state").absolute(), jax.device_get(state), force=True)
 
-        on_first_host(write_batch)
-        with ocp.StandardCheckpointer() as saver:
-            saver.save((folder / "state").absolute(), jax.device_get(state), force=True)
+        on_first_host(write)
         return folder
 
     def failed(self, like: Any) -> tuple[Any, dict[str, np.ndarray]]:
         """The state, in the structure of `like`, and the batch that `save_failed` saved."""
         folder = self.folder / "failed"
-        with ocp.StandardCheckpointer() as saver:
+        with ocp.StandardCheckpointer(multiprocessing_options=_this_host()) as saver:
             state = saver.restore((folder / "state").absolute(), _shapes(like))
         with np.load(folder / "batch.npz") as batch:
             return state, dict(batch)
@@ -191,23 +191,20 @@ class Run:
 
     def _restore(self, step, like):
         check_same("checkpoint", step)
-        failure = None
-        if step not in self._records:
-            failure = self._unreadable(step, ValueError("its record is damaged"))
-        agree(failure)  # before a restoration, in which orbax waits for all hosts
+        state = failure = None
         try:
+            if step not in self._records:
+                raise ValueError("its record is damaged")
             state = self._manager.restore(step, args=ocp.args.StandardRestore(_shapes(like)))
             digest = self._records[step].get(STATE)
             if digest is not None and digest != _digest(state):
                 raise ValueError("its numbers are not those that were saved")
         except Exception as error:  # orbax and tensorstore raise all kinds
-            failure = self._unreadable(step, error)
+            failure = ValueError(
+                f"checkpoint {step} of run {self.folder} cannot be read: {_short(error)}"
+            )
         agree(failure)  # so that no host uses another checkpoint than the rest
         return state
-
-    def _unreadable(self, step, error):
-        text = f"checkpoint {step} of run {self.folder} cannot be read: {_short(error)}"
-        return ValueError(text)
 
     def last_good(self) -> str:
         """Says what there is to go on from."""
@@ -219,28 +216,33 @@ class Run:
         return list(self._records.get(step, {}).get(UNLOGGED, ()))
 
     def wait(self) -> None:
-        """Waits until the last save is on disk.
+        """Waits until the last save is on disk; all hosts call it.
 
         Raises:
             OSError: it cannot be written.
+            ValueError: so on another host.
         """
-        with self._writing():
-            self._manager.wait_until_finished()
+        on_first_host(self._writing(self._manager.wait_until_finished))
+        self._manager.reload()  # the other hosts' knew of no save
 
     def close(self) -> None:
-        """Waits likewise, and lets go of the folder."""
-        with self._held, self._writing():
-            self._manager.close()
+        """Waits for this host's saves, and lets go of the folder."""
+        with self._held:
+            self._writing(self._manager.close)()
 
-    @contextlib.contextmanager
-    def _writing(self):
-        try:
-            yield
-        except Exception as error:  # all kinds again, and of an earlier save
-            raise OSError(
-                f"run {self.folder}: a checkpoint cannot be written: {_short(_cause(error))};"
-                f" {self.last_good()}"
-            ) from error
+    def _writing(self, function: Callable[[], Any]) -> Callable[[], None]:
+        """`function`, whose exceptions are those of a save."""
+
+        def write():
+            try:
+                function()
+            except Exception as error:  # all kinds again, and of an earlier save
+                raise OSError(
+                    f"run {self.folder}: a checkpoint cannot be written: {_short(_cause(error))};"
+                    f" {self.last_good()}"
+                ) from error
+
+        return write
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends a row to metrics.jsonl."""
@@ -272,6 +274,12 @@ class Run:
         on_first_host(keep_rows)
         on_first_host(set_aside)
         self._manager.reload()
+
+
+def _this_host() -> Any:
+    """For orbax: this host alone."""
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=index, active_processes={index})
 
 
 @dataclass
@@ -355,6 +363,7 @@ def _take(folder: Path, stack: contextlib.ExitStack, token: str) -> None:
     lock = folder / NAME
     if is_first_host():
         stack.enter_context(hold(folder, token))
+        (folder / "checkpoints").mkdir(exist_ok=True)
     elif not lock.is_file() or token not in lock.read_text():
         raise ValueError(f"run_dir must be a folder that all hosts share, got {folder}")
 

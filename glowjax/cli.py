@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import jax
 import tyro
 
 from glowjax import config as configs
@@ -120,8 +119,11 @@ def main(arguments: list[str] | None = None) -> int:
         message = f"glowjax: command must be one of {', '.join(COMMANDS)}, got {name!r}"
         print(f"{message}\n\n{USAGE}", end="", file=sys.stderr)
         return 2
-    status = _status(COMMANDS[name], rest)
-    hosts.leave(status)
+    status = 1
+    try:
+        status = _status(COMMANDS[name], rest)
+    finally:  # even where what went wrong cannot be said, its log being on a full disk
+        hosts.leave(status)
     return status
 
 
@@ -134,15 +136,12 @@ def _status(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("glowjax: interrupted; a training run goes on with --resume", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        if os.environ.get("GLOWJAX_TRACEBACK"):
-            raise
-        print(f"glowjax: {error}", file=sys.stderr)
-        return 1
-    except Exception:
-        if not jax.distributed.is_initialized():
-            raise
-        traceback.print_exc()  # in time: the way out of a distributed program is long
+    except Exception as error:
+        expected = isinstance(error, (ValueError, OSError, ImportError, FloatingPointError))
+        if expected and not os.environ.get("GLOWJAX_TRACEBACK"):
+            print(f"glowjax: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
         return 1
     return 0
 

@@ -3,6 +3,7 @@
 Each host runs the same program on its own devices; what only one may do, the first does.
 """
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -71,8 +72,9 @@ def leave(status: int) -> None:
     from JAX: at once where it is the first host's, else as its heartbeats are missed for 100 s.
     """
     if status and jax.distributed.is_initialized():
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
         if is_first_host():
             time.sleep(LAST_WORDS)  # the others may have failed alike, and abort when it goes
         os._exit(status)

@@ -243,8 +243,8 @@ def _steps(
             if asked:
                 run.wait()
                 raise Stopped(asked, step)
+        run.wait()
         if asked := stopped(stop + 1):  # during the last evaluation
-            run.wait()
             raise Stopped(asked, stop)
 
 
@@ -265,8 +265,7 @@ def _evaluate_and_save(run, trainer, on_devices, source, validation, state, step
     write({"step": step, "images": step * config.batch_size, METRIC: bits})
     CONSOLE.print(f"step {step:,}: validation {bits:.4f} bits/dim")
     run.save(step, on_one_device(state), bits)
-    if is_first_host():
-        pictures(run, trainer, on_one_device(weights), source)
+    on_first_host(lambda: pictures(run, trainer, on_one_device(weights), source))
 
 
 def pictures(run: Run, trainer: Trainer, params: Params, source: data.Source) -> None:

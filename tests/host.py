@@ -2,23 +2,29 @@
 
     python host.py RECORDS train|eval ...
 
-`KILL=process:step` in the environment kills that process before that step, and `STOP=process:step`
-has it tell the launcher to stop.
+In the environment, `KILL=process:step` kills that process before that step, `STOP=process:step` has
+it tell the launcher to stop, `FULL=process:step` lets no file of it grow beyond 4 kB from then on
+(the log of what it says, too), and `BLIND=process:step` is a checkpoint that it fails to read once.
 """
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint import CheckpointManager
 
 from glowjax import cli, loop, train
+
+restore = CheckpointManager.restore
 
 
 @contextmanager
@@ -47,6 +53,10 @@ def observed(records: Path) -> Generator[None]:
                 os.kill(os.getpid(), signal.SIGKILL)
             if os.environ.get("STOP") == now:
                 os.kill(os.getppid(), signal.SIGTERM)
+            if os.environ.get("FULL") == now:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+            if os.environ.get("FULL"):
+                return on_devices.train_step(state, batch)
             seen[f"batch{step}"] = batch["image"]
             records.mkdir(exist_ok=True)
             np.savez(records / f"{jax.process_index()}.npz", **seen)  # ty: ignore
@@ -58,7 +68,17 @@ def observed(records: Path) -> Generator[None]:
         for module in (train, loop):
             patch.setattr(module, "make_trainer", in_float64)
         patch.setattr(loop, "mapped", recorded)
+        if os.environ.get("FULL"):
+            patch.setattr(loop, "pictures", lambda *arguments: None)  # they come first
+        patch.setattr(CheckpointManager, "restore", restored)
         yield
+
+
+def restored(manager: CheckpointManager, step: int, **arguments: Any) -> Any:
+    if os.environ.get("BLIND") == f"{jax.process_index()}:{step}":
+        del os.environ["BLIND"]
+        raise OSError("Input/output error")
+    return restore(manager, step, **arguments)
 
 
 def to_float64(a: jax.Array) -> jax.Array:

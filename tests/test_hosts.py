@@ -37,14 +37,14 @@ def command(digits_dir):
     return ["train", "glow_digits", "--data.data-dir", str(digits_dir), *options]
 
 
-def started(arguments, records, *, processes=2, devices=2, kill="", stop=""):
+def started(arguments, records, *, processes=2, devices=2, **faults):
     """Runs a command as processes of so many devices each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
         patch.setenv("JAX_ENABLE_X64", "1")
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-        patch.setenv("KILL", kill)
-        patch.setenv("STOP", stop)
+        for name, value in faults.items():
+            patch.setenv(name.upper(), value)
         launch([sys.executable, HOST, str(records), *arguments], processes)
 
 
@@ -71,6 +71,11 @@ def killed(command, tmp_path_factory):
 @pytest.fixture
 def copy(killed, tmp_path):
     return Path(shutil.copytree(killed[0], tmp_path / "copy"))
+
+
+@pytest.fixture
+def copy_of_alone(alone, tmp_path):
+    return Path(shutil.copytree(alone, tmp_path / "copy"))
 
 
 def state_of(folder):
@@ -159,6 +164,35 @@ def test_any_number_goes_on_with_a_run_of_two(copy, alone, command, processes, d
     arguments = [*command, "--run-dir", str(copy / "run"), "--resume"]
     started(arguments, copy / "records", processes=processes, devices=devices)
     assert_same_run(copy, alone)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_all_hosts_and_leaves_the_checkpoint_before(
+    alone, command, copy_of_alone, capfd
+):
+    arguments = [*command, "--run-dir", str(copy_of_alone / "run"), "--resume"]
+    shutil.rmtree(copy_of_alone / "run" / "checkpoints" / str(STEPS))
+    began = time.time()
+    with pytest.raises(ChildProcessError, match=r"process [01] of 2 failed \(1\)"):
+        started(arguments, copy_of_alone / "records", full=f"0:{STEPS}")
+    assert time.time() - began < 120  # of which most is the start
+    printed = "".join(capfd.readouterr().err.split())  # lines are wrapped
+    assert f"glowjax:host0:run{copy_of_alone}/run:acheckpointcannotbewritten:" in printed
+    assert f"thecheckpointofstep{STEPS - 2}isthelastgoodone" in printed
+    started(arguments, copy_of_alone / "records")
+    assert_same_run(copy_of_alone, alone)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_one_host_cannot_read_is_used_by_none(
+    alone, command, copy_of_alone, capfd
+):
+    arguments = [*command, "--run-dir", str(copy_of_alone / "run"), "--resume"]
+    started(arguments, copy_of_alone / "records", blind=f"1:{STEPS}")
+    printed = capfd.readouterr().err
+    assert "Input/output error" in printed
+    assert f"resumed after step {STEPS - 2}" in printed
+    assert_same_run(copy_of_alone, alone)
 
 
 @pytest.mark.slow
