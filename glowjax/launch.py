@@ -46,9 +46,10 @@ def launch(command: list[str], processes: int) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             stack.callback(signal.signal, number, signal.signal(number, tell))
         for i in range(processes):
-            running.append(
-                stack.enter_context(_started([*command, *together, f"--process={i}"], i))
-            )
+            process = stack.enter_context(_started([*command, *together, f"--process={i}"], i))
+            running.append(process)
+            if told:  # perhaps while it was started
+                process.terminate()
         while any(p.poll() is None for p in running):
             check(running, told)
             time.sleep(POLL)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -222,6 +223,21 @@ def test_a_launch_that_is_told_to_stop_waits_for_what_its_processes_save(tmp_pat
     assert stopped.value.code == 128 + signal.SIGINT
     assert {file.name for file in tmp_path.iterdir()} == {"process=0", "process=1"}
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_launch_that_is_told_to_stop_while_it_starts_reaches_all(monkeypatch):
+    class Told(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            if arguments[0][-1] == "--process=0":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", Told)
+    began = time.time()
+    with pytest.raises(SystemExit) as stopped:
+        launch([sys.executable, "-c", "import time; time.sleep(60)"], 2)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert time.time() - began < 30
 
 
 @pytest.mark.slow
