@@ -77,11 +77,16 @@ def spread(values: npt.ArrayLike) -> str:
     return f"{values.mean():.4g} ({values.min():.4g} … {values.max():.4g})"
 
 
+def mean_and_error(values: npt.ArrayLike) -> tuple[float, float]:
+    """Mean and its standard error."""
+    values = np.ravel(values)
+    return float(values.mean()), float(values.std(ddof=1) / values.size**0.5)
+
+
 def mean(values: npt.ArrayLike, digits: int = 3, sign: str = "") -> str:
     """Mean ± its standard error, as text; `sign="+"` shows a plus."""
-    values = np.ravel(values)
-    error = values.std(ddof=1) / values.size**0.5
-    return f"{values.mean():{sign}.{digits}f} ± {error:.{digits}f}"
+    value, error = mean_and_error(values)
+    return f"{value:{sign}.{digits}f} ± {error:.{digits}f}"
 
 
 def fit_seeds(

@@ -52,7 +52,7 @@ def main(run: common.Run) -> common.Figures:
     reference = np.concatenate([r.log_p for r in results["mixture"]])
     for name, rows in results.items():
         log_p = np.concatenate([r.log_p for r in rows])
-        gains[name] = score(log_p - reference)
+        gains[name] = common.mean_and_error(log_p - reference)
         figures[f"{name}: ln p, nats a row"] = common.mean(log_p, 2)
         if name != "mixture":
             figures[f"{name}: gain on the mixture"] = common.mean(log_p - reference, 2)
@@ -131,11 +131,6 @@ def flows(width: int) -> dict[str, glowjax.Flow]:
         "MAF": glowjax.maf(steps=4, width=width),
         "splines": glowjax.realnvp_mlp(steps=4, transform=spline, width=width),
     }
-
-
-def score(values: np.ndarray) -> tuple[float, float]:
-    """The mean and its standard error."""
-    return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5)
 
 
 if __name__ == "__main__":
