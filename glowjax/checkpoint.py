@@ -118,10 +118,13 @@ class Run:
             record[METRIC] = validation
         self._records[step] = record
         item, metrics = ocp.args.StandardSave(state), record | {CHECKSUM: _checksum(record)}
-        on_first_host(self._writing(lambda: self._manager.save(step, args=item, metrics=metrics)))
+        on_first_host(lambda: self._write(self._manager.save, step, args=item, metrics=metrics))
 
     def save_failed(self, state: Any, batch: dict[str, np.ndarray]) -> Path:
-        """Saves for inspection, in the folder failed/ that it returns, a step that went wrong."""
+        """Saves for inspection, in the folder failed/ that it returns, a step that went wrong.
+
+        Waits for the last checkpoint, too; all hosts call it.
+        """
         folder = self.folder / "failed"
 
         def write():
@@ -131,6 +134,7 @@ class Run:
                 saver.save((folder / "state").absolute(), jax.device_get(state), force=True)
 
         on_first_host(write)
+        self.wait()
         return folder
 
     def failed(self, like: Any) -> tuple[Any, dict[str, np.ndarray]]:
@@ -222,27 +226,22 @@ class Run:
             OSError: it cannot be written.
             ValueError: so on another host.
         """
-        on_first_host(self._writing(self._manager.wait_until_finished))
+        on_first_host(lambda: self._write(self._manager.wait_until_finished))
         self._manager.reload()  # the other hosts' knew of no save
 
     def close(self) -> None:
         """Waits for this host's saves, and lets go of the folder."""
         with self._held:
-            self._writing(self._manager.close)()
+            self._write(self._manager.close)
 
-    def _writing(self, function: Callable[[], Any]) -> Callable[[], None]:
-        """`function`, whose exceptions are those of a save."""
-
-        def write():
-            try:
-                function()
-            except Exception as error:  # all kinds again, and of an earlier save
-                raise OSError(
-                    f"run {self.folder}: a checkpoint cannot be written: {_short(_cause(error))};"
-                    f" {self.last_good()}"
-                ) from error
-
-        return write
+    def _write(self, function, *args, **kwargs):
+        try:
+            function(*args, **kwargs)
+        except Exception as error:  # all kinds again, and of an earlier save
+            raise OSError(
+                f"run {self.folder}: a checkpoint cannot be written: {_short(_cause(error))};"
+                f" {self.last_good()}"
+            ) from error
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends a row to metrics.jsonl."""

@@ -197,6 +197,25 @@ def test_a_checkpoint_that_one_host_cannot_read_is_used_by_none(
 
 
 @pytest.mark.slow
+def test_a_step_that_is_not_finite_stops_all_hosts(command, tmp_path, capfd):
+    absurd = {"name": "adam", "learning-rate": 1e300, "warmup-images": 0}
+    options = [f"--optimizer.{name}={value}" for name, value in absurd.items()]
+    with pytest.raises(ChildProcessError, match=r"process [01] of 2 failed \(1\)"):
+        started([*command, *options, "--run-dir", str(tmp_path / "run")], tmp_path / "records")
+    printed = "".join(capfd.readouterr().err.split())  # lines are wrapped
+    assert printed.count("stopped,noneissaved;") == 2
+    with (
+        jax.enable_x64(True),
+        observed(tmp_path),
+        contextlib.closing(Run.open(tmp_path / "run", read_only=True)) as run,
+    ):
+        trainer = train.make_trainer(run.config, **run.images)
+        state, batch = run.failed(train.abstract_state(trainer, run))
+    assert f"glowjax:step{state.step + 1}:" in printed
+    assert len(batch["image"]) == BATCH
+
+
+@pytest.mark.slow
 def test_a_full_folder_is_refused_by_all_hosts(alone, command, tmp_path, capfd):
     with pytest.raises(ChildProcessError, match=r"process [01] of 2 failed \(1\)"):
         started([*command, "--run-dir", str(alone / "run")], tmp_path)
