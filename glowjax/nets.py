@@ -200,7 +200,8 @@ class MLP(nn.Module):
     def __call__(self, x, context=None):
         if context is not None:
             dtype, shape = jnp.result_type(context), jnp.shape(context)
-            ok = shape[:-1] == x.shape[:-1] and jnp.issubdtype(dtype, jnp.floating)
+            ok = shape[:-1] == x.shape[:-1] and 0 not in shape
+            ok = ok and jnp.issubdtype(dtype, jnp.floating)
             due = f"floats of shape {(*x.shape[:-1], 'F')}"
             require(ok, "context", f"{dtype} of shape {shape}", due)
         h = x if context is None else jnp.concatenate([x, context], axis=-1)

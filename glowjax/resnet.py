@@ -119,14 +119,15 @@ def _image_and_features(x, context):
     """The context as whichever of the two it is, an image squeezed to the size of x; or None."""
     if context is None:
         return None, None
-    shape, (batch, height, width, _) = jnp.shape(context), x.shape
+    shape, dtype = jnp.shape(context), jnp.result_type(context)
+    batch, height, width, _ = x.shape
     factor = shape[1] // height if len(shape) == 4 else 0
-    image = factor > 0 and shape[:3] == (batch, factor * height, factor * width)
+    image = shape[:3] == (batch, factor * height, factor * width)
     features = len(shape) == 2 and shape[0] == batch
     require(
-        (image or features) and jnp.issubdtype(jnp.result_type(context), jnp.floating),
+        (image or features) and 0 not in shape and jnp.issubdtype(dtype, jnp.floating),
         "context",
-        f"{jnp.result_type(context)} of shape {shape}",
+        f"{dtype} of shape {shape}",
         f"floats of shape ({batch}, F) or ({batch}, f·{height}, f·{width}, C)",
     )
     return (squeeze_forward(context, factor=factor)[0], None) if image else (None, context)

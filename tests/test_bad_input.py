@@ -136,6 +136,18 @@ def shapes(call):
 test_shapes_and_dtypes, test_shapes_and_dtypes_many = shapes
 
 
+@pytest.mark.parametrize("name", [name for name in FLOWS if abstract(name)[1] is not None])
+def test_contexts_without_features_are_refused(name):
+    x, context, params, _ = abstract(name)
+    flow, key = CASES[name].flow, jax.random.key(KEY)
+    empty = jax.ShapeDtypeStruct((*context.shape[:-1], 0), context.dtype)
+    for flat_or_not in (empty, jax.ShapeDtypeStruct((3, 0), context.dtype)):
+        with pytest.raises(ValueError, match="context must be"):
+            jax.eval_shape(flow.init, key, x, flat_or_not)
+        with pytest.raises(ValueError, match="context must be"):
+            jax.eval_shape(flow.forward, params, x, flat_or_not, key)
+
+
 # ------------------------------------------------------------------------------------ values
 
 SOME = [name for name in FLOWS if name not in SLOW and np.prod(CASES[name].shape) <= 8]
