@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from glowjax.config import Config, from_json, to_json
-from glowjax.hosts import agree, agreed_token, check_same, in_turn, is_first_host, on_first_host
+from glowjax.hosts import agree, in_turn, is_first_host, of_first_host, on_first_host
 from glowjax.lock import NAME, hold
 from glowjax.progress import CONSOLE
 
@@ -46,7 +47,7 @@ class Run:
         self.folder, self.config, self.images = folder, config, images
         with contextlib.ExitStack() as stack:
             if not read_only:
-                token = agreed_token()
+                token = of_first_host(lambda: uuid4().hex)
                 in_turn(lambda: _take(folder, stack, token))
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=_LastTwoAndBest(lambda: self.step("best")),
@@ -58,7 +59,9 @@ class Run:
                 multiprocessing_options=_this_host(),
             )
             path = (folder / "checkpoints").absolute()
-            self._manager = ocp.CheckpointManager(path, options=options)
+            # Else orbax takes it from the first checkpoint that it meets, a damaged one perhaps.
+            handler = ocp.StandardCheckpointHandler(multiprocessing_options=_this_host())
+            self._manager = ocp.CheckpointManager(path, options=options, item_handlers=handler)
             records = {step: _record(self._manager, step) for step in self._manager.all_steps()}
             self._records = {step: record for step, record in records.items() if record}
             self._held = stack.pop_all()
@@ -169,20 +172,8 @@ class Run:
         Raises:
             ValueError: there is no checkpoint, or it does not fit or cannot be read.
         """
-        step = self.step(which)
-        if step is None:
-            kind = "checkpoint" if self.step() is None else "validated checkpoint"
-            raise ValueError(f"run {self.folder} has no {kind} yet")
-        if which == "latest":
-            return self._restore_latest(like)
-        if which == "best":
-            for other in set(self._manager.all_steps()) - self._records.keys():
-                CONSOLE.print(f"warning: checkpoint {other} is damaged; it may have been the best")
-        return self._restore(step, like)
-
-    def _restore_latest(self, like):
         errors = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in of_first_host(lambda: self._candidates(which)):
             try:
                 state = self._restore(step, like)
             except ValueError as error:
@@ -193,8 +184,20 @@ class Run:
             return state
         raise errors[0]
 
+    def _candidates(self, which):
+        """Steps whose checkpoints will do, the next where one cannot be read."""
+        step = self.step(which)
+        if step is None:
+            kind = "checkpoint" if self.step() is None else "validated checkpoint"
+            raise ValueError(f"run {self.folder} has no {kind} yet")
+        if which == "latest":
+            return sorted(self._manager.all_steps(), reverse=True)
+        if which == "best":
+            for other in set(self._manager.all_steps()) - self._records.keys():
+                CONSOLE.print(f"warning: checkpoint {other} is damaged; it may have been the best")
+        return [step]
+
     def _restore(self, step, like):
-        check_same("checkpoint", step)
         state = failure = None
         try:
             if step not in self._records:

@@ -4,13 +4,12 @@ Each host runs the same program on its own devices; what only one may do, the fi
 """
 
 import contextlib
-import hashlib
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import jax
 import numpy as np
@@ -42,7 +41,8 @@ def connect(
     given = (coordinator, processes, process)
     if any(g is not None for g in given):
         _check(*given)
-    CONSOLE.print(f"waiting for the other hosts{f' at {coordinator}' if coordinator else ''}")
+    at = f" at {coordinator}" if coordinator else ""
+    CONSOLE.print(f"waiting for the other hosts{at}; without them JAX aborts after 5 minutes")
     try:
         jax.distributed.initialize(
             *given, cluster_detection_method="deactivate" if coordinator else None
@@ -90,17 +90,27 @@ def host_shard() -> tuple[int, int]:
     return jax.process_index(), jax.process_count()
 
 
-def agreed_token() -> str:
-    """A random word, the same on all hosts."""
-    token = np.frombuffer(uuid4().bytes, np.uint8)
-    return np.asarray(multihost_utils.broadcast_one_to_all(token)).tobytes().hex()
+def of_first_host(function: Callable[[], Any]) -> Any:
+    """`function()` of the first host, something for JSON, on all hosts; raises as `in_turn`."""
+    found: list[Any] = []
+    on_first_host(lambda: found.append(function()))
+    text = json.dumps(found).encode()
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    text = np.frombuffer(text.ljust(size)[:size], np.uint8)
+    return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(text)).tobytes())[0]
 
 
-def check_same(name: str, value: Any) -> None:
-    """Raises `ValueError` on all hosts unless what each has by this name prints alike on all."""
-    digest = np.frombuffer(hashlib.sha256(repr(value).encode()).digest(), np.uint8)
-    same = np.all(multihost_utils.process_allgather(digest) == digest)
-    require(same, name, value, "the same on all hosts")
+def check_same(**values: Any) -> None:
+    """Raises `ValueError` on all hosts unless each value prints on all as on the first."""
+    own = {name: repr(value) for name, value in values.items()}
+    first = of_first_host(lambda: own)
+    differing = [
+        f"{name}: {own.get(name, 'absent')}, on the first host {first.get(name, 'absent')}"
+        for name in first | own
+        if own.get(name) != first.get(name)
+    ]
+    text = f"hosts must have the same of everything; differing: {'; '.join(differing)}"
+    agree(ValueError(text) if differing else None)
 
 
 def in_turn(function: Callable[[], T]) -> T:

@@ -21,8 +21,8 @@ def launch(command: list[str], processes: int) -> None:
     """Runs a distributed command as processes of this machine, and ends all when one fails.
 
     Each gets --distributed, --coordinator, --processes and --process, and of several GPUs one. When
-    it is told to stop, by SIGTERM or Ctrl-C, it tells them, and waits for what they save; told
-    again, it ends them at once.
+    it is told to stop, by SIGTERM, Ctrl-C or the end of its terminal, it tells them, and waits for
+    what they save; told again, it ends them at once.
 
     Raises:
         ValueError: `processes` is not at least 1.
@@ -43,7 +43,7 @@ def launch(command: list[str], processes: int) -> None:
             process.terminate()
 
     with contextlib.ExitStack() as stack:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             stack.callback(signal.signal, number, signal.signal(number, tell))
         for i in range(processes):
             process = stack.enter_context(_started([*command, *together, f"--process={i}"], i))

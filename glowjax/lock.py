@@ -33,4 +33,5 @@ def hold(folder: Path, token: str = "") -> Generator[None, None, None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n{token}\n")
         file.flush()
+        os.fsync(file.fileno())  # on a network's file system others see it only then
         yield

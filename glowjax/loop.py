@@ -12,10 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 from rich.table import Table
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # ty: ignore
+from tensorboardX.proto.summary_pb2 import Summary  # ty: ignore
 
 from glowjax import data, plots
-from glowjax.arrays import check_in, check_integer, check_positive
+from glowjax.arrays import check_in, check_integer, check_positive, require
 from glowjax.checkpoint import METRIC, Run, check_new
 from glowjax.config import Config, to_json
 from glowjax.descent import TrainState
@@ -76,7 +78,7 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, f
     """
     check_batch_size(config.batch_size)
     fields = _flat(to_json(config))
-    check_same("config", {name: fields[name] for name in fields if name not in MOVABLE})
+    check_same(resume=resume, **{name: fields[name] for name in fields if name not in MOVABLE})
     with contextlib.ExitStack() as stack:
         if resume:
             run = stack.enter_context(contextlib.closing(Run.open(run_dir)))
@@ -84,6 +86,7 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, f
         else:
             on_first_host(lambda: check_new(run_dir))
         source, validation = in_turn(lambda: (load(config, "train"), load(config, "validation")))
+        check_same(train=source.fingerprint(), validation=validation.fingerprint())
         images = {
             "image_shape": config.data.transform.image_shape(source),
             "levels": config.data.transform.levels(source),
@@ -94,6 +97,7 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, f
         trainer.check(first)
         shapes = jax.eval_shape(trainer.init, first)  # refuses what does not fit, before any work
         if resume:
+            _check_same_images(run, images)
             run.go_on_with(config)
         else:
             run = stack.enter_context(contextlib.closing(Run.create(run_dir, config, images)))
@@ -137,6 +141,13 @@ def evaluate(
     Raises:
         ValueError: an argument is not as above, or the run cannot be read.
     """
+    check_same(
+        split=split,
+        checkpoint=checkpoint,
+        weights=weights,
+        samples=samples,
+        batch_size=batch_size,
+    )
     with contextlib.closing(Run.open(run_dir, read_only=True)) as run:
         config = run.config
         batch_size = config.batch_size if batch_size is None else batch_size
@@ -145,6 +156,7 @@ def evaluate(
         check_batch_size(batch_size)
         trainer, params, step = restore_weights(run, checkpoint, weights or config.evaluate_with)
     source = in_turn(lambda: load(config, split))
+    check_same(data=source.fingerprint())
     batches = _whole(source, config, batch_size)
     result = mapped(trainer).evaluate(replicate(params), batches, samples)
     return result | {"step": step}
@@ -337,11 +349,14 @@ def _finite(pending, step, run, source, state) -> list[dict[str, Any]]:
 
 
 def _not_finite(run, source, step, what, when, state) -> FloatingPointError:
-    folder = run.save_failed(state, data.batch(source, step - 1, **_stream(run.config)))
+    try:
+        folder = run.save_failed(state, data.batch(source, step - 1, **_stream(run.config)))
+        kept = f"{folder} holds the step's batch and the state {when} it"
+    except (OSError, ValueError) as error:  # the disk is full, too
+        kept = f"its batch and state are not kept: {error}"
     return FloatingPointError(
-        f"step {step}: {what}; stopped, {run.last_good()}; {folder} holds the step's batch and the"
-        f" state {when} it. A lower optimizer.learning_rate, a longer optimizer.warmup_images or"
-        " optimizer.clip_norm may help"
+        f"step {step}: {what}; stopped, {run.last_good()}; {kept}. A lower optimizer.learning_rate,"
+        " a longer optimizer.warmup_images or optimizer.clip_norm may help"
     )
 
 
@@ -369,6 +384,11 @@ def _check_resumes(run: Run, config: Config) -> None:
         )
 
 
+def _check_same_images(run: Run, images: dict[str, Any]) -> None:
+    """Refuses to resume on data of another kind, which `MOVABLE` options may lead to."""
+    require(images == run.images, "data", images, f"{run.images}, as the run began with")
+
+
 def _flat(tree, prefix="") -> dict[str, Any]:
     flat = {}
     for name, value in tree.items():
@@ -385,13 +405,30 @@ def _writer(run: Run, start: int) -> Generator[Any, None, None]:
     if not is_first_host():
         yield lambda row: None
         return
-    board = SummaryWriter(str(run.folder / "tensorboard"), purge_step=start + 1)
+    folder = run.folder / "tensorboard"
+    folder.mkdir(exist_ok=True)
+    # Not by SummaryWriter: on a full disk its thread ends, and who writes waits for it for ever.
+    board = EventsWriter(str(folder / "events"))
+    board.write_event(Event(step=start + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def write(row):
-        run.log(row)
-        for name, value in row.items():
-            if name not in ("step", "images"):
-                board.add_scalar(name, value, row["step"])
+        values = [
+            Summary.Value(tag=name, simple_value=value)
+            for name, value in row.items()
+            if name not in ("step", "images")
+        ]
+        now, summary = time.time(), Summary(value=values)
+        try:
+            run.log(row)
+            board.write_event(Event(wall_time=now, step=row["step"], summary=summary))
+            board.flush()
+        except OSError as error:
+            raise OSError(
+                f"run {run.folder}: its log cannot be written: {error}; {run.last_good()}"
+            ) from error
 
-    with contextlib.closing(board):
+    try:
         yield write
+    finally:
+        with contextlib.suppress(OSError):  # every row is written by now, or its error raised
+            board.close()

@@ -4,7 +4,8 @@
 
 In the environment, `KILL=process:step` kills that process before that step, `STOP=process:step` has
 it tell the launcher to stop, `FULL=process:step` lets no file of it grow beyond 4 kB from then on
-(the log of what it says, too), and `BLIND=process:step` is a checkpoint that it fails to read once.
+(the log of what it says, too), `BLIND=process:step` is a checkpoint that it fails to read once, and
+`ONLY_SECOND` is an option of the second process alone.
 """
 
 import os
@@ -86,5 +87,7 @@ def to_float64(a: jax.Array) -> jax.Array:
 
 
 if __name__ == "__main__":
+    only_second = os.environ.get("ONLY_SECOND")
+    more = [only_second] if only_second and "--process=1" in sys.argv else []
     with observed(Path(sys.argv[1])):
-        sys.exit(cli.main(sys.argv[2:]))
+        sys.exit(cli.main([*sys.argv[2:], *more]))

@@ -313,17 +313,34 @@ def test_a_full_disk_is_named_and_leaves_the_checkpoint_before(config, tmp_path)
         assert same(run.restore(states[0]), states[2])
 
 
+def test_a_log_on_a_full_disk_ends_the_run(config, tmp_path, monkeypatch):
+    # Files grow to 1,000 bytes, which TensorBoard's reaches first.
+    after_step(monkeypatch, 6, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, full[1])))
+    full = resource.getrlimit(resource.RLIMIT_FSIZE)
+    talkative = dataclasses.replace(config, log_every=1, evaluate_every=14)
+    try:
+        with pytest.raises(OSError, match=r"run .* log cannot be written: .*; none is saved"):
+            loop.train(talkative, tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, full)
+
+
 # Damaged
 
 
-def damage(rng, folder, step, *, cut):
-    """Flips a bit, or cuts off the end, of a random file of a checkpoint; returns how to repair."""
+def damage(rng, folder, step, *, way):
+    """Removes a random file of a checkpoint, cuts off its end or flips a bit of it; returns how to
+    repair that.
+    """
     files = sorted(f for f in (folder / "checkpoints" / str(step)).rglob("*") if f.is_file())
     file = rng.choice([f for f in files if f.stat().st_size])
     whole = file.read_bytes()
     place = rng.randrange(len(whole))
     flipped = bytes([whole[place] ^ (1 << rng.randrange(8))])
-    file.write_bytes(whole[:place] + (b"" if cut else flipped + whole[place + 1 :]))
+    if way == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(whole[:place] + (b"" if way == "cut" else flipped + whole[place + 1 :]))
     return lambda: file.write_bytes(whole)
 
 
@@ -336,7 +353,7 @@ def test_damage_to_the_newest_checkpoint_is_harmless_or_named(copy, capfd, count
     with opened(copy) as (_, shapes):
         pass
     for number in range(count):
-        repair = damage(rng, copy, 14, cut=number % 5 == 0)
+        repair = damage(rng, copy, 14, way=["cut", "remove", "flip", "flip", "flip"][number % 5])
         capfd.readouterr()
         with contextlib.closing(Run.open(copy, read_only=True)) as run:
             latest = run.restore(shapes)
@@ -367,6 +384,12 @@ def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(copy, confi
     assert "resumed after step 12" in printed
     assert_as_unbroken(copy, unbroken)
     assert (copy / "damaged" / "14").is_dir()  # to be looked at
+
+
+def test_a_checkpoint_without_its_state_keeps_no_other_from_use(copy, config, unbroken):
+    shutil.rmtree(copy / "checkpoints" / "14" / "default")
+    loop.train(config, copy, resume=True)
+    assert_as_unbroken(copy, unbroken)
 
 
 def test_a_damaged_record_is_named_where_the_best_is_asked_for(copy, capfd):
@@ -430,6 +453,24 @@ def test_a_step_that_is_not_finite_is_kept_for_inspection(config, tmp_path, monk
     assert not np.isfinite(metrics["gradient_norm"])
     assert int(again.step[0]) == -2
     assert same(jax.tree.map(lambda a: a[0], again.params), state.params)
+
+
+def test_a_step_that_is_not_finite_is_named_on_a_full_disk_too(config, tmp_path, monkeypatch):
+    def full(*arguments, **arrays):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    optimizer = Optimizer(name="adam", learning_rate=1e30, warmup_images=0)
+    message = r"step 2: .*; its batch and state are not kept: No space left on device\. A lower"
+    with pytest.raises(FloatingPointError, match=message):
+        loop.train(dataclasses.replace(config, optimizer=optimizer), tmp_path / "run")
+
+
+def test_a_run_goes_on_with_data_of_its_kind_alone(copy, config, monkeypatch):
+    load = loop.load
+    monkeypatch.setattr(loop, "load", lambda *given: dataclasses.replace(load(*given), levels=33))
+    with pytest.raises(ValueError, match=r"^data must be .*as the run began with, got .*"):
+        loop.train(config, copy, resume=True)
 
 
 @pytest.mark.slow

@@ -228,20 +228,21 @@ def test_a_launch_names_the_first_that_failed():
         launch([sys.executable, "-c", code], 2)
 
 
-def test_a_launch_that_is_told_to_stop_waits_for_what_its_processes_save(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_launch_that_is_told_to_stop_waits_for_what_its_processes_save(tmp_path, number):
     code = (
         "import os, pathlib, signal, sys, time\n"
         "def save(*_): time.sleep(0.5); pathlib.Path(sys.argv[-1][2:]).touch(); sys.exit(143)\n"
         "signal.signal(signal.SIGTERM, save)\n"
-        "if sys.argv[-1] == '--process=1': time.sleep(1); os.kill(os.getppid(), signal.SIGINT)\n"
+        f"if sys.argv[-1] == '--process=1': time.sleep(1); os.kill(os.getppid(), {number:d})\n"
         "time.sleep(60)"
     )
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     with contextlib.chdir(tmp_path), pytest.raises(SystemExit) as stopped:
         launch([sys.executable, "-c", code], 2)
-    assert stopped.value.code == 128 + signal.SIGINT
+    assert stopped.value.code == 128 + number
     assert {file.name for file in tmp_path.iterdir()} == {"process=0", "process=1"}
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
 
 def test_a_launch_that_is_told_to_stop_while_it_starts_reaches_all(monkeypatch):
@@ -279,12 +280,38 @@ def test_a_launch_blames_no_process_that_jax_aborted_after_another():
 
 
 def test_hosts_that_differ_are_refused(monkeypatch):
-    def gathered(digest):
-        return np.stack([digest, digest + 1])
+    first = {"seed": "0", "resume": "True", "model.width": "64"}
+    monkeypatch.setattr("glowjax.hosts.of_first_host", lambda function: first)
+    check_same(seed=0, resume=True, **{"model.width": 64})
+    message = "differing: resume: False, on the first host True; model.width: absent, on the first"
+    with pytest.raises(ValueError, match=f"^hosts must have the same of everything; {message}"):
+        check_same(seed=0, resume=False)
 
-    monkeypatch.setattr("glowjax.hosts.multihost_utils.process_allgather", gathered)
-    with pytest.raises(ValueError, match=r"^checkpoint must be the same on all hosts, got 14$"):
-        check_same("checkpoint", 14)
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["--resume", "--data.validation=16", "--seed=1"])
+def test_hosts_that_are_told_otherwise_end(alone, command, copy_of_alone, capfd, option):
+    arguments = [*command, "--run-dir", str(copy_of_alone / "run"), "--resume"]
+    if option == "--resume":
+        arguments.remove(option)
+    with pytest.raises(ChildProcessError, match=r"process [01] of 2 failed \(1\)"):
+        started(arguments, copy_of_alone / "records", only_second=option)
+    printed = capfd.readouterr().err
+    assert "hosts must have the same of everything; differing: " in printed
+    assert_same_run(copy_of_alone, alone)
+
+
+@pytest.mark.slow
+def test_hosts_with_other_data_end(command, digits_dir, tmp_path, capfd):
+    other = Path(shutil.copytree(digits_dir, tmp_path / "other"))
+    train_split, test_split = (next(other.rglob(f"*-{s}.array_record*")) for s in ("train", "test"))
+    info = next(other.rglob("dataset_info.json"))
+    shutil.copy(test_split, train_split)
+    info.write_text(info.read_text().replace('"1400"', '"247"'))
+    arguments = [*command, "--run-dir", str(tmp_path / "run")]
+    with pytest.raises(ChildProcessError, match=r"process [01] of 2 failed \(1\)"):
+        started(arguments, tmp_path / "records", only_second=f"--data.data-dir={other}")
+    assert "differing: train: " in capfd.readouterr().err
 
 
 def test_a_launch_that_succeeds_says_nothing():

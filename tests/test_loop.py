@@ -97,7 +97,13 @@ def break_step(monkeypatch, at, act):
 
 def replace_source(monkeypatch, **changes):
     original = loop.load
-    monkeypatch.setattr(loop, "load", lambda *args: dataclasses.replace(original(*args), **changes))
+
+    def load(*arguments):
+        source = original(*arguments)
+        images = changes.get("images", source.images)[: len(source)]
+        return dataclasses.replace(source, **changes | {"images": images})
+
+    monkeypatch.setattr(loop, "load", load)
 
 
 # What a run leaves behind
