@@ -126,7 +126,11 @@ class Run:
     def save_failed(self, state: Any, batch: dict[str, np.ndarray]) -> Path:
         """Saves for inspection, in the folder failed/ that it returns, a step that went wrong.
 
-        Waits for the last checkpoint, too; all hosts call it.
+        All hosts call it.
+
+        Raises:
+            OSError: it cannot be written.
+            ValueError: so on another host.
         """
         folder = self.folder / "failed"
 
@@ -137,7 +141,6 @@ class Run:
                 saver.save((folder / "state").absolute(), jax.device_get(state), force=True)
 
         on_first_host(write)
-        self.wait()
         return folder
 
     def failed(self, like: Any) -> tuple[Any, dict[str, np.ndarray]]:

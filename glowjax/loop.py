@@ -12,12 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 from rich.table import Table
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog  # ty: ignore
-from tensorboardX.proto.summary_pb2 import Summary  # ty: ignore
 
 from glowjax import data, plots
 from glowjax.arrays import check_in, check_integer, check_positive, require
+from glowjax.board import board
 from glowjax.checkpoint import METRIC, Run, check_new
 from glowjax.config import Config, to_json
 from glowjax.descent import TrainState
@@ -354,6 +352,8 @@ def _not_finite(run, source, step, what, when, state) -> FloatingPointError:
         kept = f"{folder} holds the step's batch and the state {when} it"
     except (OSError, ValueError) as error:  # the disk is full, too
         kept = f"its batch and state are not kept: {error}"
+    with contextlib.suppress(OSError, ValueError):  # the last good one, if it can be written
+        run.wait()
     return FloatingPointError(
         f"step {step}: {what}; stopped, {run.last_good()}; {kept}. A lower optimizer.learning_rate,"
         " a longer optimizer.warmup_images or optimizer.clip_norm may help"
@@ -405,30 +405,16 @@ def _writer(run: Run, start: int) -> Generator[Any, None, None]:
     if not is_first_host():
         yield lambda row: None
         return
-    folder = run.folder / "tensorboard"
-    folder.mkdir(exist_ok=True)
-    # Not by SummaryWriter: on a full disk its thread ends, and who writes waits for it for ever.
-    board = EventsWriter(str(folder / "events"))
-    board.write_event(Event(step=start + 1, session_log=SessionLog(status=SessionLog.START)))
+    with board(run.folder / "tensorboard", start + 1) as show:
 
-    def write(row):
-        values = [
-            Summary.Value(tag=name, simple_value=value)
-            for name, value in row.items()
-            if name not in ("step", "images")
-        ]
-        now, summary = time.time(), Summary(value=values)
-        try:
-            run.log(row)
-            board.write_event(Event(wall_time=now, step=row["step"], summary=summary))
-            board.flush()
-        except OSError as error:
-            raise OSError(
-                f"run {run.folder}: its log cannot be written: {error}; {run.last_good()}"
-            ) from error
+        def write(row):
+            numbers = {name: row[name] for name in row if name not in ("step", "images")}
+            try:
+                run.log(row)
+                show(row["step"], numbers)
+            except OSError as error:
+                raise OSError(
+                    f"run {run.folder}: its log cannot be written: {error}; {run.last_good()}"
+                ) from error
 
-    try:
         yield write
-    finally:
-        with contextlib.suppress(OSError):  # every row is written by now, or its error raised
-            board.close()
