@@ -245,7 +245,7 @@ class Run:
             function(*args, **kwargs)
         except Exception as error:  # all kinds again, and of an earlier save
             raise OSError(
-                f"run {self.folder}: a checkpoint cannot be written: {_short(_cause(error))};"
+                f"run {self.folder}: a checkpoint cannot be written: {_short(error)};"
                 f" {self.last_good()}"
             ) from error
 
@@ -265,19 +265,16 @@ class Run:
         the folder damaged/: a resumed run makes both again.
         """
 
-        def keep_rows():
+        def forget():
             kept = [json.dumps(row) + "\n" for row in self.history() if row["step"] <= step]
             write_atomically(self.folder / "metrics.jsonl", "".join(kept))
-
-        def set_aside():
             for later in [s for s in self._manager.all_steps() if s > step]:
                 place = self.folder / "damaged" / str(later)
                 shutil.rmtree(place, ignore_errors=True)  # of an earlier time
                 place.parent.mkdir(exist_ok=True)
                 (self.folder / "checkpoints" / str(later)).rename(place)
 
-        on_first_host(keep_rows)
-        on_first_host(set_aside)
+        on_first_host(forget)
         self._manager.reload()
 
 
@@ -324,15 +321,7 @@ def _digest(state: Any) -> str:
     return sha.hexdigest()
 
 
-def _cause(error: BaseException) -> BaseException:
-    """The system's error that led to this one, if any: waiting for other hosts hides it."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__context__
-    return error if cause is None else cause
-
-
-def _short(error: BaseException) -> str:
+def _short(error: Exception) -> str:
     return str(error).partition(" [tensorstore_spec=")[0]
 
 
