@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -241,12 +241,17 @@ class Run:
             self._write(self._manager.close)
 
     def _write(self, function, *args, **kwargs):
-        try:
+        with self.writing("a checkpoint", Exception):  # all kinds again, and of an earlier save
             function(*args, **kwargs)
-        except Exception as error:  # all kinds again, and of an earlier save
+
+    @contextlib.contextmanager
+    def writing(self, what: str, kind: type[Exception] = OSError) -> Generator[None]:
+        """Makes an error of this kind an `OSError` that says what cannot be written, and where."""
+        try:
+            yield
+        except kind as error:
             raise OSError(
-                f"run {self.folder}: a checkpoint cannot be written: {_short(error)};"
-                f" {self.last_good()}"
+                f"run {self.folder}: {what} cannot be written: {_short(error)}; {self.last_good()}"
             ) from error
 
     def log(self, row: dict[str, Any]) -> None:

@@ -275,7 +275,12 @@ def _evaluate_and_save(run, trainer, on_devices, source, validation, state, step
     write({"step": step, "images": step * config.batch_size, METRIC: bits})
     CONSOLE.print(f"step {step:,}: validation {bits:.4f} bits/dim")
     run.save(step, on_one_device(state), bits)
-    on_first_host(lambda: pictures(run, trainer, on_one_device(weights), source))
+
+    def draw():
+        with run.writing("a picture"):
+            pictures(run, trainer, on_one_device(weights), source)
+
+    on_first_host(draw)
 
 
 def pictures(run: Run, trainer: Trainer, params: Params, source: data.Source) -> None:
@@ -409,12 +414,8 @@ def _writer(run: Run, start: int) -> Generator[Any, None, None]:
 
         def write(row):
             numbers = {name: row[name] for name in row if name not in ("step", "images")}
-            try:
+            with run.writing("its log"):
                 run.log(row)
                 show(row["step"], numbers)
-            except OSError as error:
-                raise OSError(
-                    f"run {run.folder}: its log cannot be written: {error}; {run.last_good()}"
-                ) from error
 
         yield write

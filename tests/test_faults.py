@@ -325,6 +325,16 @@ def test_a_log_on_a_full_disk_ends_the_run(config, tmp_path, monkeypatch):
         resource.setrlimit(resource.RLIMIT_FSIZE, full)
 
 
+def test_a_picture_on_a_full_disk_ends_the_run(config, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(loop, "pictures", full)
+    with pytest.raises(OSError, match=r"^run .*: a picture cannot be written: No space left"):
+        loop.train(config, tmp_path / "run")
+    assert steps_of(tmp_path / "run") == [6]
+
+
 # Damaged
 
 
