@@ -6,7 +6,6 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import lu, solve_triangular
 
 from glowjax.arrays import (
     HIGHEST,
@@ -16,6 +15,7 @@ from glowjax.arrays import (
     promote,
     require,
 )
+from glowjax.linalg import inverse_and_log_abs_det, lu_factors, lu_inverse, orthogonal_factor
 
 
 class Matrix(NamedTuple):
@@ -29,7 +29,7 @@ class Matrix(NamedTuple):
 def dense(weight: jax.Array) -> Matrix:
     """The `Matrix` of a weight `[C, C]` itself."""
     weight = promote(weight)
-    return Matrix(weight, jnp.linalg.inv(weight), jnp.linalg.slogdet(weight)[1])
+    return Matrix(weight, *inverse_and_log_abs_det(weight))
 
 
 def lu_product(packed: jax.Array) -> Matrix:
@@ -39,13 +39,11 @@ def lu_product(packed: jax.Array) -> Matrix:
     diagonal is the exponential of `packed`'s. So every entry is a free parameter.
     """
     packed = promote(packed)
-    identity = jnp.eye(packed.shape[0], dtype=packed.dtype)
-    lower = jnp.tril(packed, -1) + identity
+    lower = jnp.tril(packed, -1) + jnp.eye(packed.shape[0], dtype=packed.dtype)
     upper = jnp.triu(packed, 1) + jnp.diag(jnp.exp(jnp.diag(packed)))
-    lower_inverse = solve_triangular(lower, identity, lower=True, unit_diagonal=True)
     return Matrix(
         weight=jnp.matmul(lower, upper, precision=HIGHEST),
-        inverse=solve_triangular(upper, lower_inverse),
+        inverse=lu_inverse(lower, upper),
         log_abs_det=jnp.trace(packed),
     )
 
@@ -94,7 +92,7 @@ def conv1x1_lu_inverse(z: jax.Array, packed: jax.Array):
 
 def random_rotation(key: jax.Array, channels: int, dtype=jnp.float32) -> jax.Array:
     """An orthogonal `[C, C]`: the Q of the QR decomposition of a Gaussian matrix."""
-    return jnp.linalg.qr(jax.random.normal(key, (channels, channels), dtype))[0]
+    return orthogonal_factor(jax.random.normal(key, (channels, channels), dtype))
 
 
 def random_rotation_lu(key: jax.Array, channels: int, dtype=jnp.float32) -> jax.Array:
@@ -103,7 +101,7 @@ def random_rotation_lu(key: jax.Array, channels: int, dtype=jnp.float32) -> jax.
     From Q = P·L·U: L·U is orthogonal too, and flipping rows makes the diagonal of U positive, so
     neither P nor signs are needed.
     """
-    _, lower, upper = lu(random_rotation(key, channels, dtype))
+    lower, upper = lu_factors(random_rotation(key, channels, dtype))
     signs = jnp.sign(jnp.diag(upper))
     lower, upper = signs[:, None] * lower * signs, signs[:, None] * upper
     return jnp.tril(lower, -1) + jnp.triu(upper, 1) + jnp.diag(jnp.log(jnp.diag(upper)))

@@ -21,6 +21,7 @@ from glowjax.arrays import (
     sum_event,
     vary_as,
 )
+from glowjax.linalg import inverse_and_log_abs_det, spectral_norm
 
 LogDet = Literal["exact", "power_series", "roulette"]
 
@@ -40,7 +41,7 @@ def limit_spectral_norm(weight: jax.Array, bound: float) -> jax.Array:
     The norm is that of the singular value decomposition: exact, differentiated, O(n³) for n×n.
     Source: Behrmann et al. 2019, section 2.1, with the exact norm in place of an estimate.
     """
-    return weight / jnp.maximum(1, jnp.linalg.norm(weight, ord=2) / bound)
+    return weight / jnp.maximum(1, spectral_norm(weight) / bound)
 
 
 class Contraction(NamedTuple):
@@ -141,7 +142,7 @@ def residual_log_det(g: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.A
     basis = jnp.eye(x.shape[-1], dtype=x.dtype)
     push = jax.linearize(g, x)[1]
     columns = jax.vmap(push)(jnp.broadcast_to(basis[:, None], (len(basis), *x.shape)))
-    return jnp.linalg.slogdet(basis + jnp.moveaxis(columns, 0, -1))[1]
+    return jax.vmap(inverse_and_log_abs_det)(basis + jnp.moveaxis(columns, 0, -1))[1]
 
 
 def residual_log_det_series(

@@ -1,0 +1,142 @@
+"""Functions of matrices that cannot wait for each other for ever, under any `vmap`.
+
+jaxlib 0.10.0 to 0.11.0 shares a large batch of matrices out among the CPU's pool of threads, and the
+thread that did so waits for the others. Where as many such calls as there are threads run side by
+side, as the levels of a Glow do on two cores, all wait for ever: docs/lapack-hang.md. So on CPUs
+LAPACK gets batches too small to be shared out; accelerators get the whole.
+"""
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.linalg as scipy_linalg
+from jax import lax
+from jax.custom_batching import custom_vmap
+
+from glowjax.arrays import HIGHEST
+
+SHARED_OUT = 200_000  # operations, from which on jaxlib shares out; it counts 10·n³ a matrix or less
+
+
+def _unshared(f):
+    """`f` of matrices, without derivatives; `vmap` gives it batches that are not shared out."""
+
+    single, batch = custom_vmap(f), custom_vmap(lambda *args: _in_parts(f, *args))
+
+    @single.def_vmap
+    def one_axis(size, mapped, *args):
+        return _mapped(batch(*_spread(size, mapped, args)))
+
+    @batch.def_vmap
+    def one_more_axis(size, mapped, *args):
+        args = [a.reshape(-1, *a.shape[2:]) for a in _spread(size, mapped, args)]
+        out = batch(*args)
+        return _mapped(jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), out))
+
+    return single
+
+
+def _in_parts(f, *args):
+    """`vmap(f)`, on CPUs in parts."""
+    count, *shape = args[0].shape
+    part = max(1, SHARED_OUT // (10 * max(shape) ** 3))
+    if count <= part:
+        return jax.vmap(f)(*args)
+    return lax.platform_dependent(
+        *args,
+        cpu=lambda *args: lax.map(lambda args: f(*args), args, batch_size=part),
+        default=jax.vmap(f),
+    )
+
+
+def _spread(size, mapped, args):
+    """`args` with a leading axis of `size` each."""
+    return [
+        a if has_axis else jnp.broadcast_to(a, (size, *a.shape))
+        for a, has_axis in zip(args, mapped, strict=True)
+    ]
+
+
+def _mapped(out):
+    return out, jax.tree.map(lambda _: True, out)
+
+
+_inverse_and_log_abs_det = _unshared(lambda a: (jnp.linalg.inv(a), jnp.linalg.slogdet(a)[1]))
+
+
+@jax.custom_jvp
+def inverse_and_log_abs_det(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A⁻¹ and ln|det A| of `a: [n, n]`; NaN or infinite where there is none."""
+    return _inverse_and_log_abs_det(a)
+
+
+@inverse_and_log_abs_det.defjvp
+def _inverse_and_log_abs_det_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    inverse, log_abs_det = inverse_and_log_abs_det(a)
+    return (inverse, log_abs_det), (_inverse_slope(inverse, da), jnp.sum(inverse.T * da))
+
+
+@_unshared
+def _lu_inverse(lower, upper):
+    identity = jnp.eye(len(lower), dtype=lower.dtype)
+    inverse = scipy_linalg.solve_triangular(lower, identity, lower=True, unit_diagonal=True)
+    return scipy_linalg.solve_triangular(upper, inverse)
+
+
+@jax.custom_jvp
+def lu_inverse(lower: jax.Array, upper: jax.Array) -> jax.Array:
+    """(L·U)⁻¹ of triangular `[n, n]`, the diagonal of L being 1."""
+    return _lu_inverse(lower, upper)
+
+
+@lu_inverse.defjvp
+def _lu_inverse_jvp(primals, tangents):
+    (lower, upper), (dlower, dupper) = primals, tangents
+    inverse = lu_inverse(lower, upper)
+    return inverse, _inverse_slope(inverse, _matmul(dlower, upper) + _matmul(lower, dupper))
+
+
+def _inverse_slope(inverse, da):
+    """d(A⁻¹) = -A⁻¹·dA·A⁻¹."""
+    return -_matmul(_matmul(inverse, da), inverse)
+
+
+@_unshared
+def _spectral_norm(a):
+    return jnp.linalg.norm(a, ord=2)
+
+
+@_unshared
+def _leading(a):
+    """The largest singular value, and its singular vectors."""
+    left, values, right = jnp.linalg.svd(a, full_matrices=False)
+    return values[0], left[:, 0], right[0]
+
+
+@jax.custom_jvp
+def spectral_norm(a: jax.Array) -> jax.Array:
+    """‖A‖₂, the largest singular value of `a: [m, n]`. Of reverse mode, first derivatives only."""
+    return _spectral_norm(a)
+
+
+@spectral_norm.defjvp
+def _spectral_norm_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    norm, left, right = _leading(a)
+    return norm, jnp.sum(left[:, None] * right * da)
+
+
+@_unshared
+def orthogonal_factor(a: jax.Array) -> jax.Array:
+    """Q of the QR decomposition of `a: [n, n]`, without derivatives."""
+    return jnp.linalg.qr(a)[0]
+
+
+@_unshared
+def lu_factors(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """L and U of A = P·L·U, P a permutation, of `a: [n, n]`, without derivatives."""
+    return scipy_linalg.lu(a)[1:]
+
+
+def _matmul(a, b):
+    return jnp.matmul(a, b, precision=HIGHEST)
