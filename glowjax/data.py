@@ -10,11 +10,11 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from glowjax.arrays import check_in, check_integer, require
+from glowjax.arrays import check_choice, check_in, check_integer, require
 
 MAX_HELD_OUT = 5000
 CHUNK = 1024  # records read at a time when a split is loaded into memory
@@ -66,7 +66,11 @@ class Transform:
       pad: zeros added on every side, in pixels.
       crop: side of a square cut out, at random in training, from the centre in evaluation.
       shift: training only: whole-pixel shifts, uniform up to this fraction of height and width in
-        each direction; pixels shifted in repeat the edge, as in Glow's released code.
+        each direction.
+      shift_edge: what is shifted in: "repeat" repeats the edge, as in Glow's released code;
+        "reflect" mirrors the image about its outermost pixels.
+      shift_steps: shifts end after this many steps of training, so that the last ones see the
+        images as they are; None: they never end.
       flip: training only: mirrors left and right with probability one half.
       bits: keeps the highest bits of 8-bit images: floor(x / 2^(8 - bits)), in [0, 2^bits).
       channels: repeats a single grey channel so often.
@@ -78,6 +82,8 @@ class Transform:
     pad: int = 0
     crop: int | None = None
     shift: float = 0.0
+    shift_edge: Literal["repeat", "reflect"] = "repeat"
+    shift_steps: int | None = None
     flip: bool = False
     bits: int | None = None
     channels: int | None = None
@@ -85,6 +91,9 @@ class Transform:
     def __post_init__(self):
         check_integer("pad", self.pad, 0)
         check_in("[0, 0.5]", shift=self.shift)
+        check_choice("shift_edge", self.shift_edge, ("repeat", "reflect"))
+        if self.shift_steps is not None:
+            check_integer("shift_steps", self.shift_steps, 0)
         for name, value, high in [("crop", self.crop, None), ("bits", self.bits, 8)]:
             if value is not None:
                 check_integer(name, value, 1, high)
@@ -114,6 +123,11 @@ class Transform:
         wanted = f"None: {source.name} has {source.levels} grey levels, not 256"
         require(source.levels == 256, "bits", self.bits, wanted)
         return 2**self.bits
+
+    def at(self, step: int) -> Transform:
+        """The transform of one step of training, 0 the first: this, or without shifts if over."""
+        over = self.shift_steps is not None and step >= self.shift_steps
+        return dataclasses.replace(self, shift=0.0) if over else self
 
     def __call__(self, images: np.ndarray, draws: np.ndarray | None = None) -> np.ndarray:
         """Transforms uint8 images [n, H, W, C]; draws: uint32 [n, 8] to train, None to evaluate."""
@@ -148,7 +162,10 @@ class Transform:
             _below(draws[:, 0:1], room + 1),
             _below(draws[:, 1:2], 2 * reach + 1) - reach,
         )
-        return start + np.clip(np.arange(side) - offset, 0, side - 1)
+        inside, last = np.arange(side) - offset, side - 1
+        if self.shift_edge == "reflect":
+            return start + last - np.abs(last - np.abs(inside))
+        return start + np.clip(inside, 0, last)
 
 
 def load(
@@ -234,7 +251,7 @@ def batch(
     n = batch_size // shard[1]
     start = step * batch_size + shard[0] * n
     index = stream(len(source), seed, start, n)
-    out = {"image": transform(source.images[index], _draws(seed, start, n))}
+    out = {"image": transform.at(step)(source.images[index], _draws(seed, start, n))}
     return out if source.labels is None else out | {"label": source.labels[index]}
 
 

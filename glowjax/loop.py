@@ -5,7 +5,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from glowjax import data, plots
-from glowjax.arrays import check_in, check_integer, check_positive, require
+from glowjax.arrays import check_choice, check_in, check_integer, check_positive, require
 from glowjax.board import board
 from glowjax.checkpoint import METRIC, Run, check_new
 from glowjax.config import Config, to_json
@@ -39,8 +39,14 @@ SAMPLE_CHUNK = 64  # images sampled at a time
 MOVABLE = ("data.data_dir", "data.archives")  # may differ when a run is resumed
 
 
-def load(config: Config, split: str) -> data.Source:
-    """A split of the experiment's data."""
+Sources = Mapping[str, data.Source]  # splits of data by name
+
+
+def load(config: Config, split: str, sources: Sources | None = None) -> data.Source:
+    """A split of the experiment's data, or of `sources` if they are given."""
+    if sources is not None:
+        check_choice("split", split, sources)
+        return sources[split]
     d = config.data
     return data.load(
         d.name,
@@ -53,7 +59,9 @@ def load(config: Config, split: str) -> data.Source:
     )
 
 
-def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, float]:
+def train(
+    config: Config, run_dir: Path, *, resume: bool = False, sources: Sources | None = None
+) -> dict[str, float]:
     """Trains an experiment and evaluates its best weights on the test split.
 
     Leaves in `run_dir`: config.json, checkpoints/, metrics.jsonl, tensorboard/, samples.png,
@@ -63,6 +71,8 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, f
         config: the experiment.
         run_dir: a new or empty folder; with `resume`, that of the run to go on with.
         resume: goes on from the last checkpoint, exactly as if the run had not stopped.
+        sources: images of your own in memory, by split: "train", "validation" and "test"; default:
+            the data set that `config.data` names.
 
     Returns:
         The test split's bits_per_dim with its standard_error and count.
@@ -83,7 +93,9 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, f
             in_turn(lambda: _check_resumes(run, config))
         else:
             on_first_host(lambda: check_new(run_dir))
-        source, validation = in_turn(lambda: (load(config, "train"), load(config, "validation")))
+        source, validation = in_turn(
+            lambda: (load(config, "train", sources), load(config, "validation", sources))
+        )
         check_same(train=source.fingerprint(), validation=validation.fingerprint())
         images = {
             "image_shape": config.data.transform.image_shape(source),
@@ -111,7 +123,7 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> dict[str, f
             CONSOLE.print(f"resumed after step {start:,}")
         with deferred() as stopped:
             _steps(run, trainer, on_devices, source, validation, state, start, stopped)
-    return evaluate(run_dir)
+    return evaluate(run_dir, sources=sources)
 
 
 def evaluate(
@@ -122,6 +134,7 @@ def evaluate(
     weights: str | None = None,
     samples: int | None = None,
     batch_size: int | None = None,
+    sources: Sources | None = None,
 ) -> dict[str, Any]:
     """Bits/dim of a run's weights on a whole split.
 
@@ -132,6 +145,7 @@ def evaluate(
         weights: `"ema"` or `"raw"`; default: the config's.
         samples: draws of dequantization noise per image; default: the config's.
         batch_size: default: the config's.
+        sources: as for `train`.
 
     Returns:
         bits_per_dim, its standard_error over images, count, step.
@@ -153,7 +167,7 @@ def evaluate(
         check_positive(batch_size=batch_size, samples=samples)
         check_batch_size(batch_size)
         trainer, params, step = restore_weights(run, checkpoint, weights or config.evaluate_with)
-    source = in_turn(lambda: load(config, split))
+    source = in_turn(lambda: load(config, split, sources))
     check_same(data=source.fingerprint())
     batches = _whole(source, config, batch_size)
     result = mapped(trainer).evaluate(replicate(params), batches, samples)

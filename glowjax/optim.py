@@ -1,7 +1,7 @@
-"""Optimisers: optax's own, and the Adamax variant that Glow was trained with."""
+"""Optimisers: optax's own, the Adamax variant that Glow was trained with, and Muon beside it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -97,8 +97,47 @@ def warmup(
     return optax.join_schedules([rise, fall], [warmup_steps])
 
 
+# A convolution kernel [..., height, width, in, out] is a matrix of `out` columns.
+_KERNEL = optax.contrib.MuonDimensionNumbers(reduction_axis=(-4, -3, -2), output_axis=-1)
+
+
+def is_muon_kernel(path: tuple[Any, ...]) -> bool:
+    """Whether a parameter at this path of a tree is a kernel for Muon.
+
+    Those are the weights of layers named conv1 and conv2: in Glow the first two of each coupling
+    net, stacked or not. The last one starts at zero, and Muon, whose steps do not shrink with the
+    gradient, makes it unstable.
+    """
+    return jax.tree_util.keystr(path).endswith(("['conv1']['weight']", "['conv2']['weight']"))
+
+
+def scale_by_muon() -> optax.GradientTransformation:
+    """Makes the gradient of each convolution kernel orthogonal, as Muon does.
+
+    m_t = 0.95 m_{t-1} + 0.05 g_t,   update_t = 0.2 sqrt(max(a, b)) O(0.95 m_t + 0.05 g_t)
+
+    where O takes [..., height, width, in, out] as matrices of a = height width in rows and b = out
+    columns, and brings all their singular values near 1 by five steps of a Newton-Schulz
+    iteration. (m_t and g_t are corrected for the start at zero, as in Adam.) So an entry of an
+    update is about 0.2, whatever the shape, as it is with Adam.
+
+    Source: Jordan et al. (2024), Muon; Liu et al. (2025), arXiv 2502.16982, for the scale.
+    """
+
+    def kernels(updates):
+        return jax.tree.map(lambda _: _KERNEL, updates)
+
+    def alike(update, _):  # an entry of an orthogonal matrix is about 1 / sqrt(max(a, b))
+        *_, height, width, inputs, outputs = update.shape
+        return 0.2 * math.sqrt(max(height * width * inputs, outputs)) * update
+
+    orthogonal = optax.contrib.scale_by_muon(weight_dimension_numbers=kernels)
+    return optax.chain(orthogonal, optax.stateless_with_tree_map(alike))
+
+
 _RULES = {
     "glow_adamax": scale_by_glow_adamax,
+    "muon": scale_by_glow_adamax,  # of all but its kernels
     "adamax": optax.scale_by_adamax,
     "adam": optax.scale_by_adam,
     "adamw": optax.scale_by_adam,
@@ -109,21 +148,26 @@ _RULES = {
 class Optimizer:
     """Which optimiser, with which numbers; the defaults are those Glow was trained with."""
 
-    name: Literal["glow_adamax", "adamax", "adam", "adamw"] = "glow_adamax"
-    """Update rule: Glow's variant of Adamax, or one of optax's."""
+    name: Literal["glow_adamax", "adamax", "adam", "adamw", "muon"] = "glow_adamax"
+    """Update rule: Glow's variant of Adamax, or one of optax's. muon: Muon on the first two kernels
+    of each convolutional coupling net, and Glow's variant of Adamax on all other parameters."""
 
     learning_rate: float = 1e-3
-    """Highest learning rate, reached at the end of the warm-up."""
+    """Highest learning rate, reached at the end of the warm-up; with muon, of Adamax."""
+
+    muon_learning_rate: float | None = None
+    """Highest learning rate of Muon's kernels, for muon only. None: 1e-3."""
 
     b1: float = 0.9
     """Decay of the gradient's running mean."""
 
     b2: float | None = None
     """Decay of the gradient's running scale. None: 1 - 1 / (steps per 50,000 images) for
-    glow_adamax, 0.999 for the others."""
+    glow_adamax and muon, 0.999 for the others."""
 
     weight_decay: float | None = None
-    """Decoupled weight decay, for adamw only. None: 1e-4, as in optax."""
+    """Decoupled weight decay, times the learning rate: for adamw, and for Muon's kernels. None:
+    1e-4 for adamw, as in optax, and 0 for muon."""
 
     clip_norm: float | None = None
     """Clip gradients to this global norm. None: do not clip."""
@@ -143,10 +187,17 @@ class Optimizer:
         check_in("[0, 1)", optional=True, b2=self.b2)
         check_in("[0, inf)", optional=True, weight_decay=self.weight_decay)
         require(
-            self.weight_decay is None or self.name == "adamw",
+            self.weight_decay is None or self.name in ("adamw", "muon"),
             "weight_decay",
             self.weight_decay,
-            f"None for {self.name} (adamw alone decays weights)",
+            f"None for {self.name} (adamw and muon alone decay weights)",
+        )
+        check_in("[0, inf)", optional=True, muon_learning_rate=self.muon_learning_rate)
+        require(
+            self.muon_learning_rate is None or self.name == "muon",
+            "muon_learning_rate",
+            self.muon_learning_rate,
+            f"None for {self.name} (muon alone has it)",
         )
         check_in("(0, inf)", optional=True, clip_norm=self.clip_norm)
         check_choice("decay", self.decay, ("constant", "cosine"))
@@ -163,16 +214,39 @@ def make_optimizer(
       total_steps: length of training in steps; needed for decay="cosine" only.
 
     Raises:
-      ValueError: as `warmup`.
+      ValueError: as `warmup`; with muon, where it is initialised: no parameter is a kernel for it.
     """
-    rate = learning_rate_schedule(config, batch_size=batch_size, total_steps=total_steps)
-    stages = [_RULES[config.name](b1=config.b1, b2=_second_decay(config, batch_size))]
-    if config.clip_norm is not None:
-        stages.insert(0, optax.clip_by_global_norm(config.clip_norm))
+
+    def downhill(peak):
+        config_of_peak = replace(config, learning_rate=peak)
+        run_length = {"batch_size": batch_size, "total_steps": total_steps}
+        rate = learning_rate_schedule(config_of_peak, **run_length)
+        return optax.scale_by_learning_rate(rate)
+
+    last = downhill(config.learning_rate)
+    stages = [_RULES[config.name](b1=config.b1, b2=_second_decay(config, batch_size)), last]
     if config.name == "adamw":
         decay = 1e-4 if config.weight_decay is None else config.weight_decay
-        stages.append(optax.add_decayed_weights(decay))
-    return optax.chain(*stages, optax.scale_by_learning_rate(rate))
+        stages.insert(1, optax.add_decayed_weights(decay))
+    if config.name == "muon":
+        peak = 1e-3 if config.muon_learning_rate is None else config.muon_learning_rate
+        decayed = optax.add_decayed_weights(config.weight_decay or 0.0)
+        rules = {
+            "muon": optax.chain(scale_by_muon(), decayed, downhill(peak)),
+            "others": optax.chain(*stages),
+        }
+        stages = [optax.partition(rules, _muon_or_others)]
+    if config.clip_norm is not None:
+        stages.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    return optax.chain(*stages)
+
+
+def _muon_or_others(params):
+    """Which rule each parameter gets, a tree like params."""
+    kernels = jax.tree_util.tree_map_with_path(lambda path, _: is_muon_kernel(path), params)
+    wanted = "another for a model without coupling nets of convolutions: none has a kernel for it"
+    require(any(jax.tree.leaves(kernels)), "optimizer.name", "muon", wanted)
+    return jax.tree.map(lambda kernel: "muon" if kernel else "others", kernels)
 
 
 def learning_rate_schedule(
@@ -213,6 +287,6 @@ def ema(average: Any, params: Any, step: jax.typing.ArrayLike, *, decay: float =
 def _second_decay(config: Optimizer, batch_size: int) -> float:
     if config.b2 is not None:
         return config.b2
-    if config.name == "glow_adamax":
+    if config.name in ("glow_adamax", "muon"):
         return 1 - 1 / math.ceil(_EPOCH_IMAGES / batch_size)
     return 0.999

@@ -541,9 +541,18 @@ def slow_shift(image, down, right):
     return out
 
 
-def test_shift_and_flip_are_one_of_the_allowed_ones_and_all_occur():
+def slow_reflection(image, down, right):
+    around = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    return around[2 - down :, 2 - right :][: image.shape[0], : image.shape[1]]
+
+
+@pytest.mark.parametrize(
+    "edge, slow_shift", [("repeat", slow_shift), ("reflect", slow_reflection)], ids=str
+)
+def test_shift_and_flip_are_one_of_the_allowed_ones_and_all_occur(edge, slow_shift):
     source = noise(n=5, shape=(6, 10, 2))
-    batch = data.batch(source, 0, batch_size=400, seed=0, transform=Transform(shift=0.2, flip=True))
+    transform = Transform(shift=0.2, shift_edge=edge, flip=True)
+    batch = data.batch(source, 0, batch_size=400, seed=0, transform=transform)
     seen = set()
     for image, label in zip(batch["image"], batch["label"], strict=True):
         shifts = itertools.product((-1, 0, 1), (-2, -1, 0, 1, 2), (False, True))
@@ -555,6 +564,18 @@ def test_shift_and_flip_are_one_of_the_allowed_ones_and_all_occur():
         else:
             raise AssertionError("no shift and flip gives this image")
     assert len(seen) == 3 * 5 * 2
+
+
+def test_shifts_end_after_their_steps_and_nothing_else_changes():
+    source, ends = noise(n=30, shape=(6, 6, 1)), Transform(shift=0.4, shift_steps=3, flip=True)
+    for step in range(6):
+        same = dataclasses.replace(ends, shift=0.4 if step < 3 else 0.0, shift_steps=None)
+        got, want = (
+            data.batch(source, step, batch_size=8, seed=1, transform=t) for t in (ends, same)
+        )
+        np.testing.assert_array_equal(got["image"], want["image"])
+        every = data.batch(source, step, batch_size=8, seed=1, transform=Transform(shift=0.4))
+        assert (step < 3) or np.any(got["image"] != every["image"])
 
 
 def test_random_crop_visits_every_place_and_evaluation_takes_the_centre():
@@ -645,6 +666,9 @@ def test_evaluation_leaves_out_what_is_random():
         dict(shift=-0.1),
         dict(shift=0.6),
         dict(shift=float("nan")),
+        dict(shift_edge="wrap"),
+        dict(shift_steps=-1),
+        dict(shift_steps=0.6),
         dict(bits=0),
         dict(bits=9),
         dict(channels=0),

@@ -16,7 +16,7 @@ from tensorboardX.proto import event_pb2
 
 from glowjax import checkpoint, loop
 from glowjax.checkpoint import METRIC, Run
-from glowjax.data import Transform
+from glowjax.data import Source, Transform
 from glowjax.models import Autoregressive, RealNVP
 from glowjax.optim import Optimizer
 from glowjax.train import abstract_state, make_trainer
@@ -202,6 +202,31 @@ def test_a_killed_run_resumes_exactly(folder, config, tmp_path, monkeypatch, cap
     assert "resumed after step 4" in capsys.readouterr().err
     assert rows_of(killed) == rows_of(folder)
     assert_same(state_of(killed), state_of(folder))  # weights, average and optimiser, bit for bit
+
+
+def test_a_run_of_muon_on_images_in_memory_resumes_exactly(config, tmp_path):
+    rng = np.random.default_rng(0)
+    sources = {
+        split: Source(
+            name="mine", split=split, images=rng.integers(0, 256, (n, 4, 4, 3)).astype(np.uint8)
+        )
+        for split, n in [("train", 20), ("validation", 8), ("test", 12)]
+    }
+    transform = Transform(shift=0.25, shift_steps=2, shift_edge="reflect")
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, transform=transform),
+        optimizer=dataclasses.replace(config.optimizer, name="muon", weight_decay=0.2),
+        train_steps=3,
+    )
+    whole = loop.train(config, tmp_path / "whole", sources=sources)
+    assert whole["count"] == 12
+    short = dataclasses.replace(config, train_steps=2)
+    loop.train(short, tmp_path / "parts", sources=sources)
+    assert loop.train(config, tmp_path / "parts", sources=sources, resume=True) == whole
+    assert_same(state_of(tmp_path / "parts"), state_of(tmp_path / "whole"))
+    with pytest.raises(ValueError, match=r"^split must be one of 'train'.*, got 'all'$"):
+        loop.evaluate(tmp_path / "whole", split="all", sources=sources)
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(folder, config, tmp_path):

@@ -10,9 +10,11 @@ import pytest
 from recipe_numpy import adamax_reference
 
 from glowjax import optim
+from glowjax.models import Glow
 
 STEPS = 50
 STEADY = optim.Optimizer(warmup_images=0, learning_rate=0.1)
+MUON = dataclasses.replace(STEADY, name="muon", muon_learning_rate=0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +136,107 @@ def test_each_name_is_its_rule(name, reference):
         assert_trees_close(a, b)
 
 
+def nets(*stacked):
+    """Parameters of a coupling net, or of several stacked, and of the 1x1 convolution beside it."""
+    rng = np.random.default_rng(1)
+    shapes = {"conv1": (3, 3, 2, 5), "conv2": (1, 1, 5, 5), "out": (3, 3, 5, 4)}
+    layers = {name: {"weight": rng.normal(size=(*stacked, *s))} for name, s in shapes.items()}
+    return [{"weight": rng.normal(size=(*stacked, 4, 4))}, {"net": layers}]
+
+
+def muon_updates(config, trees, params, steps=None):
+    optimizer = optim.make_optimizer(config, batch_size=500, total_steps=steps)
+    state, update, updates = optimizer.init(params), jax.jit(optimizer.update), []
+    for tree in trees:
+        made, state = update(tree, state, params)
+        updates.append(made)
+    return updates
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_muon_gets_the_first_two_kernels_of_each_net_of_a_glow(norm):
+    backbone, top = Glow(levels=2, steps=2, width=4, norm=norm).parts(None)
+
+    def init(x):
+        flow = backbone.init(jax.random.key(0), x)
+        z, _ = backbone.forward(flow, x)
+        return flow, top.init(jax.random.key(0), z)
+
+    params = jax.eval_shape(init, jnp.zeros((2, 8, 8, 3)))
+    got = {
+        jax.tree_util.keystr(path)
+        for path, _ in jax.tree.leaves_with_path(params)
+        if optim.is_muon_kernel(path)
+    }
+    levels = "[0][0][1][2]", "[0][2][1][2]"
+    assert got == {f"{l}['net']['conv{i}']['weight']" for l in levels for i in (1, 2)}
+
+
+def test_muon_makes_nesterov_momentum_orthogonal_and_alike_in_size():
+    trees = [jax.tree.map(lambda p, i=i: p * np.cos(i + 7 * p), nets()) for i in range(3)]
+    got = muon_updates(MUON, trees, nets())
+    for name, rows in [("conv1", 18), ("conv2", 5)]:
+        momentum = np.zeros((rows, 5))
+        for t, (tree, update) in enumerate(zip(trees, got, strict=True), start=1):
+            gradient = tree[1]["net"][name]["weight"].reshape(rows, 5)
+            momentum = 0.95 * momentum + 0.05 * gradient
+            ahead = 0.95 * momentum / (1 - 0.95 ** (t + 1)) + 0.05 * gradient / (1 - 0.95**t)
+            left, _, right = np.linalg.svd(ahead, full_matrices=False)
+            made = np.reshape(update[1]["net"][name]["weight"], (rows, 5))
+            made = left.T @ made @ right.T / (-0.05 * 0.2 * np.sqrt(rows))
+            np.testing.assert_allclose(made, np.diag(np.diag(made)), atol=1e-6)
+            assert 0.6 < np.diag(made).min() <= np.diag(made).max() < 1.3
+            assert np.shape(update[1]["net"][name]["weight"])[-1] == 5
+
+
+def test_muon_leaves_all_else_to_glow_adamax():
+    trees = [jax.tree.map(lambda p, i=i: p * np.cos(i + p), nets(2)) for i in range(3)]
+    for a, b in zip(
+        muon_updates(MUON, trees, nets(2)), muon_updates(STEADY, trees, nets(2)), strict=True
+    ):
+        for rest in (lambda t: t[0], lambda t: t[1]["net"]["out"]):
+            # Its b2 is by the batch of 500 images in both.
+            assert_trees_close(rest(a), rest(b))
+        assert not np.allclose(a[1]["net"]["conv1"]["weight"], b[1]["net"]["conv1"]["weight"])
+
+
+def test_muon_treats_stacked_nets_one_by_one():
+    trees = [jax.tree.map(lambda p, i=i: p * np.cos(i + p), nets(3)) for i in range(2)]
+    together = muon_updates(MUON, trees, nets(3))
+    for k in range(3):
+        one = [jax.tree.map(lambda a, k=k: a[k], tree) for tree in trees]
+        alone = muon_updates(MUON, one, jax.tree.map(lambda a, k=k: a[k], nets(3)))
+        want = jax.tree.map(lambda a, k=k: a[k], together[-1])
+        assert_trees_close(alone[-1], want, rtol=1e-9)
+
+
+def test_muon_decays_its_kernels_alone_and_both_rates_warm_up_and_fall_to_zero():
+    config = optim.Optimizer(
+        name="muon",
+        learning_rate=0.3,
+        muon_learning_rate=0.1,
+        weight_decay=0.2,
+        warmup_images=2500,
+        decay="cosine",
+    )
+    params, steps = nets(), 20
+    still = jax.tree.map(jnp.zeros_like, params)
+    got = muon_updates(config, [still] * (steps + 1), params, steps)
+    rate = optim.learning_rate_schedule(config, batch_size=500, total_steps=steps)
+    np.testing.assert_allclose([rate(5), rate(steps)], [0.3, 0.0])
+    for step, update in enumerate(got):
+        for name in ("conv1", "conv2"):
+            want = -0.2 * rate(step) / 3 * params[1]["net"][name]["weight"]
+            np.testing.assert_allclose(update[1]["net"][name]["weight"], want, rtol=1e-9)
+        assert not np.any(update[0]["weight"]) and not np.any(update[1]["net"]["out"]["weight"])
+
+
+def test_muon_needs_a_kernel():
+    optimizer = optim.make_optimizer(MUON, batch_size=512)
+    with pytest.raises(ValueError, match=r"^optimizer.name must be another .*, got 'muon'$"):
+        optimizer.init({"net": {"out": {"weight": jnp.ones((3, 3, 1, 1))}}})
+
+
 def test_given_b2_and_weight_decay_are_used():
     trees = gradients()
     config = dataclasses.replace(STEADY, name="adamw", b1=0.8, b2=0.95, weight_decay=0.3)
@@ -197,6 +300,7 @@ def test_ema_keeps_dtypes():
         ("b1", 1.0),
         ("b2", -0.1),
         ("weight_decay", 0.1),  # the default rule decays no weights
+        ("muon_learning_rate", 0.1),  # nor has it two rates
         ("clip_norm", 0.0),
         ("warmup_images", -1),
         ("decay", "linear"),

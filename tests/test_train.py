@@ -42,6 +42,9 @@ PLAIN = Config(
     batch_size=BATCH,
     seed=SEED,
 )
+MUON = dataclasses.replace(
+    PLAIN, optimizer=dataclasses.replace(PLAIN.optimizer, name="muon", muon_learning_rate=0.1)
+)
 CONDITIONAL = dataclasses.replace(
     PLAIN, model=Glow(**TINY, conditional=True), classifier_weight=0.01
 )
@@ -206,8 +209,9 @@ def test_20_steps_are_the_same_in_single_precision():
     np.testing.assert_allclose(same_sums["bits"], sums["bits"], rtol=1e-5)
 
 
-def test_the_loss_goes_down_on_one_batch():
-    on_devices = mapped_of(PLAIN)
+@pytest.mark.parametrize("config", [PLAIN, MUON], ids=["glow_adamax", "muon"])
+def test_the_loss_goes_down_on_one_batch(config):
+    on_devices = mapped_of(config)
     state, losses = on_devices.init(batch(0)), []
     for _ in range(30):
         state, metrics = on_devices.train_step(state, batch(0))
@@ -215,11 +219,12 @@ def test_the_loss_goes_down_on_one_batch():
     assert np.mean(losses[-5:]) < losses[0] - 0.05
 
 
-def test_no_buffer_of_the_state_is_held_twice():
-    state = mapped_of(PLAIN).init(batch(0))
+@pytest.mark.parametrize("config", [PLAIN, MUON], ids=["glow_adamax", "muon"])
+def test_no_buffer_of_the_state_is_held_twice(config):
+    state = mapped_of(config).init(batch(0))
     buffers = [s.data.unsafe_buffer_pointer() for a in leaves(state) for s in a.addressable_shards]
     assert len(set(buffers)) == len(buffers) == 4 * len(leaves(state))
-    new, _ = mapped_of(PLAIN).train_step(state, batch(0))
+    new, _ = mapped_of(config).train_step(state, batch(0))
     assert not any(a.is_deleted() for a in leaves(new))
 
 
