@@ -130,7 +130,7 @@ def test_load_errors(digits_dir):
         load(validation=5)
     with pytest.raises(ValueError, match=r"resize must be .*, got 0"):
         load(resize=0)
-    with pytest.raises(ValueError, match=r"'digitz'.*did you mean digits.*always there.*cifar10"):
+    with pytest.raises(ValueError, match=r"'digitz'.*which holds digits; always there.*cifar10.*Did you mean digits"):
         load("digitz")
     with pytest.raises(ValueError, match=r"validation must be less than 180.*, got 200"):
         data._part("x", {"train": 200}, "train", 200)
