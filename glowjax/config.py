@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glowjax.arrays import check_choice, check_in, check_integer, check_positive
-from glowjax.data import Transform
+from glowjax.data import Transform, check_positive_pair
 from glowjax.models import KINDS, Glow, Model
 from glowjax.optim import Optimizer
 
@@ -38,6 +38,8 @@ class Data:
     def __post_init__(self):
         if self.validation is not None:
             check_positive(validation=self.validation)
+        if self.resize is not None:
+            check_positive_pair("resize", self.resize)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -341,16 +341,12 @@ class _Stored:
     def __init__(self, builder, split, image_key, key, resize=None):
         import tensorflow_datasets as tfds
 
-        from glowjax import datasets
-
         # Images are decoded here, not by tensorflow-datasets, which without TensorFlow takes
         # 16 bits modulo 256, and places in a palette for grey levels.
         decoders = {image_key: tfds.decode.SkipDecoding()}
         self._records = builder.as_data_source(split=split, decoders=decoders)
         self._name, self._key, self._resize = builder.name, key, resize
-        self._decode = key == image_key and functools.partial(
-            datasets.decode, channels=builder.info.features[key].shape[-1]
-        )
+        self._feature_shape = builder.info.features[key].shape
         self._where = f"{split!r} in {builder.data_dir}"
         self.dtype = np.uint8 if key == image_key else np.int32
         self.shape = ()
@@ -384,7 +380,7 @@ class _Stored:
             if value.shape != due:
                 raise ValueError(
                     f"{self._name}: images vary in size, {value.shape} and {due}:"
-                    " give load(..., resize=), or --data.resize"
+                    " give a size to bring them to, load(..., resize=) or --data.resize"
                 )
         return np.stack(values).astype(self.dtype, copy=False)
 
@@ -399,10 +395,12 @@ class _Stored:
 
     def _value(self, record):
         value = record[self._key]
-        if not self._decode:
-            return np.asarray(value)
-        image = self._decode(value)
-        return image if self._resize is None else _resized(image, self._resize)
+        if isinstance(value, bytes):
+            from glowjax import datasets
+
+            value = datasets.decode(value, self._feature_shape[-1])
+        value = np.asarray(value)
+        return value if self._resize is None else _resized(value, self._resize)
 
 
 def _in_memory(*features):
@@ -441,8 +439,11 @@ def _keys(name, features):
     """Names of the image feature and of the label feature, the latter None where there is none."""
     import tensorflow_datasets as tfds
 
-    images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
-    images = [k for k in images if features[k].np_dtype == np.uint8]
+    bytes_ = {k: f for k, f in features.items() if f.np_dtype == np.uint8}
+    images = [k for k, f in bytes_.items() if isinstance(f, tfds.features.Image)]
+    images = images or [
+        k for k, f in bytes_.items() if len(f.shape) == 3
+    ]  # arrays, of any channels
     require(images, "name", name, f"a data set with 8-bit images; its features: {list(features)}")
     label = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
     return ("image" if "image" in images else images[0]), ("label" if label else None)

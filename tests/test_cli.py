@@ -162,7 +162,10 @@ def test_options_that_do_not_parse(capsys, arguments):
         (["--train-steps", "0"], "train_steps must be a whole number of at least 1, got 0"),
         (["--batch-size", "6"], "batch_size must be a multiple of the 4 devices, got 6"),
         (["--ema", "2"], "ema must be None or in [0, 1), got 2.0"),
-        (["--model.levels", "4"], "divisible by 16 for this model, got 8×8; what would fit: data.tra"),
+        (
+            ["--model.levels", "4"],
+            "divisible by 16 for this model, got 8×8; what would fit: data.tra",
+        ),
         (["--data.name", "digitz"], "no data set 'digitz'"),
         (["--optimizer.warmup-images", "1_000_000"], "optimizer.warmup_images must be at most"),
     ],

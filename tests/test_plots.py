@@ -57,6 +57,32 @@ def test_grid_places_every_image(channels):
     assert (sheet[~covered] == 7).all()
 
 
+@pytest.mark.parametrize("channels", [4, 5, 13])
+def test_of_many_channels_the_first_three_are_drawn(channels, tmp_path):
+    images = random_images(5, 4, 6, channels)
+    expected = np.asarray(image_grid(images[..., :3]))
+    np.testing.assert_array_equal(image_grid(images), expected)
+    sample_sheet(tmp_path / "sheet.png", real=images, samples=images[:2])
+    image_rows(tmp_path / "rows.png", {"a": images, "b": images})
+    scale = 1000 // (5 * 7)
+    (first, *_) = (
+        np.kron(image[..., :3], np.ones((scale, scale, 1), np.uint8)) for image in images
+    )
+    assert contains(pixels(tmp_path / "rows.png"), first)
+
+
+def test_two_channels_are_drawn_side_by_side(tmp_path):
+    images = random_images(5, 4, 6, 2)
+    both = np.concatenate([images[..., :1], images[..., 1:]], axis=2)
+    assert image_grid(images).mode == "L"
+    np.testing.assert_array_equal(image_grid(images), image_grid(both))
+    sample_sheet(tmp_path / "sheet.png", real=images, samples=images)
+    with pytest.raises(ValueError, match=r"samples must .* real's, \(4, 6, 2\), got \(4, 12, 1\)"):
+        sample_sheet(tmp_path / "sheet.png", real=images, samples=both)
+    with pytest.raises(ValueError, match=r"frames must be of shape \[H, W, 3\], got \(4, 6, 4\)"):
+        animation(tmp_path / "a.gif", random_images(2, 4, 6, 4))
+
+
 def test_grid_enlarges_by_nearest_neighbour():
     images = random_images(4, 3, 3, 1)
     once, thrice = (np.asarray(image_grid(images, scale=scale)) for scale in (1, 3))
