@@ -143,7 +143,7 @@ def about_run(name: str, options: Run, seconds: float) -> dict[str, Any]:
     if options.seed:
         command += f" --seed {options.seed}"
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, encoding="utf-8", check=False
     ).stdout.strip()
     device = jax.devices()[0]
     hardware = f"{jax.device_count()} × {device.device_kind}"
@@ -163,7 +163,7 @@ def write(path: Path, facts: dict[str, Any]) -> None:
     """Writes JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    part.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
 
 

@@ -50,7 +50,8 @@ def main(options: Gallery) -> Path:
     body = "\n".join(section(entry, options.folder) for entry in shown)
     page.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>glowjax</title>'
-        f"<style>{STYLE}</style><h1>glowjax: normalizing flows in JAX</h1>\n{body}</html>\n"
+        f"<style>{STYLE}</style><h1>glowjax: normalizing flows in JAX</h1>\n{body}</html>\n",
+        encoding="utf-8",
     )
     console.print(f"{len(shown)} experiments: {page}")
     return page
@@ -64,7 +65,7 @@ def pictures(folder: Path, entry: Entry) -> list[Path]:
 def section(entry: Entry, folder: Path) -> str:
     """An experiment as HTML: what it is, its command, its figures in this folder, its pictures."""
     path = folder / entry.name / "figures.json"
-    text = figures(json.loads(path.read_text())) if path.exists() else ""
+    text = figures(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else ""
     images = "\n".join(
         f'<img src="{entry.name}/{p.name}" alt="{html.escape(p.stem)}">'
         for p in pictures(folder, entry)

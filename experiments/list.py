@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 def entries() -> Iterator[Entry]:
     """The experiments in order of their names: the files whose docstring has an `Expected:`."""
     for path in sorted(FOLDER.glob("*.py")):
-        doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         if "\nExpected: " in doc:
             yield entry(path.stem, doc)
 
@@ -53,7 +53,7 @@ def entry(name: str, doc: str) -> Entry:
     if missing:
         raise ValueError(f"experiment {name}: its docstring lacks {', '.join(sorted(missing))}")
     path = MEASURED / f"{name}.json"
-    measured = json.loads(path.read_text()) if path.exists() else None
+    measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     title = doc.splitlines()[0]
     return Entry(
         name, title, parts["command"], parts["Time"], parts["Expected"], parts["Source"], measured

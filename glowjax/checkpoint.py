@@ -256,13 +256,13 @@ class Run:
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends a row to metrics.jsonl."""
-        with (self.folder / "metrics.jsonl").open("a") as file:
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; a last line cut off by a kill is left out."""
         path = self.folder / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return list(_rows(lines))
 
     def forget_after(self, step: int) -> None:
@@ -363,7 +363,7 @@ def _take(folder: Path, stack: contextlib.ExitStack, token: str) -> None:
     if is_first_host():
         stack.enter_context(hold(folder, token))
         (folder / "checkpoints").mkdir(exist_ok=True)
-    elif not lock.is_file() or token not in lock.read_text():
+    elif not lock.is_file() or token not in lock.read_text(encoding="utf-8"):
         raise ValueError(f"run_dir must be a folder that all hosts share, got {folder}")
 
 
@@ -373,7 +373,7 @@ def _read_config(folder: Path) -> tuple[Config, dict[str, Any]]:
         what = "has no config.json" if folder.is_dir() else "does not exist"
         raise ValueError(f"run must be a folder that glowjax train made; {folder} {what}")
     try:
-        about = json.loads(path.read_text())
+        about = json.loads(path.read_text(encoding="utf-8"))
         config, images = from_json(about["config"]), about["images"]
         images = {name: images[name] for name in ("image_shape", "levels", "num_classes")}
         images["image_shape"] = tuple(images["image_shape"])
@@ -391,7 +391,7 @@ def _write_config(folder: Path, config: Config, images: dict[str, Any]) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Writes a file wholly or not at all."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 

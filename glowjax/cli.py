@@ -1,5 +1,6 @@
 """glowjax train | eval | sample | data | launch: the command line."""
 
+import dataclasses
 import os
 import sys
 import traceback
@@ -13,6 +14,8 @@ import tyro
 from glowjax import config as configs
 from glowjax import hosts, launch
 from glowjax.arrays import require
+from glowjax.optim import at_most_a_tenth
+from glowjax.progress import show_what_can_be_shown
 from glowjax.stopping import Stopped
 
 USAGE = """\
@@ -110,6 +113,7 @@ class Prepare:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command line; returns the exit status."""
+    show_what_can_be_shown()
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE, end="")
@@ -153,16 +157,28 @@ def _train(arguments: list[str]) -> None:
     experiment, *overrides = arguments
     if experiment.startswith("-"):
         raise ValueError(f"experiment must come first, got {experiment!r}\n\n{_experiments()}")
-    default = Train(config=configs.experiment(experiment))
-    options = _parse(Train, f"train {experiment}", overrides, default)
+    default = configs.experiment(experiment)
+    options = _parse(Train, f"train {experiment}", overrides, Train(config=default))
+    default = _warmed_up(default, options.config)
+    options = _parse(Train, f"train {experiment}", overrides, Train(config=default))
     options.connect()
     from glowjax import loop
 
-    run_dir = options.run_dir or Path("runs") / Path(experiment).stem
+    run_dir = (options.run_dir or Path("runs") / Path(experiment).stem).expanduser()
     result = loop.train(options.config, run_dir, resume=options.resume)
     _report(result, "test")
     if hosts.is_first_host():
         print(f"pictures, log and checkpoints: {run_dir}")
+
+
+def _warmed_up(default: configs.Config, given: configs.Config) -> configs.Config:
+    """An experiment, its warm-up cut to a tenth of the run where `given` makes that shorter."""
+    images = default.optimizer.warmup_images
+    if images is None or given.train_steps >= default.train_steps:
+        return default
+    images = at_most_a_tenth(images, batch_size=given.batch_size, total_steps=given.train_steps)
+    optimizer = dataclasses.replace(default.optimizer, warmup_images=images)
+    return dataclasses.replace(default, optimizer=optimizer)
 
 
 def _eval(arguments: list[str]) -> None:
@@ -244,7 +260,7 @@ def _experiments() -> str:
 
 
 def _first_line(path: Path) -> str:
-    return path.read_text().lstrip('"').partition("\n")[0].rstrip('"')
+    return path.read_text(encoding="utf-8").lstrip('"').partition("\n")[0].rstrip('"')
 
 
 COMMANDS = {"train": _train, "eval": _eval, "sample": _sample, "data": _data, "launch": _launch}

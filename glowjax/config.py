@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glowjax.arrays import check_choice, check_in, check_integer, check_positive
-from glowjax.data import Transform
+from glowjax.data import Transform, check_positive_pair
 from glowjax.models import KINDS, Glow, Model
 from glowjax.optim import Optimizer
 
@@ -30,13 +30,16 @@ class Data:
     """Folder that holds the data set's original archives, used instead of a download."""
     validation: int | None = None
     """Examples held out of the training split; default: a tenth, at most 5,000."""
-    resize: int | None = None
-    """Cut out the central square and average it down to this side, in pixels."""
+    resize: int | tuple[int, int] | None = None
+    """Cut out the central region of this shape, a square for one number or height and width, and
+    average it down to so many pixels."""
     transform: Transform = field(default_factory=Transform)
 
     def __post_init__(self):
         if self.validation is not None:
             check_positive(validation=self.validation)
+        if self.resize is not None:
+            check_positive_pair("resize", self.resize)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,8 @@ def from_json(plain: Any, kind: Any = Config) -> Any:
         return plain if plain is None else from_json(plain, kind)
     if kind is Path:
         return Path(plain)
+    if isinstance(plain, list):  # JSON has no tuples, and configs no lists
+        return tuple(from_json(item, Any) for item in plain)
     if not dataclasses.is_dataclass(kind):
         return plain
     hints = typing.get_type_hints(kind)
@@ -145,4 +150,4 @@ def experiment_files() -> dict[str, Path]:
     folder = package / "experiments"
     folder = folder if folder.is_dir() else package.parent / "experiments"
     files = sorted(folder.glob("*.py"))
-    return {f.stem: f for f in files if "\nconfig = " in f.read_text()}
+    return {f.stem: f for f in files if "\nconfig = " in f.read_text(encoding="utf-8")}

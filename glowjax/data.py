@@ -31,6 +31,9 @@ class Source:
       labels: int32 [N], likewise, or None.
       num_classes: labels lie in [0, num_classes); None without labels.
       levels: grey levels; images lie in [0, levels).
+
+    Raises:
+      ValueError: images or labels of another dtype or shape.
     """
 
     name: str
@@ -39,6 +42,17 @@ class Source:
     labels: Any = None
     num_classes: int | None = None
     levels: int = 256
+
+    def __post_init__(self):
+        dtype, shape = self.images.dtype, tuple(self.images.shape)
+        wanted = "uint8 of shape [N, H, W, C] (deeper ones must be brought to 8 bits first)"
+        ok = dtype == np.uint8 and len(shape) == 4
+        require(ok, f"images of {self.name}", f"{dtype} of shape {shape}", wanted)
+        if self.labels is not None:
+            dtype, labels = self.labels.dtype, tuple(self.labels.shape)
+            ok = np.issubdtype(dtype, np.integer) and labels == shape[:1]
+            wanted = f"integers of shape {shape[:1]}, one an image"
+            require(ok, f"labels of {self.name}", f"{dtype} of shape {labels}", wanted)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -63,8 +77,10 @@ class Transform:
     """What happens to images between source and model, in this order.
 
     Attributes:
-      pad: zeros added on every side, in pixels.
-      crop: side of a square cut out, at random in training, from the centre in evaluation.
+      pad: zeros added, in pixels: so many on every side; or (above and below, left and right), each
+        one number or two.
+      crop: side of a square, or (height, width) of a rectangle, cut out: at random in training,
+        from the centre in evaluation.
       shift: training only: whole-pixel shifts, uniform up to this fraction of height and width in
         each direction.
       shift_edge: what is shifted in: "repeat" repeats the edge, as in Glow's released code;
@@ -79,8 +95,8 @@ class Transform:
       ValueError: a value out of range, here or against a source where it is used.
     """
 
-    pad: int = 0
-    crop: int | None = None
+    pad: int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] = 0
+    crop: int | tuple[int, int] | None = None
     shift: float = 0.0
     shift_edge: Literal["repeat", "reflect"] = "repeat"
     shift_steps: int | None = None
@@ -89,25 +105,29 @@ class Transform:
     channels: int | None = None
 
     def __post_init__(self):
-        check_integer("pad", self.pad, 0)
+        for side in _pair("pad", self.pad):
+            for pixels in _pair("pad", side):
+                check_integer("pad", pixels, 0)
+        if self.crop is not None:
+            check_positive_pair("crop", self.crop)
         check_in("[0, 0.5]", shift=self.shift)
         check_choice("shift_edge", self.shift_edge, ("repeat", "reflect"))
         if self.shift_steps is not None:
             check_integer("shift_steps", self.shift_steps, 0)
-        for name, value, high in [("crop", self.crop, None), ("bits", self.bits, 8)]:
+        for name, value, high in [("bits", self.bits, 8), ("channels", self.channels, None)]:
             if value is not None:
                 check_integer(name, value, 1, high)
-        if self.channels is not None:
-            check_integer("channels", self.channels, 1)
 
     def image_shape(self, source: Source) -> tuple[int, int, int]:
         """(H, W, C) of transformed images."""
         height, width, channels = source.image_shape
-        height, width = height + 2 * self.pad, width + 2 * self.pad
+        down, right = self._sides()
+        height, width = height + sum(down), width + sum(right)
         if self.crop is not None:
-            wanted = f"at most {min(height, width)}, the side of {source.name}'s images"
-            require(self.crop <= min(height, width), "crop", self.crop, wanted)
-            height = width = self.crop
+            size = _pair("crop", self.crop)
+            wanted = f"at most {height}×{width}, the height and width of {source.name}'s images"
+            require(size[0] <= height and size[1] <= width, "crop", self.crop, wanted)
+            height, width = size
         if self.channels is not None:
             wanted = f"{channels}, the channels of {source.name}"
             require(channels in (1, self.channels), "channels", self.channels, wanted)
@@ -132,8 +152,7 @@ class Transform:
     def __call__(self, images: np.ndarray, draws: np.ndarray | None = None) -> np.ndarray:
         """Transforms uint8 images [n, H, W, C]; draws: uint32 [n, 8] to train, None to evaluate."""
         if self.pad:
-            side = (self.pad, self.pad)
-            images = np.pad(images, ((0, 0), side, side, (0, 0)))
+            images = np.pad(images, ((0, 0), *self._sides(), (0, 0)))
         if self.crop or (draws is not None and (self.shift or self.flip)):
             images = self._gather(images, draws)
         if self.bits is not None:
@@ -142,19 +161,24 @@ class Transform:
             images = np.repeat(images, self.channels, axis=-1)
         return images
 
+    def _sides(self):
+        """((top, bottom), (left, right)) of the padding."""
+        down, right = _pair("pad", self.pad)
+        return _pair("pad", down), _pair("pad", right)
+
     def _gather(self, images, draws):
         """Crop, shift and flip at once: pixel (i, j) of a result is pixel (rows[i], columns[j])."""
         n, height, width, channels = images.shape
-        rows = self._coordinates(height, None if draws is None else draws[:, 0:2])
-        columns = self._coordinates(width, None if draws is None else draws[:, 2:4])
+        down, right = (height, width) if self.crop is None else _pair("crop", self.crop)
+        rows = self._coordinates(height, down, None if draws is None else draws[:, 0:2])
+        columns = self._coordinates(width, right, None if draws is None else draws[:, 2:4])
         if self.flip and draws is not None:
             columns = np.where(_below(draws[:, 4:5], 2) == 1, columns[:, ::-1], columns)
         pixels = (np.arange(n)[:, None] * height + rows)[:, :, None] * width + columns[:, None, :]
         return np.take(images.reshape(-1, channels), pixels, axis=0)
 
-    def _coordinates(self, size, draws):
+    def _coordinates(self, size, side, draws):
         """Source coordinates [n or 1, side] along one axis."""
-        side = self.crop or size
         room, reach = size - side, int(self.shift * side)
         if draws is None:
             return room // 2 + np.arange(side)[None]
@@ -168,6 +192,20 @@ class Transform:
         return start + np.clip(inside, 0, last)
 
 
+def check_positive_pair(name: str, size: Any) -> None:
+    """Raises `ValueError` unless `size` is one or two whole numbers of at least 1."""
+    for side in _pair(name, size):
+        check_integer(name, side, 1)
+
+
+def _pair(name, size):
+    """(vertical, horizontal) of a size: one for both, or each its own."""
+    if not isinstance(size, tuple | list):
+        return size, size
+    require(len(size) == 2, name, size, "one for height and width, or two: (height, width)")
+    return tuple(size)
+
+
 def load(
     name: str,
     split: str,
@@ -175,7 +213,7 @@ def load(
     data_dir=None,
     archives=None,
     validation: int | None = None,
-    resize: int | None = None,
+    resize: int | tuple[int, int] | None = None,
     memory: int = 2**31,
     progress: bool = False,
 ) -> Source:
@@ -189,8 +227,8 @@ def load(
         no test split (the downsampled ImageNets) is tested on the former, as papers do, and
         validated on a part of train. So the three never overlap.
       validation: size of a held-out validation split; 0 holds nothing out for it.
-      resize: cuts the central square out and averages it down (or up) to this side, in pixels;
-        needed where images vary in size.
+      resize: cuts the central region of this shape out, a square for one number or (height,
+        width), and averages it down (or up) to so many pixels; needed where images vary in size.
       memory: bytes up to which images are kept in memory; more are read from disk batch by batch.
 
     Raises:
@@ -199,17 +237,17 @@ def load(
     """
     require(split in ("train", "validation", "test"), "split", split, "train, validation or test")
     if resize is not None:
-        check_integer("resize", resize, 1)
+        check_positive_pair("resize", resize)
     from glowjax import datasets  # tensorflow_datasets: slow to import, so only here
 
     with datasets.quiet(progress):
         builder = datasets.prepare(name, data_dir=data_dir, archives=archives, progress=progress)
         sizes = {s: info.num_examples for s, info in builder.info.splits.items()}
         stored, start, stop = _part(name, sizes, split, validation)
-        read = functools.partial(_Stored, builder, f"{stored}[{start}:{stop}]")
         image_key, label_key = _keys(name, builder.info.features)
-        images = read(image_key, resize=resize)
-        labels = None if label_key is None else read(label_key, skip=image_key)
+        read = functools.partial(_Stored, builder, f"{stored}[{start}:{stop}]", image_key)
+        images = read(image_key, resize)
+        labels = None if label_key is None else read(label_key)
         if images.nbytes <= memory:
             images, labels = _in_memory(images, labels)
     return Source(
@@ -317,16 +355,20 @@ def eval_batches(
 class _Stored:
     """One feature of a prepared split, read from disk when indexed by an array of integers."""
 
-    def __init__(self, builder, split, key, *, resize=None, skip=None):
+    def __init__(self, builder, split, image_key, key, resize=None):
         import tensorflow_datasets as tfds
 
-        decoders = skip and {skip: tfds.decode.SkipDecoding()}
+        # Images are decoded here, not by tensorflow-datasets, which without TensorFlow takes
+        # 16 bits modulo 256, and places in a palette for grey levels.
+        decoders = {image_key: tfds.decode.SkipDecoding()}
         self._records = builder.as_data_source(split=split, decoders=decoders)
         self._name, self._key, self._resize = builder.name, key, resize
+        self._feature_shape = builder.info.features[key].shape
         self._where = f"{split!r} in {builder.data_dir}"
-        first = self._value(self.records([0])[0])
-        self.dtype = np.uint8 if first.ndim else np.int32
-        self.shape = (len(self._records), *first.shape)
+        self.dtype = np.uint8 if key == image_key else np.int32
+        self.shape = ()
+        first = self.values([0], self.records([0]))
+        self.shape = (len(self._records), *first.shape[1:])
 
     @property
     def nbytes(self):
@@ -336,39 +378,45 @@ class _Stored:
         return len(self._records)
 
     def __getitem__(self, index):
-        return self.values(self.records(index))
+        return self.values(index, self.records(index))
 
     def records(self, index):
         index = [int(i) for i in index]
         try:
             return self._records.__getitems__(index)
-        except Exception:  # PIL's and array_record's are of all kinds
+        except Exception:  # array_record's are of all kinds
             for i in index:
-                self._record(i)  # raises, with its number
+                self._naming(i, self._records.__getitem__, i)  # raises, with its number
             raise
 
-    def _record(self, i):
-        try:
-            return self._records[i]
-        except Exception as error:
-            raise ValueError(
-                f"{self._name}: example {i} of {self._where} cannot be read: {error};"
-                " remove that folder to have it prepared again"
-            ) from error
-
-    def values(self, records):
-        """This feature of records, stacked."""
-        values = [self._value(record) for record in records]
+    def values(self, index, records):
+        """This feature of the records at an index, stacked."""
+        values = [self._naming(i, self._value, r) for i, r in zip(index, records, strict=True)]
+        due = self.shape[1:] or values[0].shape
         for value in values:
-            if value.shape != self.shape[1:]:
+            if value.shape != due:
                 raise ValueError(
-                    f"{self._name}: images vary in size, {value.shape} and {self.shape[1:]}: "
-                    "give load(..., resize=)"
+                    f"{self._name}: images vary in size, {value.shape} and {due}:"
+                    " give a size to bring them to, load(..., resize=) or --data.resize"
                 )
         return np.stack(values).astype(self.dtype, copy=False)
 
+    def _naming(self, i, read, argument):
+        try:
+            return read(argument)
+        except Exception as error:  # PIL's are of all kinds, too
+            raise ValueError(
+                f"{self._name}: example {i} of {self._where} cannot be read: {error};"
+                " to have it prepared again, remove that folder"
+            ) from error
+
     def _value(self, record):
-        value = np.asarray(record[self._key])
+        value = record[self._key]
+        if isinstance(value, bytes):
+            from glowjax import datasets
+
+            value = datasets.decode(value, self._feature_shape[-1])
+        value = np.asarray(value)
         return value if self._resize is None else _resized(value, self._resize)
 
 
@@ -381,29 +429,38 @@ def _in_memory(*features):
         records = first.records(range(part.start, part.stop))
         for feature, array in zip(features, arrays, strict=True):
             if array is not None:
-                array[part] = feature.values(records)
+                array[part] = feature.values(range(part.start, part.stop), records)
     return arrays
 
 
-def _resized(image, side):
-    """The central square of an image [H, W, C], averaged to [side, side, C]."""
+def _resized(image, size):
+    """The central region of an image [H, W, C], of the shape of `size`, averaged to that size."""
     import PIL.Image
 
-    height, width, channels = image.shape
-    edge = min(height, width)
-    left, top = (width - edge) // 2, (height - edge) // 2
-    picture = PIL.Image.fromarray(image[..., 0] if channels == 1 else image)
-    box = (left, top, left + edge, top + edge)
-    resized = picture.resize((side, side), PIL.Image.Resampling.BOX, box=box)
-    return np.asarray(resized).reshape(side, side, channels)
+    (height, width), (down, right) = image.shape[:2], _pair("resize", size)
+    # The largest region of that shape, to the pixel: all of the height, or all of the width.
+    tall = max(1, min(height, width * down // right))
+    wide = max(1, min(width, height * right // down))
+    left, top = (width - wide) // 2, (height - tall) // 2
+    box, how = (left, top, left + wide, top + tall), PIL.Image.Resampling.BOX
+
+    def one(plane):  # Pillow would weigh colours by a fourth channel, as if it were opacity
+        return np.asarray(PIL.Image.fromarray(plane).resize((right, down), how, box=box))
+
+    if image.shape[2] == 3:
+        return one(image)
+    return np.stack([one(image[..., c]) for c in range(image.shape[2])], axis=-1)
 
 
 def _keys(name, features):
     """Names of the image feature and of the label feature, the latter None where there is none."""
     import tensorflow_datasets as tfds
 
-    images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
-    images = [k for k in images if features[k].np_dtype == np.uint8]
+    bytes_ = {k: f for k, f in features.items() if f.np_dtype == np.uint8}
+    images = [k for k, f in bytes_.items() if isinstance(f, tfds.features.Image)]
+    images = images or [
+        k for k, f in bytes_.items() if len(f.shape) == 3
+    ]  # arrays, of any channels
     require(images, "name", name, f"a data set with 8-bit images; its features: {list(features)}")
     label = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
     return ("image" if "image" in images else images[0]), ("label" if label else None)

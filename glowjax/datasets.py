@@ -12,7 +12,9 @@ import functools
 import gzip
 import hashlib
 import io
+import json
 import pathlib
+import re
 import shutil
 import socket
 import sys
@@ -27,9 +29,19 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.image_classification import cifar, mnist
 
+from glowjax.arrays import require
+
 FORMAT = "array_record"  # random access, readable without TensorFlow
 PROBE_SECONDS = 3.0
 DIGITS = {"train": 1400, "validation": 150, "test": 247}
+INFO = "dataset_info.json"  # in the folder of each prepared version
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+OWN_IMAGES = (
+    "Own pictures are brought in through tensorflow-datasets: a tfds.core.GeneratorBasedBuilder of"
+    " yours, a class of ten lines, prepares them once under a folder; give its name as the data"
+    " set's, and that folder as data_dir. docs/own-images.md has the lines"
+)
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
 IDX_FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
@@ -139,14 +151,19 @@ def prepare(name, *, data_dir=None, archives=None, progress=False):
       A builder whose `is_prepared()` holds and whose `as_data_source` works.
 
     Raises:
-      ValueError: unknown name, an archive unreadable or with a wrong checksum, an image damaged or
-        of another size than the data set's, or data prepared in a format without random access.
+      ValueError: unknown name, or that of a folder of pictures; `data_dir` is a file; an archive
+        unreadable or with a wrong checksum; an image damaged, of more than 8 bits, or of another
+        size than the data set's; data prepared in a format without random access.
       FileNotFoundError: `archives` lacks files, or the data set must be fetched by hand first.
       ConnectionError: something must be downloaded and its host cannot be reached.
       ImportError: the data set's own builder needs TensorFlow.
 
     Preparation is written to a temporary folder and renamed: it is there as a whole or not at all.
     """
+    data_dir, archives = (p and pathlib.Path(p).expanduser() for p in (data_dir, archives))
+    if data_dir is not None:
+        wrong = data_dir.exists() and not data_dir.is_dir()
+        require(not wrong, "data_dir", str(data_dir), "a folder of prepared data sets, not a file")
     with quiet(progress):
         builder = _builder(name, data_dir)
         if not builder.is_prepared():
@@ -163,8 +180,13 @@ def _builder(name, data_dir):
     try:
         return make(data_dir=data_dir, file_format=FORMAT)
     except tfds.core.DatasetNotFoundError:
-        raise ValueError(_unknown(name)) from None
-    except ValueError as error:
+        raise ValueError(_unknown(name, data_dir)) from None
+    except (ValueError, AssertionError) as error:
+        if "Failed to construct" in str(error):  # no such config, or no such version
+            reason = str(error).rpartition('}": ')[2].strip()
+            raise ValueError(f"name must be that of a data set, got {name!r}: {reason}") from error
+        if "Parsing builder name" in str(error):  # a path, or no name at all
+            raise ValueError(_unknown(name, data_dir)) from None
         if "file format" not in str(error).lower():
             raise
         raise ValueError(
@@ -173,27 +195,62 @@ def _builder(name, data_dir):
         ) from error
 
 
-def _unknown(name):
+def _unknown(name, data_dir):
+    """Says what a name that is no data set's may be instead."""
+    require(name, "name", name, "that of a data set")
+    for path in (pathlib.Path(name).expanduser(), pathlib.Path(data_dir or "", name)):
+        if path.exists():
+            return f"name must be that of a data set, got {name!r}: {_not_a_name(path)}"
+    if re.match(r"[.~/]|[A-Za-z]:[\\/]|.*\\", name):
+        return f"name must be that of a data set, got {name!r}, a folder that does not exist"
     known = [*BUILDERS, *tfds.list_builders(with_community_datasets=False)]
     near = dict.fromkeys(difflib.get_close_matches(name.split("/")[0], known, n=5))
-    hint = f" did you mean {', '.join(near)}?" if near else ""
+    hint = f"Did you mean {', '.join(near)}?" if near else OWN_IMAGES
     return (
-        f"name: no data set {name!r} in tensorflow-datasets or under data_dir;{hint} "
-        f"always there: {', '.join(BUILDERS)}"
+        f"name: no data set {name!r} in tensorflow-datasets or under data_dir,"
+        f" {_holding(data_dir or tfds.core.constants.DATA_DIR)}; always there:"
+        f" {', '.join(BUILDERS)} (all but digits are downloaded). {hint}"
     )
+
+
+def _not_a_name(path):
+    """What lies at a path, and how it becomes a data set."""
+    if not path.is_dir():
+        return f"it is a file. {OWN_IMAGES}"
+    info = next((i for deep in ("", "*/", "*/*/") for i in path.glob(f"{deep}{INFO}")), None)
+    if info is not None:
+        folder, prepared = info.parent, json.loads(info.read_text(encoding="utf-8"))
+        name = "/".join(filter(None, (prepared["name"], prepared.get("configName"))))
+        root = folder.parents[1 + bool(prepared.get("configName"))]
+        return f"there is a prepared data set: name must be {name!r}, and data_dir {str(root)!r}"
+    pictures = any(p.suffix.lower() in PICTURES for p in path.rglob("*"))
+    what = "a folder of pictures" if pictures else "a folder without pictures"
+    return f"it is {what if any(path.iterdir()) else 'an empty folder'}. {OWN_IMAGES}"
+
+
+def _holding(root):
+    """What a folder of prepared data sets holds, to be said after its name."""
+    root = pathlib.Path(root).expanduser()
+    if not root.is_dir():
+        return f"{root}, which does not exist"
+    if (root / INFO).exists() or any(root.glob(f"*/{INFO}")):
+        return f"{root}, which is a data set itself: data_dir is a folder of such"
+    names = sorted(p.name for p in root.iterdir() if any(p.glob(f"*/{INFO}")))
+    names += sorted(p.name for p in root.iterdir() if any(p.glob(f"*/*/{INFO}")))
+    return f"{root}, which holds {', '.join(names) or 'no prepared data set'}"
 
 
 def _check_archives(builder, archives):
     """Fails at once where tensorflow-datasets would fail after minutes of retries."""
     urls = builder.url_infos or {}
-    if archives is not None and not pathlib.Path(archives).is_dir():
+    if archives is not None and not archives.is_dir():
         raise FileNotFoundError(f"archives: {archives} is not a folder")
     if builder.name not in BUILDERS:
         # Which of its URLs a foreign builder will ask for is not known beforehand.
         if urls and archives is None and not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
             _probe(builder, list(urls)[:8], _manual_dir(builder))
         return
-    folder = pathlib.Path(archives or _manual_dir(builder))
+    folder = archives or _manual_dir(builder)
     files = {url: folder / info.filename for url, info in urls.items()}
     missing = [url for url, file in files.items() if not file.exists()]
     wrong = [u for u in urls if u not in missing and _sha256(files[u]) != urls[u].checksum]
@@ -215,10 +272,14 @@ def _probe(builder, missing, folder):
         socket.create_connection((target.hostname, port), timeout=PROBE_SECONDS).close()
     except OSError as error:
         raise ConnectionError(
-            f"{builder.name}: cannot reach {target.hostname} ({error}). Download these files "
-            f"elsewhere and put them into {folder}, or name their folder with archives=:\n"
-            f"{_listing(builder.url_infos, missing)}"
+            f"{_not_prepared(builder)}; and it cannot be downloaded: cannot reach {target.hostname}"
+            f" ({error}). Download these files elsewhere and put them into {folder}, or name their "
+            f"folder with archives=:\n{_listing(builder.url_infos, missing)}"
         ) from error
+
+
+def _not_prepared(builder):
+    return f"{builder.name} is not prepared under data_dir, {_holding(builder.data_dir_root)}"
 
 
 def _download_and_prepare(builder, archives):
@@ -235,8 +296,9 @@ def _download_and_prepare(builder, archives):
         if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
             raise
         raise FileNotFoundError(
-            f"{builder.name} has to be fetched by hand into {archives or _manual_dir(builder)} "
-            f"(or a folder named with archives=):\n{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            f"{_not_prepared(builder)}. It has to be fetched by hand into"
+            f" {archives or _manual_dir(builder)} (or a folder named with archives=):\n"
+            f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
         ) from error
     except OSError:
         # Another process (a host of the same pod) may have finished first: its data are as good.
@@ -261,8 +323,31 @@ def _check_images(builder):
                     ) from error
 
 
+def decode(encoded, channels):
+    """The bytes of an image file as uint8 [H, W, channels].
+
+    Raises:
+      ValueError: the image has more than 8 bits a channel.
+    """
+    with PIL.Image.open(io.BytesIO(encoded)) as image:
+        _check_depth(image)
+        mode = MODES.get(channels, image.mode)
+        if image.mode == "P" != mode:
+            image = image.convert("RGBA")  # a palette may have transparent colours
+        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _check_depth(image):
+    # Of 16-bit colours Pillow reads the higher 8 bits, and says so by the tiles alone.
+    deep = image.mode[0] in "IF" or any("16" in str(tile[3]) for tile in image.tile)
+    if deep:
+        raise ValueError("it must have 8 bits a channel, got an image of 16 or more")
+
+
 def _check_image(encoded, shape):
     with PIL.Image.open(io.BytesIO(encoded)) as image:
+        _check_depth(image)
         width, height = image.size
         image.verify()
     if any(due not in (None, side) for due, side in zip(shape, (height, width), strict=True)):

@@ -92,8 +92,10 @@ def check_images(images: jax.typing.ArrayLike, levels: int) -> None:
     known = np.asarray(images)  # under jit, jnp would trace it
     low, high = int(known.min()), int(known.max())
     if low < 0 or high >= levels:
+        first = int(np.argwhere((known < 0) | (known >= levels))[0, 0])
         raise ValueError(
-            f"images must be in 0..{levels - 1} for levels={levels}, got {low}..{high}"
+            f"images must be in 0..{levels - 1} for levels={levels}, got {low}..{high}, image"
+            f" {first} being the first of them out of range"
         )
 
 

@@ -21,7 +21,7 @@ def hold(folder: Path, token: str = "") -> Generator[None, None, None]:
     Raises:
         ValueError: another process holds it.
     """
-    with (folder / NAME).open("a+") as file:
+    with (folder / NAME).open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

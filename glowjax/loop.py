@@ -21,6 +21,7 @@ from glowjax.config import Config, to_json
 from glowjax.descent import TrainState
 from glowjax.discrete import quantize, to_uint8
 from glowjax.hosts import check_same, host_shard, in_turn, is_first_host, on_first_host
+from glowjax.optim import warmup_images
 from glowjax.progress import CONSOLE, progress
 from glowjax.stopping import Stopped, deferred
 from glowjax.train import (
@@ -103,6 +104,8 @@ def train(
             "num_classes": source.num_classes,
         }
         trainer = make_trainer(config, **images)
+        _check_fits(config, source, images["image_shape"])
+        _check_whole(trainer, config, source, validation)
         first = data.batch(source, 0, **_stream(config))
         trainer.check(first)
         shapes = jax.eval_shape(trainer.init, first)  # refuses what does not fit, before any work
@@ -379,11 +382,42 @@ def _not_finite(run, source, step, what, when, state) -> FloatingPointError:
     )
 
 
+def _check_fits(config: Config, source: data.Source, shape: tuple[int, int, int]) -> None:
+    """Refuses images that the model cannot halve so often, and says what would make them fit."""
+    divisor, (height, width) = config.model.divisor, shape[:2]
+    if height % divisor == width % divisor == 0:
+        return
+    ways = []
+    if min(height, width) >= divisor:
+        crop = height // divisor * divisor, width // divisor * divisor
+        ways.append(f"data.transform.crop={crop}")
+    if not config.data.transform.pad and config.data.transform.crop is None:
+        more = [-side % divisor for side in (height, width)]
+        pad = tuple((m // 2, m - m // 2) for m in more)
+        ways.append(f"data.transform.pad={pad}")
+    ways.append("fewer levels of the model")
+    raise ValueError(
+        f"images of {source.name} must have height and width divisible by {divisor} for this model,"
+        f" got {height}×{width}; what would fit: {', or '.join(ways)}"
+    )
+
+
+def _check_whole(trainer: Trainer, config: Config, *sources: data.Source) -> None:
+    """Refuses, before any work, labels out of range anywhere among those kept in memory."""
+    for source in sources:
+        if isinstance(source.labels, np.ndarray):
+            image = config.data.transform(source.images[np.arange(1)])
+            try:
+                trainer.check({"image": image, "label": source.labels})
+            except ValueError as error:
+                raise ValueError(f"{source.name}, split {source.split!r}: {error}") from None
+
+
 def _check_resumes(run: Run, config: Config) -> None:
     """Refuses to resume with another config; data moved elsewhere are welcome, and so are more
     steps where the learning rate does not depend on their number.
     """
-    given, before = _flat(to_json(config)), _flat(to_json(run.config))
+    given, before = _schedule(config), _schedule(run.config)
     may_differ = MOVABLE if config.optimizer.decay == "cosine" else (*MOVABLE, "train_steps")
     both = before | given  # models of two kinds have other fields
     differing = [
@@ -401,6 +435,14 @@ def _check_resumes(run: Run, config: Config) -> None:
             f"train_steps must be at least {done}, the steps that the run has done,"
             f" got {config.train_steps}"
         )
+
+
+def _schedule(config: Config) -> dict[str, Any]:
+    """A config's fields, with the warm-up that it comes to."""
+    images = warmup_images(
+        config.optimizer, batch_size=config.batch_size, total_steps=config.train_steps
+    )
+    return _flat(to_json(config)) | {"optimizer.warmup_images": images}
 
 
 def _check_same_images(run: Run, images: dict[str, Any]) -> None:

@@ -64,6 +64,11 @@ class Glow:
         classes = _classes(options.pop("conditional"), num_classes)
         return glow_backbone(**options), glow_top(num_classes=classes, ring=self.ring)
 
+    @property
+    def divisor(self) -> int:
+        """Height and width of an image must be multiples of it."""
+        return 2**self.levels
+
     def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
         """Its parts with the shapes they work on and their parameters."""
         (backbone, top), (height, width, channels) = params, shape
@@ -114,6 +119,11 @@ class RealNVP:
             flow = realnvp_single_scale(**options)
         flow = chain(*_logit(logit), flow)
         return (flow if classes is None else _of_labels(flow, classes),)
+
+    @property
+    def divisor(self) -> int:
+        """Height and width of an image must be multiples of it."""
+        return 2 if self.architecture == "single_scale" else 2 ** (self.levels - 1)
 
     def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
         """Its parts with the shapes they work on and their parameters."""
@@ -172,6 +182,11 @@ class Autoregressive:
         flow = autoregressive.Autoregressive(transforms[self.transform](), net)
         flow = chain(*_logit(self.logit), as_flow(ActNorm()), as_flow(flow))
         return (flow if classes is None else _of_labels(flow, classes),)
+
+    @property
+    def divisor(self) -> int:
+        """Height and width of an image must be multiples of it: may be any."""
+        return 1
 
     def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
         """Its parts with the shapes they work on and their parameters."""

@@ -12,6 +12,7 @@ from glowjax.arrays import check_choice, check_in, require
 
 # Glow counts an "epoch" of this many images, whatever the data set.
 _EPOCH_IMAGES = 50_000
+_WARMUP_IMAGES = 10 * _EPOCH_IMAGES
 
 
 def scale_by_glow_adamax(
@@ -172,17 +173,19 @@ class Optimizer:
     clip_norm: float | None = None
     """Clip gradients to this global norm. None: do not clip."""
 
-    warmup_images: int = 500_000
-    """Images over which the learning rate rises from 0. Glow's released code counts 64 images a
-    device and step, however few larger ones fit: its runs at 64x64 are 125,000 with b2 0.9898,
-    and in general 500,000 (32 / size)^2."""
+    warmup_images: int | None = None
+    """Images over which the learning rate rises from 0. None: 500,000, as in Glow's released code,
+    but a tenth of the run's steps at most. That code counts 64 images a device and step, however
+    few larger ones fit: its runs at 64x64 are 125,000 with b2 0.9898, and in general
+    500,000 (32 / size)^2."""
 
     decay: Literal["constant", "cosine"] = "constant"
     """What the learning rate does after the warm-up."""
 
     def __post_init__(self):
         check_choice("name", self.name, _RULES)
-        check_in("[0, inf)", learning_rate=self.learning_rate, warmup_images=self.warmup_images)
+        check_in("[0, inf)", learning_rate=self.learning_rate)
+        check_in("[0, inf)", optional=True, warmup_images=self.warmup_images)
         check_in("[0, 1)", b1=self.b1)
         check_in("[0, 1)", optional=True, b2=self.b2)
         check_in("[0, inf)", optional=True, weight_decay=self.weight_decay)
@@ -211,10 +214,12 @@ def make_optimizer(
     Args:
       config: which optimiser.
       batch_size: images a step, over all devices; sets the warm-up and glow_adamax's b2.
-      total_steps: length of training in steps; needed for decay="cosine" only.
+      total_steps: length of training in steps; needed for decay="cosine", and for a warm-up of a
+        tenth of it.
 
     Raises:
-      ValueError: as `warmup`; with muon, where it is initialised: no parameter is a kernel for it.
+      ValueError: as `learning_rate_schedule`; with muon, where it is initialised: no parameter is a
+        kernel for it.
     """
 
     def downhill(peak):
@@ -252,14 +257,38 @@ def _muon_or_others(params):
 def learning_rate_schedule(
     config: Optimizer, *, batch_size: int, total_steps: int | None = None
 ) -> optax.Schedule:
-    """The learning rate of a config as a function of the step (0 is the first); see `warmup`."""
+    """The learning rate of a config as a function of the step (0 is the first); see `warmup`.
+
+    Raises:
+      ValueError: a warm-up that leaves no step of the run for the cosine; else as `warmup`.
+    """
+    images = warmup_images(config, batch_size=batch_size, total_steps=total_steps)
+    if config.decay == "cosine" and total_steps is not None:
+        seen = total_steps * batch_size
+        wanted = (
+            f"at most {seen - batch_size:,}, for of train_steps={total_steps:,} one must be left to"
+            " the cosine; None makes it a tenth of the steps at most"
+        )
+        require(images <= seen - batch_size, "optimizer.warmup_images", images, wanted)
     return warmup(
         config.learning_rate,
-        images=config.warmup_images,
+        images=images,
         batch_size=batch_size,
         then=config.decay,
         total_steps=total_steps,
     )
+
+
+def warmup_images(config: Optimizer, *, batch_size: int, total_steps: int | None) -> int:
+    """Training images over which the learning rate rises."""
+    if config.warmup_images is not None:
+        return config.warmup_images
+    return at_most_a_tenth(_WARMUP_IMAGES, batch_size=batch_size, total_steps=total_steps)
+
+
+def at_most_a_tenth(images: int, *, batch_size: int, total_steps: int | None) -> int:
+    """A warm-up of `images`, or of a tenth of the steps where that is less; None: without end."""
+    return images if total_steps is None else min(images, total_steps // 10 * batch_size)
 
 
 def ema(average: Any, params: Any, step: jax.typing.ArrayLike, *, decay: float = 0.999) -> Any:

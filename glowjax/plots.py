@@ -39,7 +39,8 @@ def image_grid(
     """Lays images out in rows, as one picture.
 
     Args:
-        images: `[N, H, W, C]` uint8, N at least 1, C 1 or 3.
+        images: `[N, H, W, C]` uint8, N at least 1. Two channels are laid side by side in grey, and
+            of more than three the first three are shown.
         columns: images in a row; by default about as many as make the picture square.
         padding: width of the gaps between images, in pixels of theirs.
         scale: whole factor of enlargement, by nearest neighbour; by default the largest that keeps
@@ -47,7 +48,7 @@ def image_grid(
         background: grey level of the gaps and of places left empty, 0 to 255.
 
     Returns:
-        A grey (C = 1) or an RGB picture.
+        A grey (C = 1 or 2) or an RGB picture.
 
     Raises:
         ValueError: `images` is of another dtype or shape, or an option is out of range.
@@ -83,29 +84,30 @@ def sample_sheet(
 
     Args:
         path: the file, which appears whole or not at all.
-        real: `[N, H, W, C]` uint8, N at least 1, C 1 or 3.
+        real: `[N, H, W, C]` uint8, N at least 1; other channels than 1 or 3 as in `image_grid`.
         samples: `[M, H, W, C]` uint8.
         title: a line above them.
 
     Raises:
         ValueError: `real` or `samples` is of another dtype or shape, or the two differ in it.
     """
+    shapes = [np.shape(images)[1:] for images in (real, samples)]
     real, samples = _checked("real", real), _checked("samples", samples)
-    if real.shape[1:] != samples.shape[1:]:
+    if shapes[0] != shapes[1]:
         raise ValueError(
-            f"samples must hold images of the shape of real's, {real.shape[1:]},"
-            f" got {samples.shape[1:]}"
+            f"samples must hold images of the shape of real's, {shapes[0]}, got {shapes[1]}"
         )
+    shown = _shown(shapes[0][2])
     height, width = real.shape[1:3]
     columns = _columns(max(len(real), len(samples)), 2 * height / width)
     scale = _scale(columns * (width + 1))
     panels = {
         label: np.asarray(image_grid(images, columns=columns, scale=scale).convert("RGB"))
-        for label, images in (("Data", real), ("Samples", samples))
+        for label, images in ((f"Data{shown}", real), (f"Samples{shown}", samples))
     }
 
     # All in pixels, and in proportion to the width, so that no image is resampled.
-    wide = panels["Data"].shape[1]
+    wide = panels[f"Data{shown}"].shape[1]
     margin, line, space = round(0.03 * wide), round(0.03 * wide), round(0.025 * wide)
     heading = 2 * line if title else 0
     total_width = wide + 2 * margin
@@ -135,7 +137,7 @@ def image_rows(path: str | os.PathLike, rows: Mapping[str, ArrayLike]) -> None:
 
     Args:
         path: the file, which appears whole or not at all.
-        rows: name to `[N, H, W, C]` uint8, C 1 or 3, all of one shape.
+        rows: name to `[N, H, W, C]` uint8, all of one shape; C as in `image_grid`.
 
     Raises:
         ValueError: there are no rows, or images are of another dtype or shape, or differ in it.
@@ -612,8 +614,8 @@ def animation(
     require(hold >= 0, "hold", hold, "at least 0")
     shapes = sorted({np.shape(frame) for frame in frames})
     require(len(shapes) == 1, "frames", shapes, "of one shape")
+    require(shapes[0][2:] == (3,), "frames", shapes[0], "of shape [H, W, 3]")
     images = _checked("frames", np.stack([np.asarray(frame) for frame in frames]))
-    require(images.shape[3] == 3, "frames", images.shape[1:], "of shape [H, W, 3]")
 
     palette = _palette(images[np.linspace(0, len(images) - 1, min(len(images), 8)).astype(int)])
     pictures = [
@@ -630,13 +632,22 @@ def animation(
 
 
 def _checked(name: str, images: ArrayLike) -> np.ndarray:
-    """`images` as an array, or `ValueError` if they are not `[N, H, W, 1 or 3]` uint8."""
+    """What is drawn of images `[N, H, W, C]`, `[N, H, W', 1 or 3]`, or `ValueError`."""
     images = np.asarray(images)
     if images.dtype != np.uint8:
         raise ValueError(f"{name} must be uint8, got {images.dtype}")
-    if images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:
-        raise ValueError(f"{name} must be [N, H, W, 1 or 3], none empty, got shape {images.shape}")
-    return images
+    if images.ndim != 4 or not images.size:
+        raise ValueError(f"{name} must be [N, H, W, C], none empty, got shape {images.shape}")
+    if images.shape[3] == 2:
+        return np.concatenate([images[..., :1], images[..., 1:]], axis=2)
+    return images[..., :3]
+
+
+def _shown(channels: int) -> str:
+    """Says which channels a picture shows, where that is not plain."""
+    if channels == 2:
+        return ", channels 1 and 2 side by side"
+    return f", channels 1 to 3 of {channels}" if channels > 3 else ""
 
 
 def _columns(count: int, ratio: float) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import sys
 import time
 from collections.abc import Callable, Generator
 
@@ -9,6 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 CONSOLE = Console(stderr=True, highlight=False)
+
+
+def show_what_can_be_shown() -> None:
+    """Makes standard output write ? for what its encoding lacks (±, ×), where it would raise."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)  # a notebook's has none
+    if reconfigure is not None:
+        reconfigure(errors="replace")
 
 
 @contextlib.contextmanager

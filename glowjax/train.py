@@ -84,9 +84,13 @@ def make_trainer(
         due = f"in 0..{num_classes - 1} for a conditional model or a classifier"
         if "label" not in batch:
             raise ValueError(f"labels must be {due}, got none")
-        low, high = np.min(batch["label"]), np.max(batch["label"])
-        if low < 0 or high >= num_classes:
-            raise ValueError(f"labels must be {due}, got {low}..{high}")
+        labels = np.asarray(batch["label"])
+        wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+        if wrong.size:
+            raise ValueError(
+                f"labels must be {due}, got {labels.min()}..{labels.max()}, that of image"
+                f" {wrong[0]} being {labels[wrong[0]]}, the first out of range: labels count from 0"
+            )
 
     def context(batch):
         return batch["label"] if config.model.conditional else None

@@ -1,8 +1,13 @@
 """The command line: return codes, messages, and a tiny run from end to end."""
 
+import ast
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +16,7 @@ from PIL import Image
 
 from glowjax.cli import main
 from glowjax.config import experiment
+from glowjax.optim import learning_rate_schedule
 
 pytestmark = pytest.mark.float32  # as runs are
 
@@ -78,14 +84,7 @@ def test_options_are_those_of_the_experiments_model(capsys, model):
         assert other not in out
 
 
-def test_an_option_of_another_model_than_glow(monkeypatch, capsys):
-    given = {}
-
-    def train(config, run_dir, *, resume):
-        given.update(config=config)
-        return {"bits_per_dim": 1.0, "standard_error": 0.1, "count": 1, "step": 1}
-
-    monkeypatch.setattr("glowjax.loop.train", train)
+def test_an_option_of_another_model_than_glow(given):
     options = ["--model.width", "7", "--model.logit", "None"]
     assert main(["train", "realnvp_digits", *options]) == 0
     default = experiment("realnvp_digits")
@@ -162,15 +161,107 @@ def test_options_that_do_not_parse(capsys, arguments):
         (["--train-steps", "0"], "train_steps must be a whole number of at least 1, got 0"),
         (["--batch-size", "6"], "batch_size must be a multiple of the 4 devices, got 6"),
         (["--ema", "2"], "ema must be None or in [0, 1), got 2.0"),
-        (["--model.levels", "4"], "height and width divisible by 16 for levels=4, got 8×8"),
+        (
+            ["--model.levels", "4"],
+            "divisible by 16 for this model, got 8×8; what would fit: data.tra",
+        ),
         (["--data.name", "digitz"], "no data set 'digitz'"),
-        (["--optimizer.warmup-images", "1_000_000"], "total_steps must be more than"),
+        (["--optimizer.warmup-images", "1_000_000"], "optimizer.warmup_images must be at most"),
     ],
 )
 def test_bad_values(capsys, tmp_path, digits_dir, options, message):
     where = ["--run-dir", tmp_path / "run", "--data.data-dir", digits_dir]
     assert message in fails(capsys, "train", "glow_digits", *where, *options)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """What the command line asks of `loop.train`, which does nothing."""
+    given = {}
+
+    def train(config, run_dir, *, resume):
+        given.update(config=config, run_dir=run_dir)
+        return {"bits_per_dim": 1.0, "standard_error": 0.1, "count": 1, "step": 1}
+
+    monkeypatch.setattr("glowjax.loop.train", train)
+    return given
+
+
+SHORT = {
+    "as it is": ("", 100_000),
+    "long enough": ("--train-steps 8000", 100_000),
+    "a tenth": ("--train-steps 1000", 100 * 128),
+    "smaller batches": ("--train-steps 1000 --batch-size 16", 100 * 16),
+    "very short": ("--train-steps 6", 0),
+    "as asked": ("--train-steps 6 --optimizer.warmup-images 128", 128),
+    "as asked, its own number": ("--train-steps 900 --optimizer.warmup-images 100000", 100_000),
+}
+
+
+@pytest.mark.parametrize("case", SHORT)
+def test_a_shorter_run_warms_up_for_a_tenth_of_it_unless_told(given, case):
+    options, images = SHORT[case]
+    assert main(["train", "glow_mnist", *options.split()]) == 0
+    config = given["config"]
+    assert config.optimizer.warmup_images == images
+    rate = learning_rate_schedule(
+        config.optimizer, batch_size=config.batch_size, total_steps=config.train_steps
+    )
+    assert rate(0) > 0
+
+
+def test_oblong_sizes(given):
+    sizes = "--data.resize 48 32 --data.transform.pad 1 2 1 0 --data.transform.crop 44 28"
+    assert main(["train", "glow_mnist", *sizes.split()]) == 0
+    data = given["config"].data
+    assert (data.resize, data.transform.pad) == ((48, 32), ((1, 2), (1, 0)))
+    assert data.transform.crop == (44, 28)
+
+
+def test_a_home_is_found(given, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["train", "glow_mnist", "--run-dir=~/mine"]) == 0
+    assert given["run_dir"] == tmp_path / "mine"
+
+
+# Without UTF-8
+
+LOCALES = {
+    "C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    "ASCII": {"PYTHONIOENCODING": "ascii"},
+}
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_output_that_the_locale_lacks_ends_nothing(locale):
+    command = [sys.executable, "-m", "glowjax", "train"]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG"))}
+    done = subprocess.run(command, env=clean | LOCALES[locale], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"digits (8?8, 17 grey levels)" in done.stdout
+
+
+def test_files_are_read_and_written_as_utf_8():
+    """Every call that opens text says so, whatever the locale."""
+    root = Path(__file__).parent.parent
+    named = {"read_text", "write_text", "open"}
+    for path in [*root.glob("glowjax/*.py"), *root.glob("experiments/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            keywords = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            where = f"{path.name}:{node.lineno}"
+            assert "text" not in keywords or name not in ("run", "Popen"), where
+            owner = ast.unparse(getattr(node.func, "value", ast.Name("")))
+            binary = any("b" in str(ast.literal_eval(a)) for a in node.args if _is_text(a))
+            if name in named and owner not in ("Image", "PIL.Image", "gzip", "tarfile", "Run"):
+                assert binary or "encoding" in keywords, where
+
+
+def _is_text(node):
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def test_a_finished_run(run):

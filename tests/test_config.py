@@ -13,7 +13,7 @@ import pytest
 from glowjax.config import Config, Data, experiment, experiment_files, from_json, to_json
 from glowjax.data import Transform
 from glowjax.models import KINDS, Autoregressive, Glow, RealNVP
-from glowjax.optim import Optimizer
+from glowjax.optim import Optimizer, learning_rate_schedule, warmup
 from glowjax.train import make_trainer
 
 EXPERIMENTS = sorted(experiment_files())
@@ -59,6 +59,39 @@ def test_models_survive_json_as_their_kind(kind):
 
 def test_models_without_a_kind_are_glow():
     assert from_json({"model": {"levels": 2}}) == Config(model=Glow(levels=2))
+
+
+WARMUP_IMAGES = {
+    "glow_celebahq256": 7_800,
+    "glow_cifar10": 500_000,
+    "glow_cifar10_conditional": 500_000,
+    "glow_digits": 6_400,
+    "glow_imagenet32": 500_000,
+    "glow_imagenet64": 125_000,
+    "pixel_flow_digits": 6_400,
+    "realnvp_cifar10": 50_000,
+    "realnvp_digits": 6_400,
+}  # all others: 100,000
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_learning_rates_of_experiments(name):
+    config = experiment(name)
+    size = {"batch_size": config.batch_size, "total_steps": config.train_steps}
+    images, optimizer = WARMUP_IMAGES.get(name, 100_000), config.optimizer
+    rate = learning_rate_schedule(optimizer, **size)
+    wanted = warmup(optimizer.learning_rate, images=images, then=optimizer.decay, **size)
+    for step in (0, images // config.batch_size // 2, images // config.batch_size, 2_000):
+        assert rate(step) == wanted(step)
+
+
+@pytest.mark.parametrize("pad", [2, (2, 1), ((1, 2), (0, 1)), (1, (0, 2))])
+@pytest.mark.parametrize("size", [4, (44, 28), None])
+def test_sizes_survive_json(size, pad):
+    data = Data(resize=size, transform=Transform(crop=size, pad=pad))
+    plain = json.loads(json.dumps(to_json(Config(data=data))))
+    assert from_json(plain) == Config(data=data)
+    hash(from_json(plain))
 
 
 def test_paths_survive_json():
@@ -107,6 +140,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "validation": (Data, {"validation": 0}, "validation must be a whole number of at least 1"),
     "crop": (Transform, {"crop": 0}, "crop must be"),
+    "resize": (Data, {"resize": (4, 0)}, "resize must be a whole number of at least 1, got 0"),
     "learning_rate": (
         Optimizer,
         {"learning_rate": math.inf},

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import threading
 import time
+import zlib
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,10 @@ def test_load_errors(digits_dir):
         load(validation=5)
     with pytest.raises(ValueError, match=r"resize must be .*, got 0"):
         load(resize=0)
-    with pytest.raises(ValueError, match=r"'digitz'.*did you mean digits.*always there.*cifar10"):
+    with pytest.raises(
+        ValueError,
+        match=r"'digitz'.*which holds digits; always there.*cifar10.*Did you mean digits",
+    ):
         load("digitz")
     with pytest.raises(ValueError, match=r"validation must be less than 180.*, got 200"):
         data._part("x", {"train": 200}, "train", 200)
@@ -717,3 +721,243 @@ def test_other_arguments_out_of_range(digits):
     empty = Source(name="none", split="train", images=np.zeros((0, 4, 4, 1), np.uint8))
     with pytest.raises(ValueError, match="source must be at least one example, got 'none'"):
         data.batch(empty, 0, batch_size=4, seed=0)
+
+
+# Oblong images
+
+
+@pytest.mark.parametrize(
+    ("crop", "pad", "shape"),
+    [
+        (None, ((1, 2), (1, 1)), (48, 32)),
+        (None, (1, 3), (47, 36)),
+        (None, (0, (2, 0)), (45, 32)),
+        ((44, 28), 0, (44, 28)),
+        ((46, 28), (1, 0), (46, 28)),
+        (28, 0, (28, 28)),
+    ],
+)
+def test_oblong_images_are_padded_and_cut_as_a_slow_reference_does(crop, pad, shape):
+    source = noise(n=3, shape=(45, 30, 3))
+    transform = Transform(crop=crop, pad=pad)
+    assert transform.image_shape(source) == (*shape, 3)
+    (down, right) = pad if isinstance(pad, tuple) else (pad, pad)
+    top, bottom = down if isinstance(down, tuple) else (down, down)
+    left, rest = right if isinstance(right, tuple) else (right, right)
+    padded = np.zeros((3, top + 45 + bottom, left + 30 + rest, 3), np.uint8)
+    padded[:, top : top + 45, left : left + 30] = source.images
+    (i, j) = ((have - due) // 2 for have, due in zip(padded.shape[1:3], shape, strict=True))
+    (batch,) = data.eval_batches(source, batch_size=3, transform=transform)
+    wanted = padded[:, i : i + shape[0], j : j + shape[1]]
+    np.testing.assert_array_equal(batch["image"], wanted)
+    drawn = data.batch(source, 0, batch_size=60, seed=0, transform=transform)
+    places = set()
+    for image, label in zip(drawn["image"], drawn["label"], strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(padded[label], (*shape, 3))[:, :, 0]
+        (place, *_) = np.argwhere((windows == image).all((2, 3, 4)))
+        places.add(tuple(place))
+    assert len(places) > 1 or padded.shape[1:3] == shape
+
+
+@pytest.mark.parametrize("crop, pad", [(5, 2), (4, 0), (None, 1)])
+def test_two_equal_sizes_are_one(crop, pad):
+    arguments: dict[str, Any] = dict(batch_size=40, seed=3)
+    one = Transform(crop=crop, pad=pad, shift=0.25, flip=True)
+    pads = (pad, pad), ((pad, pad), (pad, pad)), [pad, [pad, pad]]
+    for pair in pads:
+        both = dataclasses.replace(one, crop=crop and (crop, crop), pad=pair)
+        a, b = (data.batch(noise(), 2, transform=t, **arguments) for t in (one, both))
+        same(a, b)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(crop=(4, 0)), "crop must be a whole number of at least 1, got 0"),
+        (dict(crop=(4, 4, 4)), r"crop must be one for height and width, or two: .*got \(4, 4, 4\)"),
+        (dict(crop="4"), "crop must be a whole number of at least 1, got '4'"),
+        (dict(pad=((1, 2), (1, -1))), "pad must be a whole number of at least 0, got -1"),
+        (dict(pad=(1, 2, 1, 1)), "pad must be one for height and width, or two"),
+        (dict(pad=((1, 2), (1, 1, 1))), r"pad must be one .* got \(1, 1, 1\)"),
+    ],
+)
+def test_sizes_that_are_none(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Transform(**arguments)
+
+
+def test_a_crop_larger_than_the_images():
+    with pytest.raises(ValueError, match=r"crop must be at most 8×8, .*noise's.*, got \(9, 4\)"):
+        data.batch(noise(), 0, batch_size=2, seed=0, transform=Transform(pad=(1, 0), crop=(9, 4)))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 13])
+def test_resize_takes_the_central_region_of_a_shape_channel_by_channel(channels):
+    image = noise(n=1, shape=(12, 24, channels)).images[0]
+    regions = {5: np.s_[:, 6:18], (4, 6): np.s_[:, 3:21], (2, 8): np.s_[3:9, :]}
+    for size, place in regions.items():
+        resized = data._resized(image, size)
+        down, right = size if isinstance(size, tuple) else (size, size)
+        region = image[place].astype(float)
+        weights = [
+            shares(have, due) for have, due in zip(region.shape, (down, right), strict=False)
+        ]
+        mean = np.einsum("ih,jw,hwc->ijc", *weights, region)
+        assert resized.shape == (down, right, channels)
+        assert np.abs(resized - mean).max() <= 1  # Pillow rounds rows, then columns
+
+
+def shares(have, due):
+    """Shares [due, have] of pixels in a mean: a pixel counts where its centre lies."""
+    place = (np.arange(have) + 0.5) * due // have
+    inside = place[None] == np.arange(due)[:, None]
+    return inside / inside.sum(1, keepdims=True)
+
+
+# What images must be
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            dict(images=np.zeros((9, 4, 4, 1), np.uint16)),
+            "images of mine must be uint8 .*got 'uint16",
+        ),
+        (dict(images=np.zeros((9, 4, 4, 1))), "images of mine must be uint8 .*got 'float64"),
+        (
+            dict(images=np.zeros((9, 4, 4), np.uint8)),
+            r"images of mine .* got 'uint8 of .*\(9, 4, 4\)",
+        ),
+        (dict(labels=np.zeros(8, int)), r"labels of mine must be integers of shape \(9,\)"),
+        (dict(labels=np.zeros(9)), "labels of mine must be .* got 'float64"),
+    ],
+)
+def test_sources_of_another_kind(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Source(
+            **dict(name="mine", split="train", images=np.zeros((9, 4, 4, 1), np.uint8)) | changes
+        )
+
+
+def encoded(image, format="png", **options):
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def deep_png(colours):
+    """A PNG of 16 bits a channel; Pillow writes no such colours."""
+    kinds = {1: 0, 2: 4, 3: 2, 4: 6}
+    rows = b"".join(b"\0" + np.full((2, colours), 1000, ">u2").tobytes() for _ in range(2))
+    header = struct.pack(">IIBBBBB", 2, 2, 16, kinds[colours], 0, 0, 0)
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(rows), b"IEND": b""}
+    parts = (
+        struct.pack(">I", len(content)) + kind + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks.items()
+    )  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("colours", [1, 2, 3, 4])
+def test_images_of_16_bits_are_named(tmp_path, colours):
+    shape = (2, 2, colours)
+    examples = [{"image": encoded(picture(shape))}] * 12 + [{"image": deep_png(colours)}] * 2
+    prepare_custom(tmp_path, {"image": tfds.features.Image(shape=shape)}, examples)
+    with pytest.raises(ValueError, match=r"custom: example \d+ of .* must have 8 bits a channel"):
+        for split in ("train", "validation", "test"):
+            data.load("custom", split, data_dir=tmp_path)
+
+
+def picture(shape, seed=0):
+    import PIL.Image
+
+    pixels = np.random.RandomState(seed).randint(0, 256, shape).astype(np.uint8)
+    return PIL.Image.fromarray(pixels[..., 0] if shape[2] == 1 else pixels)
+
+
+def test_floats_of_a_tiff_are_refused():
+    import PIL.Image
+
+    with pytest.raises(ValueError, match="must have 8 bits a channel"):
+        datasets.decode(encoded(PIL.Image.fromarray(np.zeros((2, 2), np.float32)), "tiff"), 1)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_files_of_all_kinds_are_read_in_the_channels_of_their_feature(channels):
+    shape = (5, 4, channels)
+    plain = picture(shape)
+    pixels = np.asarray(plain).reshape(shape)
+    np.testing.assert_array_equal(datasets.decode(encoded(plain), channels), pixels)
+    palette = picture((5, 4, 3)).quantize(7)
+    black = palette.convert("1")
+    for image in (palette, black, picture((5, 4, 3)).convert("CMYK").convert("RGB")):
+        read = datasets.decode(encoded(image), channels)
+        assert read.shape == shape and read.dtype == np.uint8
+    colours = np.asarray(palette.convert("RGB"))
+    np.testing.assert_array_equal(datasets.decode(encoded(palette), 3), colours)
+    assert set(np.unique(datasets.decode(encoded(black), 1))) <= {0, 255}
+
+
+def test_arrays_of_many_channels(tmp_path):
+    arrays = np.random.RandomState(0).randint(0, 256, (20, 3, 5, 13)).astype(np.uint8)
+    features = {"bands": tfds.features.Tensor(shape=(3, 5, 13), dtype=np.uint8)}
+    prepare_custom(tmp_path, features, [{"bands": a} for a in arrays])
+    source = data.load("custom", "train", data_dir=tmp_path)
+    known = {a.tobytes() for a in arrays}
+    assert source.images.shape == (16, 3, 5, 13)
+    assert all(image.tobytes() in known for image in source.images)
+    assert data.load("custom", "test", data_dir=tmp_path, resize=(3, 2)).image_shape == (3, 2, 13)
+
+
+# Names that are none
+
+
+def test_folders_in_place_of_names(digits_dir, tmp_path, monkeypatch, no_network):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures" / "a").mkdir(parents=True)
+    picture((4, 4, 3)).save(tmp_path / "pictures" / "a" / "1.PNG", "png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").touch()
+    (tmp_path / "one.png").touch()
+    own = r".*GeneratorBasedBuilder.*data_dir"
+    cases = {
+        "pictures": "a folder of pictures" + own,
+        "./pictures": "a folder of pictures" + own,
+        str(tmp_path / "pictures"): "a folder of pictures" + own,
+        "empty": "an empty folder" + own,
+        "texts": "a folder without pictures" + own,
+        "one.png": "it is a file" + own,
+        "../nowhere": "a folder that does not exist",
+        "~/no/where": "a folder that does not exist",
+        r"C:\Pictures": "a folder that does not exist",
+        "C:/Pictures": "a folder that does not exist",
+        str(digits_dir / "digits"): f"name must be 'digits', and data_dir '{digits_dir}'",
+        str(digits_dir / "digits" / "1.0.0"): f"name must be 'digits', and data_dir '{digits_dir}'",
+        "My Pictures": "no data set 'My Pictures'.*which holds digits" + own,
+        "mnist:9.9.9": r"got 'mnist:9\.9\.9': .*only: 3\.0\.1",
+        "celeb_a_hq/999": "got 'celeb_a_hq/999': BuilderConfig 999 not found",
+        "": "that of a data set, got ''",
+    }
+    for name, message in cases.items():
+        with pytest.raises(ValueError, match=f"(?s)^name.*{message}"):
+            datasets.prepare(name, data_dir=digits_dir)
+
+
+def test_folders_that_do_not_hold_the_data(digits_dir, tmp_path, no_network):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"data_dir must be a folder .*, got .*file"):
+        datasets.prepare("mnist", data_dir=tmp_path / "file")
+    cases = {
+        tmp_path / "nowhere": "which does not exist",
+        tmp_path: "which holds no prepared data set",
+        digits_dir: "which holds digits",
+        digits_dir / "digits": "which is a data set itself",
+    }
+    for folder, message in cases.items():
+        # What is the case comes first, and only then that there is no network.
+        text = f"^mnist is not prepared under data_dir, {folder}, {message}.*; .*cannot reach"
+        with pytest.raises(ConnectionError, match=text):
+            datasets.prepare("mnist", data_dir=folder)

@@ -109,7 +109,11 @@ def test_out_of_range_is_nan_under_jit(dtype):
 
 
 ERRORS: dict[str, tuple[Any, Any, str]] = {
-    "too large": (np.array([[0, 17]]), 17, r"images must be in 0\.\.16 for levels=17, got 0\.\.17"),
+    "too large": (
+        np.array([[0, 3], [0, 17], [17, 0]]),
+        17,
+        r"images must be in 0\.\.16 for levels=17, got 0\.\.17, image 1 ",
+    ),
     "negative": (np.array([[-1, 3]]), 17, r"images must be .* got -1\.\.3"),
     "floats": (np.array([[0.5]]), 17, "images must be integers .* got float"),
     "one level": (np.array([[0]]), 1, "levels must be .* got 1"),

@@ -17,7 +17,7 @@ from tensorboardX.proto import event_pb2
 from glowjax import checkpoint, loop
 from glowjax.checkpoint import METRIC, Run
 from glowjax.data import Source, Transform
-from glowjax.models import Autoregressive, RealNVP
+from glowjax.models import Autoregressive, Glow, RealNVP
 from glowjax.optim import Optimizer
 from glowjax.train import abstract_state, make_trainer
 
@@ -534,3 +534,106 @@ def test_files_are_written_whole(tmp_path):
     checkpoint.write_atomically(tmp_path / "a.json", "1")
     checkpoint.write_atomically(tmp_path / "a.json", "2")
     assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("a.json", "2")]
+
+
+# What is refused, drawn and taken before any training
+
+
+def kept(tmp_path, config):
+    """The folder of a run that has begun, and done nothing yet."""
+    images = {"image_shape": (4, 4, 1), "levels": 17, "num_classes": 10}
+    return contextlib.closing(Run.create(tmp_path / "run", config, images))
+
+
+def test_more_steps_are_refused_where_they_change_the_warmup(config, tmp_path):
+    default = dataclasses.replace(config, optimizer=Optimizer(), train_steps=60)
+    longer = dataclasses.replace(default, train_steps=100)
+    with kept(tmp_path, default) as run:
+        loop._check_resumes(run, default)
+        message = r"differing: optimizer.warmup_images 48 -> 80$"
+        with pytest.raises(ValueError, match=message):
+            loop._check_resumes(run, longer)
+        same = dataclasses.replace(longer, optimizer=Optimizer(warmup_images=48))
+        loop._check_resumes(run, same)  # the learning rates of the steps done stay as they were
+
+
+def test_runs_from_before_the_warmup_had_a_default_keep_theirs(config, tmp_path):
+    old = dataclasses.replace(config, optimizer=Optimizer(warmup_images=500_000))
+    new = dataclasses.replace(config, optimizer=Optimizer())
+    with (
+        kept(tmp_path, old) as run,
+        pytest.raises(ValueError, match=r"warmup_images 500000 -> 0$"),
+    ):
+        loop._check_resumes(run, new)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 13])
+def test_pictures_of_any_number_of_channels(config, tmp_path, monkeypatch, channels):
+    images = np.random.RandomState(0).randint(0, 256, (6, 8, 8, channels)).astype(np.uint8)
+    source = Source(name="bands", split="train", images=images)
+    about = {"image_shape": (4, 4, channels), "levels": 256, "num_classes": None}
+    monkeypatch.setattr(loop, "_draw", lambda *arguments: images[:4, :4, :4])
+    trainer = make_trainer(config, **about)
+    with contextlib.closing(Run.create(tmp_path / "run", config, about)) as run:
+        run.log({"step": 1, "images": 8, "train_bits_per_dim": 8.0})
+        loop.pictures(run, trainer, None, source)
+    drawn = np.asarray(Image.open(tmp_path / "run" / "samples.png").convert("RGB"))
+    assert (np.ptp(drawn, axis=-1) > 0).any() == (channels > 2)
+
+
+FITS = {
+    "both": (
+        (45, 30),
+        Transform(),
+        r"got 45×30; what would fit: data.transform.crop=\(44, 28\), or"
+        r" data.transform.pad=\(\(1, 2\), \(1, 1\)\), or fewer levels",
+    ),
+    "cut already": ((44, 30), Transform(crop=(44, 30)), r"crop=\(44, 28\), or fewer levels"),
+    "too small": ((2, 8), Transform(), r"fit: data.transform.pad=\(\(1, 1\), \(0, 0\)\), or fewer"),
+}
+
+
+@pytest.mark.parametrize("case", FITS)
+def test_images_that_do_not_fit_get_a_proposal_that_does(config, case):
+    (height, width), transform, message = FITS[case]
+    images = np.zeros((2, height, width, 3), np.uint8)
+    source = Source(name="portraits", split="train", images=images)
+    model = dataclasses.replace(config.model, levels=2)
+    data = dataclasses.replace(config.data, transform=transform)
+    given = dataclasses.replace(config, model=model, data=data)
+    with pytest.raises(ValueError, match=f"portraits must .* divisible by 4 .*{message}"):
+        loop._check_fits(given, source, transform.image_shape(source))
+
+
+DIVISORS = [
+    (Glow(levels=3), 8),
+    (RealNVP(levels=3), 4),
+    (RealNVP(levels=3, architecture="single_scale"), 2),
+    (RealNVP(levels=1), 1),
+    (Autoregressive(), 1),
+]
+
+
+@pytest.mark.parametrize(("model", "divisor"), DIVISORS)
+def test_what_image_sides_must_be_multiples_of(model, divisor):
+    assert model.divisor == divisor
+
+
+@pytest.mark.parametrize("split", [0, 1])
+@pytest.mark.parametrize(("first", "wrong"), [(1, 10), (-1, -1)])
+def test_a_label_out_of_range_anywhere_is_found_before_any_step(conditional, split, first, wrong):
+    images = np.zeros((300, 4, 4, 1), np.uint8)
+    labels = np.arange(300) % 10
+    bad = labels + 1 if first == 1 else np.where(np.arange(300) == 250, -1, labels)
+    sources = [
+        Source(name="mine", split=name, images=images, labels=bad if i == split else labels)
+        for i, name in enumerate(("train", "validation"))
+    ]
+    trainer = make_trainer(conditional, image_shape=(4, 4, 1), levels=17, num_classes=10)
+    place, name = (9 if first == 1 else 250), sources[split].split
+    message = (
+        rf"^mine, split '{name}': labels must be in 0\.\.9 .* got {min(bad)}\.\.{max(bad)}, that of"
+        rf" image {place} being {wrong}, .*: labels count from 0$"
+    )
+    with pytest.raises(ValueError, match=message):
+        loop._check_whole(trainer, conditional, *sources)

@@ -118,6 +118,48 @@ def test_no_warmup_starts_at_the_peak():
 
 
 @pytest.mark.parametrize(
+    ("batch_size", "total_steps", "images"),
+    [
+        (64, 6, 0),
+        (64, 10, 64),
+        (16, 1000, 1600),
+        (512, 180_000, 500_000),  # a tenth would be more
+        (64, None, 500_000),
+    ],
+)
+def test_a_warmup_of_no_given_length_is_a_tenth_of_the_run_at_most(batch_size, total_steps, images):
+    lengths = {"batch_size": batch_size, "total_steps": total_steps}
+    assert optim.warmup_images(optim.Optimizer(), **lengths) == images
+    assert optim.warmup_images(optim.Optimizer(warmup_images=7), **lengths) == 7
+    rate = optim.learning_rate_schedule(optim.Optimizer(), **lengths)
+    steps = -(-images // batch_size)
+    np.testing.assert_allclose(rate(steps), 1e-3)
+    if steps > 1:
+        assert rate(steps - 2) < 1e-3
+
+
+@pytest.mark.parametrize("total_steps", [1, 2, 9, 10, 11, 100])
+def test_a_cosine_fits_into_a_run_of_any_length(total_steps):
+    config = optim.Optimizer(decay="cosine")
+    rate = optim.learning_rate_schedule(config, batch_size=64, total_steps=total_steps)
+    rates = [float(rate(step)) for step in range(total_steps + 1)]
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("images", "fits"), [(320, True), (321, False), (384, False)])
+def test_a_given_warmup_is_obeyed_or_refused_by_both_names(images, fits):
+    config = optim.Optimizer(decay="cosine", warmup_images=images)
+    if fits:
+        rate = optim.learning_rate_schedule(config, batch_size=64, total_steps=6)
+        np.testing.assert_allclose(rate(0), 1e-3 / 5)
+        return
+    message = rf"^optimizer.warmup_images must be at most 320, .*train_steps=6.* got {images}$"
+    with pytest.raises(ValueError, match=message):
+        optim.make_optimizer(config, batch_size=64, total_steps=6)
+
+
+@pytest.mark.parametrize(
     ("name", "reference"),
     [
         ("glow_adamax", lambda: optim.scale_by_glow_adamax(b2=1 - 1 / 98)),

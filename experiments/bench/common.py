@@ -88,7 +88,7 @@ def in_subprocess(
     command = [sys.executable, "-m", "experiments.bench.worker", name, json.dumps(setting)]
     env = os.environ | defaults | (env or {})
     failed = False
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("{"):
@@ -173,7 +173,9 @@ class Report:
     def save(self) -> None:
         """Writes the JSON as far as it is known, so that a run that is cut short leaves it."""
         self.output.parent.mkdir(parents=True, exist_ok=True)
-        self.output.write_text(json.dumps(self.facts | {"rows": self.rows}, indent=1) + "\n")
+        self.output.write_text(
+            json.dumps(self.facts | {"rows": self.rows}, indent=1) + "\n", encoding="utf-8"
+        )
 
     def finish(self, columns: Columns) -> None:
         """Prints the table, and ends the program with code 1 if a row failed but for memory."""
