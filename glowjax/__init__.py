@@ -9,7 +9,13 @@
 """
 
 from glowjax import targets, toy
-from glowjax.actnorm import ActNorm, actnorm_forward, actnorm_inverse, actnorm_statistics
+from glowjax.actnorm import (
+    ActNorm,
+    GlowActNorm,
+    actnorm_forward,
+    actnorm_inverse,
+    actnorm_statistics,
+)
 from glowjax.autoregressive import (
     Autoregressive,
     autoregressive_forward,
@@ -90,6 +96,7 @@ from glowjax.roots import increasing_root
 from glowjax.spline import rational_quadratic
 from glowjax.split import Split, TopPrior, unwhiten, whiten
 from glowjax.squeeze import Squeeze, squeeze_forward, squeeze_inverse
+from glowjax.standardized import Standardized
 from glowjax.sylvester import Sylvester, sylvester_forward, sylvester_inverse
 from glowjax.targets import Target
 
@@ -112,6 +119,7 @@ __all__ = [
     "ElementwiseFlow",
     "Fitted",
     "Flow",
+    "GlowActNorm",
     "Importance",
     "InvertibleConv1x1",
     "Logit",
@@ -124,6 +132,7 @@ __all__ = [
     "Shuffle",
     "Split",
     "Squeeze",
+    "Standardized",
     "Sylvester",
     "Target",
     "Timing",

@@ -37,39 +37,93 @@ def actnorm_statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     A channel without variance gets scale 1, so that it becomes 0 and never NaN or huge.
     """
-    x = promote(x)
-    axes = tuple(range(x.ndim - 1))
-    mean = jnp.mean(x, axes)
-    deviation = jnp.sqrt(jnp.mean(jnp.square(x - mean), axes))
+    mean, deviation = _moments(x)
     varies = deviation > TINY * (1 + jnp.abs(mean))
     return jnp.where(varies, -jnp.log(deviation + TINY), 0.0), -mean
 
 
-class ActNorm(nn.Module):
-    """`actnorm_forward` with parameters initialised from the first batch.
+def standardization(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`actnorm_statistics` of `x: [B, ..., C]` in whatever units it is.
 
-    Attributes:
-        log_scale_factor: the scale is exp(log_scale_factor · log_scale); 3 in the released Glow,
-            where it speeds learning of the scale up.
+    A channel whose values differ by rounding alone counts as one without variance.
+    """
+    mean, deviation = _moments(x)
+    rounding = 4 * jnp.finfo(mean.dtype).eps * jnp.abs(mean)
+    varies = (deviation > rounding) & (deviation > jnp.finfo(mean.dtype).tiny)
+    return jnp.where(varies, -jnp.log(jnp.where(varies, deviation, 1.0)), 0.0), -mean
+
+
+def _moments(x):
+    """Mean and standard deviation of each channel, in two passes: means may be far from 0."""
+    x = promote(x)
+    axes = tuple(range(x.ndim - 1))
+    mean = jnp.mean(x, axes)
+    mean = mean + jnp.mean(x - mean, axes)
+    return mean, jnp.sqrt(jnp.mean(jnp.square(x - mean), axes))
+
+
+class ActNorm(nn.Module):
+    """z = (x + bias)·exp(log_scale) + shift per channel, initialised from the first batch.
+
+    At first z has mean 0 and standard deviation 1, and shift is 0. What is learned, `log_scale` and
+    `shift`, has no units: the same data in metres or in microns train to the same density. `bias`,
+    in the units of x, stays minus the mean of the first batch: its gradient is zero (leave it out
+    of weight decay).
+
+    Source: Kingma & Dhariwal 2018, section 3.1, but for `shift`, which learns in the place of bias.
     """
 
-    log_scale_factor: float = 1.0
-
     def forward(self, x, context=None):
-        def statistics():
-            return actnorm_statistics(x)
-
-        return actnorm_forward(x, *self._scale_and_bias(statistics))
+        log_scale, bias, shift = self._parameters(lambda: self._from_data(x))
+        z, log_det = actnorm_forward(x, log_scale, bias)
+        return z + shift, log_det
 
     def inverse(self, z, context=None):
-        def statistics():  # x = (z - mean) / deviation, the other way round
+        log_scale, bias, shift = self._parameters(lambda: self._from_latents(z))
+        return actnorm_inverse(promote(z) - shift, log_scale, bias)
+
+    @nn.compact
+    def _parameters(self, initial):
+        log_scale = self.param("log_scale", lambda _: initial()[0])
+        bias = self.param("bias", lambda _: initial()[1])
+        shift = self.param("shift", lambda _: initial()[2])
+        return log_scale, jax.lax.stop_gradient(bias), shift
+
+    @nn.nowrap
+    def _from_data(self, x):
+        log_scale, bias = standardization(x)
+        return log_scale, bias, jnp.zeros_like(bias)
+
+    @nn.nowrap
+    def _from_latents(self, z):
+        """What makes x of mean 0 and deviation 1 of the first latents."""
+        log_scale, minus_mean = standardization(z)
+        return -log_scale, jnp.zeros_like(minus_mean), -minus_mean
+
+
+class GlowActNorm(nn.Module):
+    """z = (x + bias)·exp(log_scale_factor·log_scale): `ActNorm` as in the released code of Glow.
+
+    Its bias is in the units of x, which are fixed for images.
+
+    Attributes:
+        log_scale_factor: speeds learning of the scale up.
+    """
+
+    log_scale_factor: float = 3.0
+
+    def forward(self, x, context=None):
+        return actnorm_forward(x, *self._parameters(lambda: actnorm_statistics(x)))
+
+    def inverse(self, z, context=None):
+        def from_latents():  # x = (z - mean) / deviation, the other way round
             log_scale, minus_mean = actnorm_statistics(z)
             return -log_scale, -minus_mean * jnp.exp(log_scale)
 
-        return actnorm_inverse(z, *self._scale_and_bias(statistics))
+        return actnorm_inverse(z, *self._parameters(from_latents))
 
     @nn.compact
-    def _scale_and_bias(self, statistics):
-        log_scale = self.param("log_scale", lambda _: statistics()[0] / self.log_scale_factor)
-        bias = self.param("bias", lambda _: statistics()[1])
+    def _parameters(self, initial):
+        log_scale = self.param("log_scale", lambda _: initial()[0] / self.log_scale_factor)
+        bias = self.param("bias", lambda _: initial()[1])
         return self.log_scale_factor * log_scale, bias

@@ -10,6 +10,7 @@ from jax.core import Tracer
 from glowjax.arrays import check_event_shape, check_in, check_positive
 from glowjax.bases import Base, distrax_base, standard_normal
 from glowjax.flow import Flow
+from glowjax.standardized import taking_standardized
 
 
 class Density(NamedTuple):
@@ -23,7 +24,8 @@ class Density(NamedTuple):
         encode(params, x, context=None)                            -> z
         decode(params, z, context=None)                            -> x
 
-    `params` are the flow's, or the pair of the flow's and the base's where the base has any.
+    `params` are the flow's, or the pair of the flow's and the base's where the base has any; or
+    either of them in `Standardized`, which `fit` returns for data in other units.
     `sample_and_log_prob` goes through the flow once, from the base, and is what reverse KL needs.
     """
 
@@ -133,4 +135,6 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
     def decode(params, z, context=None):
         return flow.inverse(parts(params)[0], z, context, unused_key())[0]
 
-    return Density(init, init_from_base, log_prob, sample, sample_and_log_prob, encode, decode)
+    return taking_standardized(
+        Density(init, init_from_base, log_prob, sample, sample_and_log_prob, encode, decode)
+    )

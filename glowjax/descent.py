@@ -44,12 +44,17 @@ def descent(
 
     Args:
         objective: of one batch; `step` is the number of steps done before.
-        optimizer: optax's.
+        optimizer: optax's; one that looks at the loss (reduce_on_plateau, lbfgs) is given it.
         decay: of the running average of the parameters (`glowjax.optim.ema`); None keeps none.
         axis_name: of the mapped axis over which gradients and metrics are averaged; None: none.
 
     Metrics gain `gradient_norm`.
     """
+
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def averaged(tree):
+        return tree if axis_name is None else lax.pmean(tree, axis_name)
 
     def init(params):
         # A copy: state is donated, and no buffer can be donated twice.
@@ -57,12 +62,20 @@ def descent(
         return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params))
 
     def step(state, batch):
-        gradient = jax.grad(objective, has_aux=True)
-        gradients, metrics = gradient(state.params, batch, state.step)
-        if axis_name is not None:
-            gradients, metrics = lax.pmean((gradients, metrics), axis_name)
+        def loss_of(params):
+            return averaged(objective(params, batch, state.step)[0])
+
+        with_gradient = jax.value_and_grad(objective, has_aux=True)
+        (loss, metrics), gradients = averaged(with_gradient(state.params, batch, state.step))
         metrics = metrics | {"gradient_norm": optax.tree.norm(gradients)}
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        updates, optimizer_state = optimizer.update(
+            gradients,
+            state.optimizer,
+            state.params,
+            value=loss,
+            grad=gradients,
+            value_fn=loss_of,
+        )
         params: Any = optax.apply_updates(state.params, updates)
         average = state.average
         if decay is not None:

@@ -6,12 +6,12 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from glowjax.actnorm import ActNorm
+from glowjax.actnorm import GlowActNorm
 from glowjax.arrays import check_choice, check_image_shape, check_positive
 from glowjax.conv1x1 import InvertibleConv1x1
 from glowjax.coupling import AdditiveCoupling, AffineCoupling, ScaleMap
 from glowjax.flow import Backprop, Flow, as_flow, chain, multiscale, on_last, repeat
-from glowjax.nets import LOG_SCALE_FACTOR, ConvNet, Dtype, Initializer
+from glowjax.nets import ConvNet, Dtype, Initializer
 from glowjax.permute import Reverse, Shuffle
 from glowjax.split import Split, TopPrior
 from glowjax.squeeze import Squeeze
@@ -135,7 +135,7 @@ def glow_step(*, net, coupling: Coupling, scale: ScaleMap, mixing: Mixing) -> Fl
     }
     couplings = {"affine": AffineCoupling(net, scale=scale), "additive": AdditiveCoupling(net)}
     return chain(
-        as_flow(ActNorm(log_scale_factor=LOG_SCALE_FACTOR)),
+        as_flow(GlowActNorm()),
         as_flow(mixings[mixing]),
         as_flow(couplings[coupling]),
     )

@@ -18,9 +18,15 @@ LogProb = Callable[[jax.Array], jax.Array]  # [B, ...] -> [B], nats, normalised 
 
 
 def forward_kl(
-    density: Density, params: Any, x: jax.Array, context: Any = None, key: Any = None
+    density: Density,
+    params: Any,
+    x: jax.Array,
+    context: Any = None,
+    key: Any = None,
+    *,
+    weights: jax.Array | None = None,
 ) -> jax.Array:
-    """-mean log q(x): KL(p‖q) of the data's p, less p's entropy. Maximum likelihood.
+    """-mean w·log q(x): KL(p‖q) of the data's p, less p's entropy. Maximum likelihood.
 
     Args:
         density: q.
@@ -28,11 +34,13 @@ def forward_kl(
         x: `[B, ...]`, drawn from p.
         context: of each x.
         key: for estimated log-determinants.
+        weights: w of each x, `[B]`, of mean 1 over the data; default: 1.
 
     Returns:
         A scalar, nats.
     """
-    return -jnp.mean(density.log_prob(params, x, context, key))
+    log_q = density.log_prob(params, x, context, key)
+    return -jnp.mean(log_q if weights is None else weights * log_q)
 
 
 def reverse_kl(

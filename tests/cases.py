@@ -45,7 +45,7 @@ VECTOR_STEP = coupling_step(net=SMALL_MLP, scale="tanh")
 
 CASES = {
     "actnorm": Case(as_flow(glowjax.ActNorm()), IMAGE, ("ActNorm", "as_flow")),
-    "actnorm_glow": Case(as_flow(glowjax.ActNorm(log_scale_factor=3.0)), (3,), ("ActNorm",)),
+    "actnorm_glow": Case(as_flow(glowjax.GlowActNorm()), (3,), ("GlowActNorm",)),
     "conv1x1": Case(as_flow(glowjax.InvertibleConv1x1()), IMAGE, ("InvertibleConv1x1",)),
     "conv1x1_lu": Case(as_flow(glowjax.InvertibleConv1x1("lu")), (2, 2, 5), ()),
     "reverse": Case(as_flow(glowjax.Reverse()), IMAGE, ("Reverse",)),

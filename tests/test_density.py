@@ -13,7 +13,7 @@ from cases import SMALL_MLP, Case, coupling_step, parameters, small_glow
 import glowjax
 from glowjax import as_flow
 
-ACTNORM = as_flow(glowjax.ActNorm())
+ACTNORM = as_flow(glowjax.GlowActNorm(log_scale_factor=1.0))
 STEP = coupling_step(net=SMALL_MLP, scale="tanh")
 VECTORS = glowjax.chain(STEP, as_flow(glowjax.InvertibleConv1x1("lu")), STEP)
 LABELLED = small_glow(num_classes=4, scale="floor")

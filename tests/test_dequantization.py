@@ -112,7 +112,7 @@ def test_no_noise_leaves_its_bin_in_float32(levels):
 
 LEVELS = 4
 MEAN, DEVIATION = 0.1, 0.15
-MODEL = glowjax.density(as_flow(glowjax.ActNorm()), (1,))
+MODEL = glowjax.density(as_flow(glowjax.GlowActNorm(log_scale_factor=1.0)), (1,))
 MODEL_PARAMS = {"bias": jnp.asarray([-MEAN]), "log_scale": -jnp.log(jnp.asarray([DEVIATION]))}
 VALUES = jnp.arange(LEVELS)[:, None]
 
@@ -214,7 +214,7 @@ def test_with_uniform_noise_it_is_the_log_density_of_dequantized_images():
 def test_fit_learns_density_and_noise_of_whole_images():
     levels, images = 4, pixels(4, 256) // 2 * 3  # 0 and 3 alone
     dequantizer = glowjax.variational_dequantizer(FLOW, levels=levels)
-    model = glowjax.density(as_flow(glowjax.ActNorm()), PAIR)
+    model = glowjax.density(as_flow(glowjax.GlowActNorm(log_scale_factor=1.0)), PAIR)
     both = glowjax.dequantized(model, dequantizer)
     start = jax.jit(both.init)(jax.random.key(0), images)
     fitted = glowjax.fit(both, images, steps=40, batch_size=64, params=start, show=False)
@@ -238,7 +238,7 @@ def test_gradients_reach_both_models():
     shape = (1, 2, 1)
     images = pixels(5, 6).reshape(6, *shape)
     flow = glowjax.dequantization_flow(steps=1, width=4, blocks=1)
-    model = glowjax.density(as_flow(glowjax.ActNorm()), shape)
+    model = glowjax.density(as_flow(glowjax.GlowActNorm(log_scale_factor=1.0)), shape)
     dequantizer = glowjax.variational_dequantizer(flow, levels=5)
 
     @jax.jit

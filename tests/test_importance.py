@@ -8,7 +8,7 @@ import pytest
 
 import glowjax
 
-MODEL = glowjax.density(glowjax.as_flow(glowjax.ActNorm()), (2,))
+MODEL = glowjax.density(glowjax.as_flow(glowjax.GlowActNorm(log_scale_factor=1.0)), (2,))
 PARAMS = {"bias": np.zeros(2), "log_scale": -np.log(1.5) * np.ones(2)}  # N(0, 1.5²)
 MEAN, LOG_Z = np.array([0.5, -0.2]), 2.0
 

@@ -8,7 +8,7 @@ import pytest
 
 import glowjax
 
-MODEL = glowjax.density(glowjax.as_flow(glowjax.ActNorm()), (1,))
+MODEL = glowjax.density(glowjax.as_flow(glowjax.GlowActNorm(log_scale_factor=1.0)), (1,))
 MEAN, STD, LOG_Z = 0.4, 1.2, 1.3
 PARAMS = {"bias": np.array([-MEAN]), "log_scale": -np.log(np.array([STD]))}
 N = 20_000
