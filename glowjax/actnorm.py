@@ -55,13 +55,13 @@ class ActNorm(nn.Module):
 
     log_scale_factor: float = 1.0
 
-    def forward(self, x, context=None):
+    def forward(self, x):
         def statistics():
             return actnorm_statistics(x)
 
         return actnorm_forward(x, *self._scale_and_bias(statistics))
 
-    def inverse(self, z, context=None):
+    def inverse(self, z):
         def statistics():  # x = (z - mean) / deviation, the other way round
             log_scale, minus_mean = actnorm_statistics(z)
             return -log_scale, -minus_mean * jnp.exp(log_scale)
