@@ -62,7 +62,16 @@ from glowjax.dequantization import (
 from glowjax.discrete import bin_centres, bits_per_dim, dequantize, quantize, to_uint8
 from glowjax.elementwise import Elementwise, ElementwiseFlow, affine
 from glowjax.fitting import Batch, Fitted, fit
-from glowjax.flow import Flow, as_flow, chain, invert, multiscale, on_last, repeat
+from glowjax.flow import (
+    Flow,
+    as_flow,
+    chain,
+    invert,
+    multiscale,
+    on_last,
+    repeat,
+    with_context,
+)
 from glowjax.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.importance import Importance, importance_sampling
 from glowjax.logit import Logit, logit_forward, logit_inverse
@@ -226,4 +235,5 @@ __all__ = [
     "variational_dequantizer",
     "weight_norm",
     "whiten",
+    "with_context",
 ]

@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 HIGHEST = jax.lax.Precision.HIGHEST  # float32 would run as TF32 on NVIDIA GPUs
 
@@ -64,9 +66,30 @@ def vary_as(tree: Any, x: jax.Array) -> Any:
     return jax.tree.map(vary, tree)
 
 
+def is_array(x: Any) -> bool:
+    """Whether JAX takes `x` for an array: lists and dicts are none."""
+    try:
+        jax.typeof(x)
+    except TypeError:
+        return False
+    return True
+
+
+def described(x: Any) -> str:
+    """What came, in words: an array by its dtype and shape, a tuple by those of its arrays."""
+    if x is None or isinstance(x, bool | int | float | str):
+        return repr(x)
+    if is_array(x):
+        return f"{jnp.result_type(x)} of shape {jnp.shape(x)}"
+    if type(x) is tuple:
+        return f"({', '.join(map(described, x))})"
+    return f"a {type(x).__name__}" + (f" of {x.dtype}" if hasattr(x, "dtype") else "")
+
+
 def check_floats(name: str, arrays: Any) -> None:
     """Raises `ValueError` unless all arrays of the tree are floats, batched and not empty."""
-    for leaf in jax.tree.leaves(arrays):
+    for leaf in jax.tree.leaves(arrays, is_leaf=lambda tree: not isinstance(tree, tuple)):
+        check_array(name, leaf)
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(
@@ -80,6 +103,28 @@ def check_floats(name: str, arrays: Any) -> None:
             )
         if 0 in jnp.shape(leaf):
             raise ValueError(f"{name} must hold at least one number, got shape {jnp.shape(leaf)}")
+
+
+def check_array(name: str, x: Any) -> None:
+    """Raises `ValueError` unless `x` is one array, of JAX or NumPy."""
+    if not is_array(x):
+        raise ValueError(f"{name} must be an array, as jnp.asarray makes, got {described(x)}")
+
+
+def check_key(name: str, key: Any) -> None:
+    """Raises `ValueError` unless `key` is one JAX key, of the new kind or the old."""
+    kind: Any = jax.typeof(key) if is_array(key) else None
+    new = kind and jnp.issubdtype(kind.dtype, jax.dtypes.prng_key) and kind.shape == ()
+    old = kind and kind.dtype == jnp.uint32 and len(kind.shape) == 1
+    if not (new or old):
+        due = "a JAX key, such as jax.random.key(0)"
+        raise ValueError(f"{name} must be {due}, got {described(key)}")
+
+
+def split_key(key: jax.Array, n: int = 2) -> jax.Array:
+    """`jax.random.split`, of what is a key."""
+    check_key("key", key)
+    return jax.random.split(key, n)
 
 
 def check_image_shape(name: str, x: Any) -> None:
@@ -144,20 +189,31 @@ def check_context(context: Any, x: jax.Array) -> None:
     """Raises `ValueError` unless context is None or floats `[B, F]`, one row for each of x."""
     if context is None:
         return
-    shape, dtype = jnp.shape(context), jnp.result_type(context)
+    shape = jnp.shape(context) if is_array(context) else ()
     fits = len(shape) == 2 and shape[0] == x.shape[0] and shape[1] > 0
-    fits = fits and jnp.issubdtype(dtype, jnp.floating)
-    require(fits, "context", f"{dtype} of shape {shape}", f"floats of shape ({x.shape[0]}, F)")
+    if not (fits and jnp.issubdtype(jnp.result_type(context), jnp.floating)):
+        due = f"floats of shape ({x.shape[0]}, F)"
+        raise ValueError(f"context must be {due}, got {described(context)}")
 
 
 def check_labels(labels: Any, num_classes: int, batch: int) -> None:
-    """Raises `ValueError` unless `labels`, a context, are integers of shape `(batch,)`."""
+    """Raises `ValueError` unless `labels`, a context, are integers of shape `(batch,)` in range.
+
+    Their values are seen outside of `jit` only.
+    """
     due = f"integer labels of shape ({batch},) in 0..{num_classes - 1}"
-    if labels is None:
-        raise ValueError(f"context must be {due}, got None")
-    dtype, shape = jnp.result_type(labels), jnp.shape(labels)
-    if shape != (batch,) or not jnp.issubdtype(dtype, jnp.integer):
-        raise ValueError(f"context must be {due}, got {dtype} of shape {shape}")
+    shape = jnp.shape(labels) if is_array(labels) else None
+    if shape != (batch,) or not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
+        raise ValueError(f"context must be {due}, got {described(labels)}")
+    if is_known(labels):
+        wrong = np.flatnonzero((np.asarray(labels) < 0) | (np.asarray(labels) >= num_classes))
+        if len(wrong):
+            raise ValueError(f"context must be {due}, got {labels[wrong[0]]} at {wrong[0]}")
+
+
+def is_known(x: Any) -> bool:
+    """Whether the values of an array can be looked at: not under `jit`, nor of another host."""
+    return not isinstance(x, Tracer) and getattr(x, "is_fully_addressable", True)
 
 
 def one_hot(labels: jax.Array, num_classes: int, dtype: Any) -> jax.Array:

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from glowjax.arrays import promote, require, sum_event, vary_as
+from glowjax.context import net_inputs, takes_context
 from glowjax.elementwise import Elementwise
 from glowjax.made import MADE
 
@@ -100,6 +101,10 @@ class Autoregressive(nn.Module):
     transform: Elementwise
     net: Callable[..., nn.Module] = MADE
 
+    @property
+    def takes_context(self):
+        return takes_context(self.net(features=1))
+
     def forward(self, x, context=None):
         x = promote(x)
         net, _ = self._conditioner(x, context)
@@ -115,6 +120,10 @@ class Autoregressive(nn.Module):
         """The net as a pure function, which a loop can call, and its order."""
         net = self.net(features=self.transform.size, name="net")
         if self.is_initializing():
-            net(x, context)
+            net(*net_inputs(net, x, context))
         net, variables = net.unbind()
-        return lambda x: net.apply(variables, x, context), net.ordering(x.shape[1:])
+
+        def pure(x):
+            return net.apply(variables, *net_inputs(net, x, context))
+
+        return pure, net.ordering(x.shape[1:])

@@ -27,11 +27,13 @@ class Base(NamedTuple):
         sample(params, key, like, temperature, context=None)    -> z of the shapes of `like`
 
     `init(key, z) -> params` is None where there is nothing to learn; then `params` is None too.
+    A context is seen by a base that `takes_context`, and else by the flow alone.
     """
 
     log_prob: Callable[..., jax.Array]
     sample: Callable[..., Any]
     init: Callable[..., Any] | None = None
+    takes_context: bool = True
 
 
 def standard_normal() -> Base:
@@ -47,17 +49,25 @@ def standard_normal() -> Base:
             like,
         )
 
-    return Base(log_prob, sample)
+    return Base(log_prob, sample, takes_context=False)
 
 
 def distrax_base(distribution: Any) -> Base:
-    """A fixed distrax distribution as a base; temperature scales samples around its mean.
+    """A fixed distribution as a base; temperature scales samples around its mean.
+
+    Args:
+        distribution: of distrax, or of TensorFlow Probability on JAX.
 
     Raises:
         ValueError: `distribution` is none, or has a batch shape; z is not of its event shape.
     """
-    if not hasattr(distribution, "batch_shape"):
-        raise ValueError(f"base must be a Base or a distrax distribution, got {distribution!r}")
+    import distrax
+
+    try:
+        distribution: Any = distrax.as_distribution(distribution)
+    except TypeError as error:
+        due = "a Base, or a distribution of distrax or of tensorflow_probability.substrates.jax"
+        raise ValueError(f"base must be {due}, got {distribution!r}") from error
     if distribution.batch_shape:
         raise ValueError(
             f"base must have an empty batch shape, got {distribution.batch_shape}"
@@ -89,7 +99,7 @@ def distrax_base(distribution: Any) -> Base:
 
         return jax.tree.map(draw, _key_tree(key, like), like)
 
-    return Base(log_prob, sample)
+    return Base(log_prob, sample, takes_context=False)
 
 
 def logistic() -> Base:
@@ -142,7 +152,7 @@ def student_t(df: float, *, learned: bool = False) -> Base:
         v = jax.random.t(key, degrees(params), *_vector_of(like))
         return _unvector(temperature * v, like)
 
-    return Base(log_prob, sample, init if learned else None)
+    return Base(log_prob, sample, init if learned else None, takes_context=False)
 
 
 def diagonal_normal() -> Base:
@@ -161,19 +171,19 @@ def diagonal_normal() -> Base:
     def sample(params, key, like, temperature, context=None):
         return _draw(key, *_flat(params, lead=0), temperature, like)
 
-    return Base(log_prob, sample, init)
+    return Base(log_prob, sample, init, takes_context=False)
 
 
 def class_conditional_normal(num_classes: int) -> Base:
     """N(mean_y, diag(std_y²)) over all latents, given the label y; N(0, I) at first.
 
     Parameters: `mean` and `log_std`, of the shapes of one event of z after an axis of classes.
-    Temperature scales around mean_y. The context is y, integers `[B]` in 0 … num_classes - 1; the
-    flow sees it too, and may ignore it.
+    Temperature scales around mean_y. The context is y, integers `[B]` in 0 … num_classes - 1; a
+    flow that takes a context sees it too.
 
     Raises:
-        ValueError: `num_classes` < 1; labels are missing, not integers, or not of shape `[B]`. A
-            label out of range, which cannot raise under `jit`, gives NaN.
+        ValueError: `num_classes` < 1; labels are missing, not integers, not of shape `[B]`, or out
+            of range. Of these the last cannot raise under `jit`: there such a label gives NaN.
 
     Source: Izmailov et al. 2020, Semi-supervised learning with normalizing flows.
     """
@@ -234,7 +244,7 @@ def gaussian_mixture(components: int) -> Base:
         mean, log_std = _flat(params, lead=1)
         return _draw(key, mean[k], log_std[k], temperature, like)
 
-    return Base(log_prob, sample, init)
+    return Base(log_prob, sample, init, takes_context=False)
 
 
 def resampled_normal(
@@ -311,7 +321,7 @@ def resampled_normal(
         (v, _), _ = jax.lax.scan(attempt, start, jax.random.split(key, tries))
         return _unvector(v, like)
 
-    return Base(log_prob, sample, init)
+    return Base(log_prob, sample, init, takes_context=False)
 
 
 def _normal(mean, log_std):

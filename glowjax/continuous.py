@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import check_choice, check_context, check_in, check_positive, promote, require
+from glowjax.context import net_inputs, takes_context
 from glowjax.nets import MLP
 
 Trace = Literal["exact", "hutchinson"]
@@ -108,6 +109,10 @@ class Continuous(nn.Module):
     atol: float = 1e-5
     max_steps: int = 4096
 
+    @property
+    def takes_context(self):
+        return takes_context(self.net(features=1))
+
     def forward(self, x, context=None):
         return self._solve(x, context, 0.0, 1.0)
 
@@ -123,7 +128,8 @@ class Continuous(nn.Module):
         check_context(context, x)
         check_in("(0, inf)", rtol=self.rtol, atol=self.atol)
         if self.is_initializing():
-            _at_time(self.net(features=x.shape[-1], name="net"), x, start, context)
+            net = self.net(features=x.shape[-1], name="net")
+            _at_time(lambda x, context: net(*net_inputs(net, x, context)), x, start, context)
         params = self.get_variable("params", "net")
         x = x.astype(jnp.result_type(x, *jax.tree.leaves(params)))  # the solver keeps one dtype
         net = self.net(features=x.shape[-1], parent=None)  # a solver takes pure functions only
@@ -131,7 +137,7 @@ class Continuous(nn.Module):
         def solve(x, probes, context):
             def velocity(x, t):
                 def apply(x, context):
-                    return net.apply({"params": params}, x, context)
+                    return net.apply({"params": params}, *net_inputs(net, x, context))
 
                 one = jax.tree.map(lambda a: a[None], (x, context))
                 return _at_time(apply, one[0], t, one[1])[0]

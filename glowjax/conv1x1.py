@@ -117,10 +117,10 @@ class InvertibleConv1x1(nn.Module):
 
     parametrization: Literal["dense", "lu"] = "dense"
 
-    def forward(self, x, context=None):
+    def forward(self, x):
         return mix(x, self._matrix(x))
 
-    def inverse(self, z, context=None):
+    def inverse(self, z):
         return unmix(z, self._matrix(z))
 
     @nn.nowrap

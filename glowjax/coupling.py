@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import check_choice, promote, sum_event
+from glowjax.context import net_inputs, takes_context
 from glowjax.elementwise import Elementwise
 from glowjax.masks import Mask, partition
 from glowjax.nets import MLP, ConvNet
@@ -58,7 +59,9 @@ class AdditiveCoupling(nn.Module):
 
     Attributes:
         net: makes the conditioner, a Linen module called with `(x_a, context)`, from the number of
-            its output `features`. It may have a method `prepare`, as `as_flow` describes.
+            its output `features`. One whose `__call__` has no parameter `context`, such as
+            `ConvNet`, is called with x_a, and the coupling takes no context. It may have a method
+            `prepare`, as `as_flow` describes.
         mask: `"channels"` or `"checkerboard"`.
         swap: exchanges the roles of the two parts.
 
@@ -75,6 +78,10 @@ class AdditiveCoupling(nn.Module):
     def inverse(self, z, context=None):
         return self._add(z, context, sign=-1)
 
+    @property
+    def takes_context(self):
+        return takes_context(self.net(features=1))
+
     @nn.nowrap
     def prepare(self, params):
         return prepare_net(self.net, params)
@@ -84,7 +91,8 @@ class AdditiveCoupling(nn.Module):
         x = promote(x)
         parts = partition(self.mask, x, swap=self.swap)
         a, b = parts.split(x)
-        shift = promote(self.net(features=parts.features, name="net")(a, context))
+        net = self.net(features=parts.features, name="net")
+        shift = promote(net(*net_inputs(net, a, context)))
         return parts.merge(a, b + sign * parts.restrict(shift)), jnp.zeros(x.shape[:1], x.dtype)
 
 
@@ -113,6 +121,10 @@ class AffineCoupling(nn.Module):
     def inverse(self, z, context=None):
         return self._couple(affine_inverse, z, context)
 
+    @property
+    def takes_context(self):
+        return takes_context(self.net(features=1))
+
     @nn.nowrap
     def prepare(self, params):
         return prepare_net(self.net, params)
@@ -122,7 +134,8 @@ class AffineCoupling(nn.Module):
         x = promote(x)
         parts = partition(self.mask, x, swap=self.swap)
         a, b = parts.split(x)
-        h = promote(self.net(features=2 * parts.features, name="net")(a, context))
+        net = self.net(features=2 * parts.features, name="net")
+        h = promote(net(*net_inputs(net, a, context)))
         shift, log_scale = h[..., 0::2], self._log_scale(h[..., 1::2])
         b, log_det = affine(b, parts.restrict(shift), parts.restrict(log_scale))
         return parts.merge(a, b), log_det
@@ -158,6 +171,10 @@ class Coupling(nn.Module):
     def inverse(self, z, context=None):
         return self._couple(self.transform.inverse, z, context)
 
+    @property
+    def takes_context(self):
+        return takes_context(self.net(features=1))
+
     @nn.nowrap
     def prepare(self, params):
         return prepare_net(self.net, params)
@@ -167,7 +184,8 @@ class Coupling(nn.Module):
         x, size = promote(x), self.transform.size
         parts = partition(self.mask, x, swap=self.swap)
         a, b = parts.split(x)
-        h = promote(self.net(features=size * parts.features, name="net")(a, context))
+        net = self.net(features=size * parts.features, name="net")
+        h = promote(net(*net_inputs(net, a, context)))
         b, log_slope = apply(b, h.reshape(*h.shape[:-1], parts.features, size))
         return parts.merge(a, b), sum_event(parts.restrict(log_slope))
 

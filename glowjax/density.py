@@ -7,9 +7,16 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from glowjax.arrays import check_event_shape, check_in, check_positive
+from glowjax.arrays import (
+    check_array,
+    check_event_shape,
+    check_in,
+    check_key,
+    check_positive,
+    split_key,
+)
 from glowjax.bases import Base, distrax_base, standard_normal
-from glowjax.flow import Flow
+from glowjax.flow import Flow, checked, passing_by
 from glowjax.standardized import taking_standardized
 
 
@@ -44,21 +51,27 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
     Args:
         flow: from data to latents.
         event_shape: of one example of x, without the batch axis.
-        base: a `Base`; or a distrax distribution, of scalars (then of every number of z,
-            independently) or of whole events of z; default: the standard normal.
+        base: a `Base`; or a distribution of distrax or TensorFlow Probability, of scalars (then of
+            every number of z, independently) or of whole events of z; default: the standard normal.
+
+    A context goes to the flow and the base as far as they take one, and is refused if neither does.
 
     Raises:
         ValueError: x is not `[B, *event_shape]`; n < 1; a negative temperature; a context that is
-            not one for each example; the flow cannot be initialised from its latents.
+            not one for each example, or that none takes; the flow cannot be initialised from its
+            latents.
     """
+    flow = checked("flow", flow)
     event_shape = check_event_shape(event_shape)
     base = standard_normal() if base is None else base
     base = base if isinstance(base, Base) else distrax_base(base)
+    flow = passing_by(flow) if base.takes_context else flow
 
     def parts(params):
         return params if base.init else (params, None)
 
     def check(x):
+        check_array("x", x)
         if jnp.shape(x)[1:] != event_shape or jnp.ndim(x) != 1 + len(event_shape):
             due = ", ".join(map(str, ("B", *event_shape)))
             raise ValueError(f"x must be of shape [{due}], got {jnp.shape(x)}")
@@ -81,7 +94,7 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
 
     def init(key, x, context=None):
         check(x)
-        flow_key, base_key = jax.random.split(key)
+        flow_key, base_key = split_key(key)
         params = flow.init(flow_key, x, context)
         if base.init is None:
             return params
@@ -91,7 +104,7 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
         check_draws(n, context)
         if flow.init_inverse is None:
             raise ValueError("flow has no init_inverse: initialise it on data, with init")
-        flow_key, base_key, draw_key = jax.random.split(key, 3)
+        flow_key, base_key, draw_key = split_key(key, 3)
         x = jax.ShapeDtypeStruct((n, *event_shape), jnp.result_type(float))
         abstract = jax.eval_shape(flow.init, flow_key, x, context)
         like = latents(abstract, n, context, x.dtype)
@@ -109,6 +122,7 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
 
     def draw(params, key, n, temperature, context):
         """Latents of n samples."""
+        check_key("key", key)
         check_draws(n, context)
         flow_params, base_params = parts(params)
         dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
@@ -122,7 +136,7 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
         return flow.inverse(parts(params)[0], z, context, unused_key())[0]
 
     def sample_and_log_prob(params, key, n, context=None):
-        key, flow_key = jax.random.split(key)
+        key, flow_key = split_key(key)
         z = draw(params, key, n, 1.0, context)
         flow_params, base_params = parts(params)
         x, log_det = flow.inverse(flow_params, z, context, flow_key)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from glowjax.arrays import check_integer, check_positive, promote, require
 from glowjax.density import Density, density
 from glowjax.discrete import bin_centres, check_images, dequantize, one_key_each, place
-from glowjax.flow import Backprop, Flow, as_flow, chain, repeat
+from glowjax.flow import Backprop, Flow, as_flow, chain, checked, passing_by, repeat
 from glowjax.logit import logit_forward, logit_inverse
 from glowjax.nets import Dtype
 from glowjax.realnvp import realnvp_step
@@ -67,6 +67,7 @@ def variational_dequantizer(flow: Flow, *, levels: int = 256) -> Dequantizer:
     Source: Ho et al. 2019 (Flow++), section 3.1.
     """
     check_integer("levels", levels, 2, 256)
+    flow = passing_by(checked("flow", flow))
 
     def init(key, images):
         centres = bin_centres(images, levels=levels)
@@ -104,10 +105,10 @@ class _NoiseLogit(nn.Module):
 
     alpha = -EDGE / (1 - 2 * EDGE)
 
-    def forward(self, x, context=None):
+    def forward(self, x):
         return logit_forward(promote(x) - 0.5, self.alpha)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z):
         x, log_det = logit_inverse(z, self.alpha)
         return x + 0.5, log_det
 

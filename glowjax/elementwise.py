@@ -62,10 +62,10 @@ class ElementwiseFlow(nn.Module):
 
     transform: Elementwise
 
-    def forward(self, x, context=None):
+    def forward(self, x):
         return self._apply(self.transform.forward, x)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z):
         return self._apply(self.transform.inverse, z)
 
     @nn.compact

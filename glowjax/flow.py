@@ -1,5 +1,6 @@
 """A flow as a tuple of pure functions, and the ways to put flows together."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -10,7 +11,19 @@ import jax
 import jax.numpy as jnp
 
 from glowjax import reversible
-from glowjax.arrays import check_choice, check_floats, check_positive, floats_as, promote
+from glowjax.arrays import (
+    check_choice,
+    check_floats,
+    check_key,
+    check_positive,
+    described,
+    floats_as,
+    is_array,
+    promote,
+    require,
+    split_key,
+)
+from glowjax.context import refuse_context, takes_context
 
 Backprop = Literal["store", "recompute", "invert"]
 
@@ -29,7 +42,8 @@ class Flow(NamedTuple):
 
     `x` and `z` are arrays `[B, ...]` or tuples of them; `log_det: [B]`, in nats, is log|det J| of
     the map just applied, so that `inverse`'s is minus `forward`'s at the matching point. `context`
-    is what the flow is conditioned on; `key` is used by estimated log-determinants only.
+    is what the flow is conditioned on, an array or a tree of arrays, if `takes_context`: else it
+    must be None. `key` is used by estimated log-determinants only.
 
     Optional: `init_inverse(key, z, context=None)` initialises from the latent side; `backward` is
     what `glowjax.reversible.backward` calls instead of its default; `prepare(params)` does what
@@ -43,6 +57,7 @@ class Flow(NamedTuple):
     init_inverse: Callable[..., Any] | None = None
     backward: Callable[..., Any] | None = None
     prepare: Callable[[Any], Any] = _unchanged
+    takes_context: bool = True
 
     def log_det(self, params, x, context=None, key=None) -> jax.Array:
         """log|det ∂z/∂x| of `forward`, `[B]`, in nats."""
@@ -52,41 +67,59 @@ class Flow(NamedTuple):
 def as_flow(module: nn.Module) -> Flow:
     """Makes a `Flow` of a Linen module with methods `forward` and `inverse`.
 
-    Both methods take `(array, context=None)` and return `(array, log_det)`. A module that
-    estimates its log-determinant finds its key with `self.make_rng("log_det")`. A third method,
-    `prepare(params)`, may be there for `Flow.prepare`: under `nn.nowrap`, a pure function of the
-    module's own parameters, to which `vmap` can be applied.
+    Both take `(array, context=None)` and return `(array, log_det)`; a module that takes no context
+    leaves that parameter out, and one of which it depends on its options says so by a property
+    `takes_context`. A module that estimates its log-determinant finds its key with
+    `self.make_rng("log_det")`. A third method, `prepare(params)`, may be there for `Flow.prepare`:
+    under `nn.nowrap`, a pure function of the module's own parameters, to which `vmap` can be
+    applied.
 
     Raises:
-        ValueError: an input is not a batched float array, or does not fit the parameters.
+        ValueError: an input is not a batched float array, or does not fit the parameters; a context
+            is given and not taken; `log_det` is not `[B]`; the module has variables other than
+            parameters, or draws random numbers, as BatchNorm and Dropout do.
     """
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module must be a Linen module, got {described(module)}")
+    name = type(module).__name__
+    takes = takes_context(module, "forward")
 
-    def check(name, array):
-        pair = name == "z" and getattr(module, "gives_pair", False)
+    def inputs(side, array, context):
+        pair = side == "z" and getattr(module, "gives_pair", False)
         if jax.tree.structure(array) != jax.tree.structure((0, 0) if pair else 0):
-            due = "a pair of arrays" if pair else "one array"
-            raise ValueError(f"{name} must be {due}, got {jax.tree.map(jnp.shape, array)}")
-        check_floats(name, array)
+            due = "a pair of arrays" if pair else "one array, as jnp.asarray makes"
+            raise ValueError(f"{side} must be {due}, got {described(array)}")
+        check_floats(side, array)
+        if takes:
+            return array, floats_as(context, array)
+        refuse_context(context)
+        return (array,)
 
-    def init(name, method, key, array, context=None):
-        check(name, array)
-        context = floats_as(context, array)
-        return module.init({"params": key, "log_det": key}, array, context, method=method).get(
-            "params", {}
-        )
+    def init(side, method, key, array, context=None):
+        check_key("key", key)
+        args, keys = inputs(side, array, context), {"params": key, "log_det": key}
+        with _drawing_nothing(name):
+            variables = module.init(keys, *args, method=method)
+        _check_parameters_only(name, variables)
+        params = variables.get("params", {})
+        jax.eval_shape(functools.partial(apply, side, method), params, array, context, key)
+        return params
 
-    def apply(name, method, params, array, context=None, key=None):
-        check(name, array)
-        context = floats_as(context, array)
-        rngs = None if key is None else {"log_det": key}
+    def apply(side, method, params, array, context=None, key=None):
+        args, rngs = inputs(side, array, context), None
+        if key is not None:
+            check_key("key", key)
+            rngs = {"log_det": key}
         try:
-            return module.apply({"params": params}, array, context, method=method, rngs=rngs)
+            with _drawing_nothing(name):
+                result = module.apply({"params": params}, *args, method=method, rngs=rngs)
         except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as error:
-            shapes = jax.tree.map(jnp.shape, array)
-            raise ValueError(
-                f"{name} of shape {shapes} does not fit params, which {type(module).__name__} was"
-                f" initialised with for other shapes: {error}"
-            ) from error
+            due, given = f"{side} must be as at init", f"{side} {described(array)}"
+            if takes:
+                due = f"context must be as at init, and {side} too"
+                given = f"context {described(context)} with {given}"
+            raise ValueError(f"{due}: params of {name} do not fit {given}: {error}") from error
+        return _pair(f"{name}.{method}", result, array)
 
     def prepare(params):
         try:
@@ -96,7 +129,7 @@ def as_flow(module: nn.Module) -> Flow:
             flax.errors.ScopeParamShapeError,
             flax.errors.ScopeParamNotFoundError,
         ) as error:
-            what = f"params do not fit {type(module).__name__}, or are prepared already"
+            what = f"params do not fit {name}, or are prepared already"
             raise ValueError(f"{what}: {error}") from error
 
     return Flow(
@@ -105,7 +138,132 @@ def as_flow(module: nn.Module) -> Flow:
         inverse=functools.partial(apply, "z", "inverse"),
         init_inverse=functools.partial(init, "z", "inverse"),
         prepare=prepare,
+        takes_context=takes,
     )
+
+
+@contextlib.contextmanager
+def _drawing_nothing(name: str):
+    """Says in our words that a module asked for a random key that it has not."""
+    try:
+        yield
+    except flax.errors.InvalidRngError as error:
+        if '"log_det"' in str(error):
+            raise ValueError(f"key must be a JAX key, which {name} needs, got None") from error
+        raise ValueError(
+            f"module must be a pure function of params and inputs, got {name}, which draws random"
+            f" numbers, as Dropout does (leave it out): {error}"
+        ) from error
+
+
+def _check_parameters_only(name: str, variables: Any) -> None:
+    others = sorted(variables.keys() - {"params"})
+    if others:
+        raise ValueError(
+            f"module must be a pure function of params and inputs, got {name}, which keeps"
+            f" {', '.join(others)}, as BatchNorm does (ActNorm, LayerNorm and GroupNorm do not)"
+        )
+
+
+def _pair(name: str, result: Any, given: Any) -> tuple[Any, jax.Array]:
+    """`result` if it is `(array or tuple, log_det)` for the batch of `given`, by shapes alone."""
+    batch = jnp.shape(jax.tree.leaves(given)[0])[:1]
+
+    def fits(leaf):
+        return is_array(leaf) and jnp.shape(leaf)[:1] == batch
+
+    ok = isinstance(result, tuple | list) and len(result) == 2
+    if ok:
+        arrays, log_det = jax.tree.leaves(result[0]), result[1]
+        ok = arrays and all(map(fits, [*arrays, log_det])) and jnp.ndim(log_det) == 1
+        ok = ok and promote(log_det).dtype == jnp.result_type(log_det)
+    if not ok:
+        raise ValueError(
+            f"{name} must return (array, log_det) of one row and one float an example, log_det of"
+            f" shape {batch}, got {described(result)}"
+        )
+    return result[0], result[1]
+
+
+def checked(name: str, flow: Any) -> Flow:
+    """`flow`, which may be anyone's, with what it returns checked; and it takes no idle context.
+
+    Raises:
+        ValueError: `flow` is none. Its maps do, unless what they return is `(array, [B])`.
+    """
+    if isinstance(flow, nn.Module):
+        due = f"a Flow, as as_flow({type(flow).__name__}(...)) makes"
+        raise ValueError(f"{name} must be {due}, got the Linen module itself")
+    if not isinstance(flow, Flow):
+        raise ValueError(f"{name} must be a Flow, got {described(flow)}")
+
+    def refuse(context):
+        if not flow.takes_context:
+            refuse_context(context)
+
+    def initialised(init, key, array, context=None):
+        refuse(context)
+        return init(key, array, context)
+
+    def applied(function, params, array, context=None, key=None):
+        refuse(context)
+        result = getattr(flow, function)(params, array, context, key)
+        return _pair(f"{name}.{function}", result, array)
+
+    return flow._replace(
+        init=functools.partial(initialised, flow.init),
+        forward=functools.partial(applied, "forward"),
+        inverse=functools.partial(applied, "inverse"),
+        init_inverse=flow.init_inverse and functools.partial(initialised, flow.init_inverse),
+    )
+
+
+def with_context(flow: Flow, embed: Callable[[Any], Any] | None) -> Flow:
+    """`flow` that sees `embed(context)` in place of the context, or, if that is None, nothing.
+
+        with_context(realnvp_mlp(), lambda labels: jax.nn.one_hot(labels, 10))
+        with_context(as_flow(Planar()), None)  # takes any context, and does not depend on it
+
+    Args:
+        embed: a pure function of a context, row by row.
+
+    Raises:
+        ValueError: there is an `embed`, and the flow takes no context, or none is given.
+    """
+    flow = checked("flow", flow)
+    if embed is not None:
+        require(flow.takes_context, "embed", embed, "None for a flow that takes no context")
+
+    def seen(context):
+        if embed is None:
+            return None
+        require(context is not None, "context", context, "given, for embed to see")
+        return embed(context)
+
+    def init(function, key, array, context=None):
+        return function(key, array, seen(context))
+
+    def apply(function, params, array, context=None, key=None):
+        return function(params, array, seen(context), key)
+
+    def backward(params, z, cotangents, context=None, key=None):
+        embedded, pull = jax.vjp(seen, context)
+        x, (*gradients, g) = reversible.backward(flow, params, z, cotangents, embedded, key)
+        return x, (*gradients, *pull(g))
+
+    return Flow(
+        init=functools.partial(init, flow.init),
+        forward=functools.partial(apply, flow.forward),
+        inverse=functools.partial(apply, flow.inverse),
+        init_inverse=flow.init_inverse and functools.partial(init, flow.init_inverse),
+        backward=backward,
+        prepare=flow.prepare,
+    )
+
+
+def passing_by(flow: Flow) -> Flow:
+    """`flow` where contexts go to others: one that takes none is made to pass them by."""
+    return flow if flow.takes_context else with_context(flow, None)
 
 
 def invert(flow: Flow) -> Flow:
@@ -114,6 +272,7 @@ def invert(flow: Flow) -> Flow:
     Raises:
         ValueError: at `init`, if `flow` has no `init_inverse`.
     """
+    flow = checked("flow", flow)
 
     def no_init(*_, **__):
         raise ValueError("flow has no init_inverse, so its inversion cannot be initialised")
@@ -124,17 +283,26 @@ def invert(flow: Flow) -> Flow:
         inverse=flow.forward,
         init_inverse=flow.init,
         prepare=flow.prepare,
+        takes_context=flow.takes_context,
     )
 
 
 def chain(*flows: Flow) -> Flow:
     """Applies `flows` one after the other; `params` is the tuple of theirs, log-dets add up.
 
+    A context goes to those that take one.
+
     Raises:
-        ValueError: there are no flows, or `params` are not one for each.
+        ValueError: there are no flows, one is no flow, or `params` are not one for each.
     """
     if not flows:
         raise ValueError("flows must hold at least one flow, got none")
+    if not isinstance(flows[0], Flow) and isinstance(flows[0], tuple | list):
+        raise ValueError(f"flows must come one by one, chain(*flows), got {described(flows[0])}")
+    flows = tuple(checked(f"flows[{i}]", flow) for i, flow in enumerate(flows))
+    takes = any(flow.takes_context for flow in flows)
+    if takes:
+        flows = tuple(map(passing_by, flows))
 
     def steps(params, key):
         if not isinstance(params, tuple | list) or len(params) != len(flows):
@@ -175,20 +343,20 @@ def chain(*flows: Flow) -> Flow:
     def prepare(params):
         return tuple(flow.prepare(p) for flow, p, _ in steps(params, None))
 
-    return Flow(init, forward, inverse, init_inverse, backward, prepare)
+    return Flow(init, forward, inverse, init_inverse, backward, prepare, takes)
 
 
 def _init_in_order(flows, key, x, context) -> tuple:
     """Initialises each flow on what those before it make of `x`."""
     params = []
-    for flow, k in zip(flows, jax.random.split(key, len(flows)), strict=True):
+    for flow, k in zip(flows, split_key(key, len(flows)), strict=True):
         params.append(flow.init(k, x, context))
         x, _ = flow.forward(params[-1], x, context, k)
     return tuple(params)
 
 
 def _keys(key, n: int):
-    return [None] * n if key is None else list(jax.random.split(key, n))
+    return [None] * n if key is None else list(split_key(key, n))
 
 
 def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bool = 1) -> Flow:
@@ -210,7 +378,7 @@ def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bo
     """
     check_positive(n=n, **({} if unroll is True else {"unroll": unroll}))
     check_choice("backprop", backprop, ("store", "recompute", "invert"))
-    step = flow
+    step = flow = checked("flow", flow)
     if backprop == "recompute":
         step = flow._replace(
             forward=jax.checkpoint(flow.forward), inverse=jax.checkpoint(flow.inverse)
@@ -228,9 +396,11 @@ def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bo
         return jax.vmap(flow.prepare, axis_size=n)(params)
 
     def init(key, x, context=None):
+        check_floats("x", x)
         return _init_loop(flow, n, key, x, context, reverse=False)
 
     def init_inverse(key, z, context=None):
+        check_floats("z", z)
         return _init_loop(invert(flow), n, key, z, context, reverse=True)
 
     def backward(params, z, cotangents, context=None, key=None):
@@ -238,12 +408,17 @@ def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bo
         x, (gradients, *others) = reversible.backward(up, prepared, z, cotangents, context, key)
         return x, (*pull(gradients), *others)
 
+    def apply(side, function, params, array, context=None, key=None):
+        check_floats(side, array)
+        return function(prepare(params), array, context, key)
+
     return Flow(
         init,
-        lambda params, *args, **kwargs: forward(prepare(params), *args, **kwargs),
-        lambda params, *args, **kwargs: inverse(prepare(params), *args, **kwargs),
+        functools.partial(apply, "x", forward),
+        functools.partial(apply, "z", inverse),
         init_inverse,
         backward,
+        takes_context=flow.takes_context,
     )
 
 
@@ -251,7 +426,7 @@ def _loop(flow: Flow, *, n: int, unroll: int | bool, reverse: bool) -> Flow:
     """`flow` scanned over prepared, stacked parameters, from the last to the first if `reverse`."""
 
     def xs(params, key):
-        return params, None if key is None else jax.random.split(key, n)
+        return params, None if key is None else split_key(key, n)
 
     def scan(apply, params, x, context, key, reverse):
         def body(x, step):
@@ -286,7 +461,7 @@ def _loop(flow: Flow, *, n: int, unroll: int | bool, reverse: bool) -> Flow:
         )
         return x, (g_params, g_x, reversible.with_float_leaves(context, g_context))
 
-    return Flow(flow.init, forward, inverse, None, backward)
+    return Flow(flow.init, forward, inverse, None, backward, takes_context=flow.takes_context)
 
 
 def _init_loop(flow: Flow, n: int, key, x, context, reverse: bool):
@@ -298,7 +473,7 @@ def _init_loop(flow: Flow, n: int, key, x, context, reverse: bool):
         return x, params
 
     x = jax.tree.map(promote, x)
-    return jax.lax.scan(body, x, jax.random.split(key, n), reverse=reverse)[1]
+    return jax.lax.scan(body, x, split_key(key, n), reverse=reverse)[1]
 
 
 def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
@@ -315,6 +490,8 @@ def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
         raise ValueError(
             f"splits must hold one flow less than levels, got {len(splits)} for {len(levels)}"
         )
+    levels = [checked(f"levels[{i}]", level) for i, level in enumerate(levels)]
+    splits = [checked(f"splits[{i}]", split) for i, split in enumerate(splits)]
     stages = [on_last(levels[0])]
     for split, level in zip(splits, levels[1:], strict=True):
         stages += [on_last(split, outputs=2), on_last(level)]
@@ -333,7 +510,7 @@ def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
         (x,), log_det = flow.inverse(params, tuple(z), context, key)
         return x, log_det
 
-    return Flow(init, forward, inverse, flow.init_inverse)
+    return Flow(init, forward, inverse, flow.init_inverse, takes_context=flow.takes_context)
 
 
 def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
@@ -344,6 +521,7 @@ def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
         outputs: how many arrays take the last one's place.
     """
     check_positive(outputs=outputs)
+    flow = checked("flow", flow)
 
     def apply(name, f, n_in, n_out, params, arrays, *args, **kwargs):
         if not isinstance(arrays, tuple | list) or len(arrays) < n_in:
@@ -363,4 +541,5 @@ def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
         inverse=functools.partial(apply, "z", flow.inverse, outputs, 1),
         init_inverse=init_inverse,
         prepare=flow.prepare,
+        takes_context=flow.takes_context,
     )

@@ -51,8 +51,8 @@ class Logit(nn.Module):
         check_in("[0, 0.5)", alpha=self.alpha)
         super().__post_init__()
 
-    def forward(self, x, context=None):
+    def forward(self, x):
         return logit_forward(x, self.alpha)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z):
         return logit_inverse(z, self.alpha)

@@ -8,16 +8,15 @@ import functools
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import jax
 import jax.numpy as jnp
 import tyro
 
 from glowjax import autoregressive
 from glowjax.actnorm import ActNorm
-from glowjax.arrays import check_choice, check_labels, one_hot, promote
+from glowjax.arrays import check_choice, check_labels, one_hot
 from glowjax.coupling import ScaleMap
 from glowjax.elementwise import affine
-from glowjax.flow import Backprop, Flow, as_flow, chain
+from glowjax.flow import Backprop, Flow, as_flow, chain, with_context
 from glowjax.glow import Coupling, Mixing, glow_backbone, glow_top
 from glowjax.logit import Logit
 from glowjax.mixture_cdf import mixture_cdf
@@ -205,20 +204,11 @@ def _logit(alpha: float | None) -> list[Flow]:
 def _of_labels(flow: Flow, num_classes: int) -> Flow:
     """`flow`, whose context is floats, with labels `[B]` in their place; one-hot floats for it."""
 
-    def one(labels, like):
-        check_labels(labels, num_classes, len(jax.tree.leaves(like)[0]))
-        return one_hot(labels, num_classes, promote(jax.tree.leaves(like)[0]).dtype)
+    def embed(labels):
+        check_labels(labels, num_classes, jnp.size(labels))
+        return one_hot(labels, num_classes, jnp.float32)
 
-    def init(key, x, context=None):
-        return flow.init(key, x, one(context, x))
-
-    def forward(params, x, context=None, key=None):
-        return flow.forward(params, x, one(context, x), key)
-
-    def inverse(params, z, context=None, key=None):
-        return flow.inverse(params, z, one(context, z), key)
-
-    return Flow(init, forward, inverse)
+    return with_context(flow, embed)
 
 
 def _options(model: Glow | RealNVP) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from glowjax.actnorm import actnorm_statistics
 from glowjax.arrays import HIGHEST, check_context, check_image_shape, promote, require, vary_as
+from glowjax.context import refuse_context
 from glowjax.conv import (
     Taps,
     add_bias,
@@ -121,7 +122,7 @@ class ConvNet(nn.Module):
             float32. `jnp.bfloat16` is several times faster, keeps no hidden activations for the
             gradient, and has derivatives of first order in reverse mode only.
 
-    `context` is accepted and not used: Glow conditions its top prior alone.
+    It takes no context: Glow conditions its top prior alone.
     Source: Kingma & Dhariwal 2018, appendix B, and the released code.
     """
 
@@ -132,7 +133,7 @@ class ConvNet(nn.Module):
     output_init: Initializer = nn.initializers.zeros
     dtype: Dtype | None = None
 
-    def __call__(self, x, context=None):
+    def __call__(self, x):
         check_image_shape("x", x)
         x = jnp.asarray(x, self.dtype or promote(x).dtype)
         prepared = self.get_variable("params", "weights")
@@ -199,11 +200,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x, context=None):
         if context is not None:
-            dtype, shape = jnp.result_type(context), jnp.shape(context)
-            ok = shape[:-1] == x.shape[:-1] and 0 not in shape
-            ok = ok and jnp.issubdtype(dtype, jnp.floating)
-            due = f"floats of shape {(*x.shape[:-1], 'F')}"
-            require(ok, "context", f"{dtype} of shape {shape}", due)
+            check_context(context, x)
         h = x if context is None else jnp.concatenate([x, context], axis=-1)
         for layer in range(self.depth):
             dense = nn.Dense(
@@ -224,9 +221,10 @@ def amortized(
     Then they are `[B, ...]`, their own for each example of `x`. Without a net: `own` as they are.
 
     Raises:
-        ValueError: there is a net, and no context of one row an example.
+        ValueError: there is a net, and no context of one row an example; or the other way round.
     """
     if net is None:
+        refuse_context(context)
         return own
     require(context is not None, "context", None, f"floats of shape ({len(x)}, F)")
     check_context(context, x)

@@ -32,10 +32,10 @@ def permute_inverse(z: jax.Array, permutation: np.ndarray):
 class Reverse(nn.Module):
     """Reverses the order of the channels. No parameters."""
 
-    def forward(self, x, context=None):
+    def forward(self, x):
         return permute_forward(x, _reversed(x))
 
-    def inverse(self, z, context=None):
+    def inverse(self, z):
         return permute_inverse(z, _reversed(z))
 
 
@@ -47,10 +47,10 @@ class Shuffle(nn.Module):
 
     seed: int = 0
 
-    def forward(self, x, context=None):
+    def forward(self, x):
         return permute_forward(x, self._permutation(x))
 
-    def inverse(self, z, context=None):
+    def inverse(self, z):
         return permute_inverse(z, self._permutation(z))
 
     def _permutation(self, x):

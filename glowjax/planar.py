@@ -90,7 +90,7 @@ class Planar(nn.Module):
 
     Attributes:
         net: makes a Linen module from the number `features` = 2D + 1; what it gives for `context`,
-            one row an example, is added to (u, w, b). None: `context` is not used.
+            one row an example, is added to (u, w, b). None: the flow takes no context.
 
     Raises:
         ValueError: x is not `[B, D]`; there is a net, and no context of as many rows.
@@ -99,6 +99,10 @@ class Planar(nn.Module):
     """
 
     net: Callable[..., nn.Module] | None = None
+
+    @property
+    def takes_context(self):
+        return self.net is not None
 
     def forward(self, x, context=None):
         return self._apply(planar_forward, x, context)

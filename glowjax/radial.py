@@ -75,8 +75,8 @@ class Radial(nn.Module):
 
     Attributes:
         net: makes a Linen module from the number `features` = D + 2; what it gives for `context`,
-            one row an example, is added to (centre, raw_alpha, raw_beta). None: `context` is not
-            used.
+            one row an example, is added to (centre, raw_alpha, raw_beta). None: the flow
+            takes no context.
 
     Raises:
         ValueError: x is not `[B, D]`; there is a net, and no context of as many rows.
@@ -85,6 +85,10 @@ class Radial(nn.Module):
     """
 
     net: Callable[..., nn.Module] | None = None
+
+    @property
+    def takes_context(self):
+        return self.net is not None
 
     def forward(self, x, context=None):
         return self._apply(radial_forward, x, context)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from glowjax.arrays import HIGHEST, check_image_shape, promote, require
+from glowjax.arrays import HIGHEST, check_image_shape, described, is_array, promote
 from glowjax.nets import Dtype, Initializer
 from glowjax.squeeze import squeeze_forward
 
@@ -119,15 +119,13 @@ def _image_and_features(x, context):
     """The context as whichever of the two it is, an image squeezed to the size of x; or None."""
     if context is None:
         return None, None
-    shape, dtype = jnp.shape(context), jnp.result_type(context)
+    shape = jnp.shape(context) if is_array(context) else ()
     batch, height, width, _ = x.shape
     factor = shape[1] // height if len(shape) == 4 else 0
     image = shape[:3] == (batch, factor * height, factor * width)
     features = len(shape) == 2 and shape[0] == batch
-    require(
-        (image or features) and 0 not in shape and jnp.issubdtype(dtype, jnp.floating),
-        "context",
-        f"{dtype} of shape {shape}",
-        f"floats of shape ({batch}, F) or ({batch}, f·{height}, f·{width}, C)",
-    )
+    due = f"floats of shape ({batch}, F) or ({batch}, f·{height}, f·{width}, C)"
+    fits = (image or features) and 0 not in shape
+    if not (fits and jnp.issubdtype(jnp.result_type(context), jnp.floating)):
+        raise ValueError(f"context must be {due}, got {described(context)}")
     return (squeeze_forward(context, factor=factor)[0], None) if image else (None, context)

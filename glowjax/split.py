@@ -49,7 +49,7 @@ class Split(nn.Module):
     ring: bool = True
     gives_pair = True  # for `as_flow`: z is (latent, kept)
 
-    def forward(self, x, context=None):
+    def forward(self, x):
         check_image_shape("x", x)
         half = x.shape[-1] // 2
         if half == 0:
@@ -58,7 +58,7 @@ class Split(nn.Module):
         latent, log_det = whiten(leaving, *self._prior(kept, leaving))
         return (latent, kept), log_det
 
-    def inverse(self, z, context=None):
+    def inverse(self, z):
         latent, kept = z
         check_image_shape("z", kept)
         if latent.shape[:-1] != kept.shape[:-1] or latent.shape[-1] - kept.shape[-1] not in (0, 1):
@@ -87,14 +87,18 @@ class TopPrior(nn.Module):
         ring: adds the ring channel.
 
     Raises:
-        ValueError: labels are missing, of the wrong shape or dtype, or given but not expected. A
-            label out of range, which cannot raise under `jit`, gives NaN.
+        ValueError: labels are missing, of the wrong shape or dtype, out of range, or given but not
+            expected. Out of range they cannot raise under `jit`: there they give NaN.
 
     Source: Kingma & Dhariwal 2018, released code.
     """
 
     num_classes: int | None = None
     ring: bool = True
+
+    @property
+    def takes_context(self):
+        return self.num_classes is not None
 
     def forward(self, x, context=None):
         return whiten(x, *self._prior(x, context))

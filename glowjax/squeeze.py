@@ -51,8 +51,8 @@ class Squeeze(nn.Module):
 
     factor: int = 2
 
-    def forward(self, x, context=None):
+    def forward(self, x):
         return squeeze_forward(x, factor=self.factor)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z):
         return squeeze_inverse(z, factor=self.factor)

@@ -85,7 +85,7 @@ class Sylvester(nn.Module):
     Attributes:
         rank: M, the number of directions in which the map is not the identity, at most D.
 
-    `context` is not used. Raises:
+    Raises:
         ValueError: x is not `[B, D]`; `rank` is not a whole number in 1..D.
 
     Source: van den Berg et al. 2018, section 3 (Householder Sylvester flows).
@@ -93,10 +93,10 @@ class Sylvester(nn.Module):
 
     rank: int
 
-    def forward(self, x, context=None):
+    def forward(self, x):
         return self._apply(sylvester_forward, x)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z):
         return self._apply(sylvester_inverse, z)
 
     @nn.compact
