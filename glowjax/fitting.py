@@ -193,19 +193,19 @@ def _initialised(density, key, batch, standardize):
 
     first = _first(batch)
 
-    def mean_log_p(params, x):
-        return jnp.mean(density.log_prob(params, x, first.context, key))
+    def mean_log_p(params, x, context):
+        return jnp.mean(density.log_prob(params, x, context, key))
 
     @jax.jit
-    def start(x):
-        params = density.init(key, x, first.context)
-        return params, *jax.value_and_grad(mean_log_p)(params, x)
+    def start(x, context):
+        params = density.init(key, x, context)
+        return params, *jax.value_and_grad(mean_log_p)(params, x, context)
 
     if not (standardize and first.x.ndim == 2 and jnp.issubdtype(first.x.dtype, jnp.floating)):
         return jax.jit(density.init)(key, first.x, first.context), lambda params: params
     units = _units(batch)
-    params, _, slope = start(first.x)
-    standard, log_p, standard_slope = start((first.x - units[0]) / units[1])
+    params, _, slope = start(first.x, first.context)
+    standard, log_p, standard_slope = start((first.x - units[0]) / units[1], first.context)
     supported = np.isfinite(log_p)  # else the flow has a support that standardizing leaves
     change = optax.tree.norm(optax.tree.sub(slope, standard_slope))
     if not supported or change < SAME * (0.2 + optax.tree.norm(standard_slope)):
