@@ -229,14 +229,15 @@ def make_optimizer(
         return optax.scale_by_learning_rate(rate)
 
     last = downhill(config.learning_rate)
-    stages = [_RULES[config.name](b1=config.b1, b2=_second_decay(config, batch_size)), last]
+    rule = _RULES[config.name](b1=config.b1, b2=_second_decay(config, batch_size))
+    stages: list[optax.GradientTransformation] = [rule, last]
     if config.name == "adamw":
         decay = 1e-4 if config.weight_decay is None else config.weight_decay
         stages.insert(1, optax.add_decayed_weights(decay))
     if config.name == "muon":
         peak = 1e-3 if config.muon_learning_rate is None else config.muon_learning_rate
         decayed = optax.add_decayed_weights(config.weight_decay or 0.0)
-        rules = {
+        rules: dict[Any, optax.GradientTransformation] = {
             "muon": optax.chain(scale_by_muon(), decayed, downhill(peak)),
             "others": optax.chain(*stages),
         }

@@ -34,6 +34,7 @@ OTHERS = {
     "realnvp_digits": (RealNVP, 17, (8, 8, 1)),
     "realnvp_mnist": (RealNVP, 256, (28, 28, 1)),
     "realnvp_cifar10": (RealNVP, 256, (32, 32, 3)),
+    "glow_cifar10_muon": (Glow, 256, (32, 32, 3)),
     "glow_mnist_conditional": (Glow, 256, (32, 32, 1)),
     "pixel_flow_digits": (Autoregressive, 17, (8, 8, 1)),
     "pixel_flow_mnist": (Autoregressive, 256, (28, 28, 1)),
@@ -285,6 +286,13 @@ def test_experiments_are_the_recipes_and_can_be_built(name):
     shape = (side, side, 1 if name in GREY else 3)
     grey = 17 if name == "glow_digits" else 2 ** (bits or 8)
     assert sizes(build(config, shape, grey, 10).params) > 100_000
+
+
+def test_our_recipe_for_cifar10_trains_the_papers_function_and_its_shifts_end():
+    ours, paper = experiment("glow_cifar10_muon"), experiment("glow_cifar10")
+    assert ours.model == paper.model
+    end = ours.data.transform.shift_steps
+    assert end is not None and 0 < end < ours.train_steps
 
 
 @pytest.mark.parametrize("name", OTHERS)

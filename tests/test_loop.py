@@ -204,7 +204,7 @@ def test_a_killed_run_resumes_exactly(folder, config, tmp_path, monkeypatch, cap
     assert_same(state_of(killed), state_of(folder))  # weights, average and optimiser, bit for bit
 
 
-def test_a_run_of_muon_on_images_in_memory_resumes_exactly(config, tmp_path):
+def test_a_run_of_muon_on_images_in_memory(config, tmp_path):
     rng = np.random.default_rng(0)
     sources = {
         split: Source(
@@ -212,21 +212,19 @@ def test_a_run_of_muon_on_images_in_memory_resumes_exactly(config, tmp_path):
         )
         for split, n in [("train", 20), ("validation", 8), ("test", 12)]
     }
-    transform = Transform(shift=0.25, shift_steps=2, shift_edge="reflect")
+    transform = Transform(shift=0.25, shift_steps=1, shift_edge="reflect")
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, transform=transform),
         optimizer=dataclasses.replace(config.optimizer, name="muon", weight_decay=0.2),
-        train_steps=3,
+        train_steps=2,
     )
-    whole = loop.train(config, tmp_path / "whole", sources=sources)
-    assert whole["count"] == 12
-    short = dataclasses.replace(config, train_steps=2)
-    loop.train(short, tmp_path / "parts", sources=sources)
-    assert loop.train(config, tmp_path / "parts", sources=sources, resume=True) == whole
-    assert_same(state_of(tmp_path / "parts"), state_of(tmp_path / "whole"))
+    result = loop.train(config, tmp_path / "run", sources=sources)
+    assert (result["step"], result["count"]) == (2, 12)
+    muon = state_of(tmp_path / "run").optimizer[0].inner_states["muon"].inner_state[0][0]
+    assert muon.count == 2 and all(np.any(momentum) for momentum in jax.tree.leaves(muon.mu))
     with pytest.raises(ValueError, match=r"^split must be one of 'train'.*, got 'all'$"):
-        loop.evaluate(tmp_path / "whole", split="all", sources=sources)
+        loop.evaluate(tmp_path / "run", split="all", sources=sources)
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(folder, config, tmp_path):
