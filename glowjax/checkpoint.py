@@ -337,8 +337,12 @@ def _shapes(like: Any) -> Any:
 def check_new(folder: Path) -> None:
     """Raises `ValueError` unless a run can be started in `folder`."""
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"run_dir must be a new or empty folder, got {folder}, which is a file")
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            where = "which" if path == folder else f"where {path}"
+            raise ValueError(
+                f"run_dir must be a new or empty folder, got {folder}, {where} is a file"
+            )
     if folder.exists() and not _holds_no_run(folder):
         raise ValueError(
             f"run_dir must be a new or empty folder, got {folder}, which holds something"
@@ -370,8 +374,11 @@ def _take(folder: Path, stack: contextlib.ExitStack, token: str) -> None:
 def _read_config(folder: Path) -> tuple[Config, dict[str, Any]]:
     path = folder / "config.json"
     if not path.is_file():
-        what = "has no config.json" if folder.is_dir() else "does not exist"
-        raise ValueError(f"run must be a folder that glowjax train made; {folder} {what}")
+        what = "is a file" if folder.exists() else "does not exist"
+        what = "has no config.json" if folder.is_dir() else what
+        usual = "runs" / folder  # where runs are, unless told
+        hint = f"; did you mean {usual}?" if (usual / "config.json").is_file() else ""
+        raise ValueError(f"run must be a folder that glowjax train made; {folder} {what}{hint}")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         config, images = from_json(about["config"]), about["images"]

@@ -86,7 +86,7 @@ class Eval(_Weights, _Hosts):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(_Weights):
-    """Draw images from a run's weights, as one PNG."""
+    """Draw images from a run's weights, as one PNG; of more than 3 channels, the first 3."""
 
     num: int = 64
     """How many images."""
@@ -105,6 +105,7 @@ class Prepare:
     """Prepare a data set: digits, mnist, fashion_mnist, cifar10, or any of tensorflow-datasets."""
 
     name: tyro.conf.Positional[str]
+    """Of the data set, with its config if any: mnist, celeb_a_hq/256, …"""
     data_dir: Path | None = None
     """Folder of prepared data sets; default: that of tensorflow-datasets."""
     archives: Path | None = None
@@ -210,7 +211,7 @@ def _sample(arguments: list[str]) -> None:
         weights=options.weights,
         seed=options.seed,
     )
-    path = options.out or options.run / "sampled.png"
+    path = (options.out or options.run / "sampled.png").expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     plots.image_grid(images).save(path)
     print(path)

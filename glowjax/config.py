@@ -132,8 +132,10 @@ def experiment(name: str) -> Config:
     files = experiment_files()
     path = Path(name) if name.endswith(".py") else files.get(name)
     if path is None or not path.is_file():
-        near = get_close_matches(name, files, n=3, cutoff=0.4)
+        near = get_close_matches(name.lower(), files, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
+        if path is not None:
+            hint = f"there is no such file; {hint}"
         raise ValueError(
             f"experiment must be one of {', '.join(files)}, or the path of a .py file, got"
             f" {name!r}; {hint}".rstrip("; ")

@@ -208,7 +208,7 @@ def test_a_shorter_run_warms_up_for_a_tenth_of_it_unless_told(given, case):
     rate = learning_rate_schedule(
         config.optimizer, batch_size=config.batch_size, total_steps=config.train_steps
     )
-    assert rate(0) > 0
+    assert np.asarray(rate(0)) > 0
 
 
 def test_oblong_sizes(given):
@@ -323,6 +323,26 @@ def test_foreign_folders(capsys, tmp_path, command, text, message):
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     assert message in fails(capsys, command, tmp_path)
+
+
+def test_files_in_place_of_folders(capsys, tmp_path, monkeypatch, digits_dir):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    for arguments in (["eval"], ["sample"], ["train", "glow_digits", "--resume", "--run-dir"]):
+        assert "file is a file" in fails(capsys, *arguments, "file")
+    train = ["train", "glow_digits", "--run-dir"]
+    assert "got file, which is a file" in fails(capsys, *train, "file")
+    assert "got file/run, where file is a file" in fails(capsys, *train, "file/run")
+    assert "there is no such file" in fails(capsys, "train", "mine.py")
+    assert "did you mean glow_digits" in fails(capsys, "train", "GLOW_DIGITS")
+
+
+def test_the_name_of_an_experiment_in_place_of_its_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "did you mean" not in fails(capsys, "eval", "glow_digits")
+    (tmp_path / "runs" / "glow_digits").mkdir(parents=True)
+    (tmp_path / "runs" / "glow_digits" / "config.json").touch()
+    assert "did you mean runs/glow_digits?" in fails(capsys, "eval", "glow_digits")
 
 
 def test_missing_folders(capsys, tmp_path):

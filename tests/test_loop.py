@@ -19,7 +19,7 @@ from glowjax.checkpoint import METRIC, Run
 from glowjax.data import Source, Transform
 from glowjax.models import Autoregressive, Glow, RealNVP
 from glowjax.optim import Optimizer
-from glowjax.train import abstract_state, make_trainer
+from glowjax.train import Params, abstract_state, make_trainer
 
 pytestmark = pytest.mark.float32  # as runs are
 
@@ -574,7 +574,7 @@ def test_pictures_of_any_number_of_channels(config, tmp_path, monkeypatch, chann
     trainer = make_trainer(config, **about)
     with contextlib.closing(Run.create(tmp_path / "run", config, about)) as run:
         run.log({"step": 1, "images": 8, "train_bits_per_dim": 8.0})
-        loop.pictures(run, trainer, None, source)
+        loop.pictures(run, trainer, Params(None), source)
     drawn = np.asarray(Image.open(tmp_path / "run" / "samples.png").convert("RGB"))
     assert (np.ptp(drawn, axis=-1) > 0).any() == (channels > 2)
 

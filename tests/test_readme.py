@@ -2,16 +2,20 @@
 
 import functools
 import re
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import glowjax
+from glowjax import data, datasets
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -43,9 +47,32 @@ def test_fit_example(monkeypatch):
     assert np.isfinite(names["fitted"].history[-1]["loss"])
 
 
+def test_own_images_are_brought_in_as_the_page_says(tmp_path, monkeypatch):
+    page = Path(__file__).parent.parent / "docs" / "own-images.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "prepare.py").write_text(example, encoding="utf-8")
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 9, 6, 3), np.uint8)
+    for i, image in enumerate(pixels):
+        folder = tmp_path / "pictures" / ("cats", "dogs")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    with datasets.quiet():
+        runpy.run_path("prepare.py", run_name="prepare")
+    assert "tensorflow" not in sys.modules
+    source = data.load("my_pictures", "train", data_dir=tmp_path / "data", resize=(6, 4))
+    assert (source.image_shape, len(source), source.num_classes) == ((6, 4, 3), 16, 2)
+    whole = data.load("my_pictures", "train", data_dir=tmp_path / "data")
+    for image, label in zip(whole.images, whole.labels, strict=True):
+        ((i,),) = np.nonzero((pixels == image).all((1, 2, 3)))
+        assert label == i % 2
+
+
 def test_links_lead_to_files():
     root = Path(__file__).parent.parent
     for page in (root / "README.md", *root.glob("docs/*.md"), root / "experiments/RESULTS.md"):
-        links = re.findall(r"\]\((?!http)([^)#]+)\)|src=\"(?!http)([^\"]+)\"", page.read_text())
+        links = re.findall(
+            r"\]\((?!http)([^)#]+)\)|src=\"(?!http)([^\"]+)\"", page.read_text(encoding="utf-8")
+        )
         missing = [a or b for a, b in links if not (page.parent / (a or b)).exists()]
         assert not missing, (page.name, missing)
