@@ -14,14 +14,11 @@ from jax.custom_batching import custom_vmap
 
 from glowjax.arrays import HIGHEST
 
-SHARED_OUT = (
-    200_000  # operations, from which on jaxlib shares out; it counts 10·n³ a matrix or less
-)
+SHARED_OUT = 200_000  # operations a batch, from which on jaxlib does; it counts at most 10·n³ each
 
 
 def _unshared(f):
     """`f` of matrices, without derivatives; `vmap` gives it batches that are not shared out."""
-
     single, batch = custom_vmap(f), custom_vmap(lambda *args: _in_parts(f, *args))
 
     @single.def_vmap
