@@ -1,8 +1,8 @@
 """Functions of matrices that cannot wait for each other for ever, under any `vmap`.
 
-jaxlib 0.10.0 to 0.11.0 shares a large batch of matrices out among the CPU's pool of threads, and the
-thread that did so waits for the others. Where as many such calls as there are threads run side by
-side, as the levels of a Glow do on two cores, all wait for ever: docs/lapack-hang.md. So on CPUs
+jaxlib 0.10.0 to 0.11.0 shares a large batch of matrices out among the CPU's pool of threads, and
+the thread that did so waits for the others. Where as many such calls as there are threads run side
+by side, as the levels of a Glow do on two cores, all wait for ever: docs/lapack-hang.md. So on CPUs
 LAPACK gets batches too small to be shared out; accelerators get the whole.
 """
 
@@ -14,12 +14,11 @@ from jax.custom_batching import custom_vmap
 
 from glowjax.arrays import HIGHEST
 
-SHARED_OUT = 200_000  # operations, from which on jaxlib shares out; it counts 10·n³ a matrix or less
+SHARED_OUT = 200_000  # operations a batch, from which on jaxlib does; it counts at most 10·n³ each
 
 
 def _unshared(f):
     """`f` of matrices, without derivatives; `vmap` gives it batches that are not shared out."""
-
     single, batch = custom_vmap(f), custom_vmap(lambda *args: _in_parts(f, *args))
 
     @single.def_vmap

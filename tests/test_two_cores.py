@@ -1,0 +1,80 @@
+"""Nothing waits for ever on two CPU cores: docs/lapack-hang.md. Processes with a time limit."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+EXAMPLE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+
+AFTER = """
+import jax.numpy as jnp
+assert jnp.abs(x - images).max() < 1e-3 and jnp.isfinite(new).all()
+gradient = jax.jit(jax.grad(lambda p: model.log_prob(p, images).mean()))(params)
+assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(gradient))
+"""
+
+SIDE_BY_SIDE = """
+import jax
+import jax.numpy as jnp
+from glowjax import linalg, random_rotation_lu
+from glowjax.conv1x1 import dense, lu_product
+from glowjax.residual import limit_spectral_norm
+
+def draw(key):
+    return random_rotation_lu(key, 48)
+
+def slopes(matrices):
+    def total(matrix):
+        norm = limit_spectral_norm(matrix, 0.1)
+        return sum(jnp.sum(a) for a in jax.tree.leaves((norm, dense(matrix), lu_product(matrix))))
+    return jax.grad(lambda ms: jnp.sum(jax.vmap(total)(ms)))(matrices)
+
+keys = jax.random.split(jax.random.key(0), (4, 8))
+matrices = jax.jit(lambda keys: [jax.vmap(draw)(k) for k in keys])(keys)
+many = jax.jit(lambda matrices: [slopes(m) for m in matrices])
+for _ in range(3):
+    jax.block_until_ready(many(matrices))
+"""
+
+
+def ends_on_two_cores(script):
+    """Two threads in XLA's pool, whatever the machine has."""
+    settings = {"NPROC": "2", "XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | settings, timeout=300, check=True
+    )
+
+
+def test_factorizations_side_by_side_end():
+    ends_on_two_cores(SIDE_BY_SIDE)
+
+
+def example(size):
+    full = "levels=3, steps=32, width=512"
+    assert full in EXAMPLE
+    return EXAMPLE.replace(full, size)
+
+
+def test_the_inverse_in_the_example_ends_at_its_depth():
+    inverse, _ = example("levels=3, steps=32, width=8").split("model = ")
+    ends_on_two_cores(inverse + "assert abs(x - images).max() < 1e-3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "size",
+    [
+        "levels=3, steps=32, width=8",
+        "levels=3, steps=32, width=8, mixing='conv1x1_lu'",
+        "levels=3, steps=32, width=8, coupling='additive'",
+        "levels=4, steps=48, width=8",
+        "levels=5, steps=32, width=8, backprop='invert'",
+    ],
+)
+def test_all_of_the_example_ends(size):
+    ends_on_two_cores(example(size) + AFTER)
