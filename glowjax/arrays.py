@@ -48,7 +48,7 @@ def positions(x: jax.Array) -> int:
     return count
 
 
-def varying_axes(x: jax.Array) -> frozenset[str]:
+def varying_axes(x: Any) -> frozenset[str]:
     """The mesh axes over which `x` differs, inside a `jax.shard_map` that keeps count of them."""
     kind: Any = jax.typeof(x)
     if hasattr(kind, "manual_axis_type"):  # jax 0.11 up
@@ -56,7 +56,7 @@ def varying_axes(x: jax.Array) -> frozenset[str]:
     return frozenset(kind.vma)
 
 
-def vary_as(tree: Any, x: jax.Array) -> Any:
+def vary_as(tree: Any, x: Any) -> Any:
     """`tree`, whose leaves `jax.shard_map` counts as differing over axes as `x` does."""
 
     def vary(leaf):

@@ -3,15 +3,25 @@
 Needs diffrax, `pip install glowjax[continuous]`; `import glowjax` does not import this module.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glowjax.arrays import check_choice, check_context, check_in, check_positive, promote, require
+from glowjax.arrays import (
+    check_choice,
+    check_context,
+    check_in,
+    check_positive,
+    promote,
+    require,
+    vary_as,
+    varying_axes,
+)
 from glowjax.context import net_inputs, takes_context
 from glowjax.nets import MLP
 
@@ -134,7 +144,7 @@ class Continuous(nn.Module):
         x = x.astype(jnp.result_type(x, *jax.tree.leaves(params)))  # the solver keeps one dtype
         net = self.net(features=x.shape[-1], parent=None)  # a solver takes pure functions only
 
-        def solve(x, probes, context):
+        def solve(params, x, probes, context):
             def velocity(x, t):
                 def apply(x, context):
                     return net.apply({"params": params}, *net_inputs(net, x, context))
@@ -153,13 +163,62 @@ class Continuous(nn.Module):
                 max_steps=self.max_steps,
             )
 
-        return jax.vmap(solve)(x, self._probes(x), context)
+        solve_all = jax.vmap(solve, in_axes=(None, 0, 0, 0))
+        return _on_any_devices(solve_all, params, x, self._probes(x), context)
 
     def _probes(self, x):
         if self.trace == "exact":
             return jnp.broadcast_to(jnp.eye(x.shape[1], dtype=x.dtype), (*x.shape, x.shape[1]))
         require(self.has_rng("log_det"), "key", None, "a JAX key, which trace='hutchinson' needs")
         return jax.random.rademacher(self.make_rng("log_det"), x.shape, x.dtype)[:, None]
+
+
+def _on_any_devices(solve: Callable, *inputs: Any) -> Any:
+    """`solve(*inputs)` with its gradient, inside of `jax.pmap` and `jax.shard_map` too.
+
+    There JAX gives arrays types that tell on which devices they are and whether they differ, and
+    the loops of diffrax, which start from constants, do not keep theirs. So it is traced without.
+    """
+    varying = [leaf for leaf in jax.tree.leaves(inputs) if varying_axes(leaf)]
+    if varying:
+        return _uncounted(_off_mesh(solve), varying[0])(*vary_as(inputs, varying[0]))
+    return _off_mesh(solve)(*inputs)
+
+
+def _off_mesh(solve: Callable) -> Callable:
+    """`solve` without the mesh in its types."""
+
+    def traced(function, *inputs):
+        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+            return function(*inputs)
+
+    solved = jax.custom_vjp(functools.partial(traced, solve))
+    solved.defvjp(functools.partial(traced, functools.partial(jax.vjp, solve)), traced)
+    return solved
+
+
+def _uncounted(solve: Callable, like: jax.Array) -> Callable:
+    """`solve`, whose inputs vary as `like`, without a count of the axes over which arrays vary.
+
+    Its gradient solves once more: what it would save cannot leave the inner `shard_map`.
+    """
+
+    def traced(function, *inputs):
+        def plain(*inputs):  # a computed array, unlike an input, has no count
+            return function(*jax.tree.map(lambda a: a[None][0], inputs))
+
+        specs: Any = {"in_specs": jax.P(), "out_specs": jax.P(), "axis_names": set()}
+        return vary_as(jax.shard_map(plain, **specs, check_vma=False)(*inputs), like)
+
+    def save(*inputs):
+        return solved(*inputs), inputs
+
+    def pull(inputs, cotangents):
+        return traced(lambda inputs, g: jax.vjp(solve, *inputs)[1](g), inputs, cotangents)
+
+    solved = jax.custom_vjp(functools.partial(traced, solve))
+    solved.defvjp(save, pull)
+    return solved
 
 
 def _at_time(apply, x, t, context):

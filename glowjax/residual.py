@@ -141,7 +141,7 @@ def residual_log_det(g: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.A
     """log|det(I + ∂g/∂x)|, `[B]`, in nats: exact, at D derivatives and O(D³) an example."""
     basis = jnp.eye(x.shape[-1], dtype=x.dtype)
     push = jax.linearize(g, x)[1]
-    columns = jax.vmap(push)(jnp.broadcast_to(basis[:, None], (len(basis), *x.shape)))
+    columns = jax.vmap(push)(vary_as(jnp.broadcast_to(basis[:, None], (len(basis), *x.shape)), x))
     return jax.vmap(inverse_and_log_abs_det)(basis + jnp.moveaxis(columns, 0, -1))[1]
 
 

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from glowjax.arrays import vary_as
+
 if TYPE_CHECKING:
     from glowjax.flow import Flow
 
@@ -29,7 +31,12 @@ def backward(flow: "Flow", params, z, cotangents, context=None, key=None) -> tup
     if flow.backward is not None:
         return flow.backward(params, z, cotangents, context, key)
     x, _ = flow.inverse(params, z, context, key)
-    _, pull = jax.vjp(lambda p, x, c: flow.forward(p, x, c, key), params, x, context)
+    like = jax.tree.leaves(x)[0]
+
+    def forward(params, x, context):  # a log-det of params alone varies over devices too
+        return vary_as(flow.forward(params, x, context, key), like)
+
+    _, pull = jax.vjp(forward, params, x, context)
     return x, pull(cotangents)
 
 
@@ -38,10 +45,10 @@ def rebuilding(flow: "Flow"):
 
     @jax.custom_vjp
     def forward(params, x, context, key):
-        return flow.forward(params, x, context, key)
+        return vary_as(flow.forward(params, x, context, key), jax.tree.leaves(x)[0])
 
     def save(params, x, context, key):
-        z, log_det = flow.forward(params, x, context, key)
+        z, log_det = forward(params, x, context, key)
         return (z, log_det), (params, z, context, key)
 
     def pull(saved, cotangents):
@@ -50,9 +57,12 @@ def rebuilding(flow: "Flow"):
         return *gradients, jax.tree.map(_float0, key)
 
     forward.defvjp(save, pull)
-    return lambda params, x, context=None, key=None: forward(
-        params, x, jax.tree.map(jnp.asarray, context), key
-    )
+
+    def varying(params, x, context=None, key=None):  # outside, where gradients are then summed
+        like = jax.tree.leaves(x)[0]
+        return forward(*vary_as((params, x, jax.tree.map(jnp.asarray, context)), like), key)
+
+    return varying
 
 
 def float_leaves(tree: Any) -> list[jax.Array]:
