@@ -55,6 +55,7 @@ from glowjax.dequantization import (
 )
 from glowjax.discrete import bin_centres, bits_per_dim, dequantize, quantize, to_uint8
 from glowjax.elementwise import Elementwise, ElementwiseFlow, affine
+from glowjax.expression import recorded
 from glowjax.fitting import Batch, Fitted, fit
 from glowjax.flow import Flow, as_flow, chain, invert, multiscale, on_last, repeat
 from glowjax.glow import glow, glow_backbone, glow_step, glow_top
@@ -196,6 +197,7 @@ __all__ = [
     "realnvp_mlp",
     "realnvp_single_scale",
     "realnvp_step",
+    "recorded",
     "repeat",
     "resampled_normal",
     "residual_inverse",

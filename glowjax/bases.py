@@ -17,9 +17,11 @@ from glowjax.arrays import (
     promote,
     sum_event,
 )
+from glowjax.expression import expressed, recorded
 from glowjax.nets import MLP
 
 
+@expressed
 class Base(NamedTuple):
     """A distribution of latents `z`, an array `[B, ...]` or a tuple of them.
 
@@ -34,6 +36,7 @@ class Base(NamedTuple):
     init: Callable[..., Any] | None = None
 
 
+@recorded
 def standard_normal() -> Base:
     """N(0, I) over all latents; temperature T samples N(0, T²·I)."""
 
@@ -50,6 +53,7 @@ def standard_normal() -> Base:
     return Base(log_prob, sample)
 
 
+@recorded
 def distrax_base(distribution: Any) -> Base:
     """A fixed distrax distribution as a base; temperature scales samples around its mean.
 
@@ -92,6 +96,7 @@ def distrax_base(distribution: Any) -> Base:
     return Base(log_prob, sample)
 
 
+@recorded
 def logistic() -> Base:
     """The standard logistic, p(z) = σ(z)·σ(-z), of every latent; temperature scales samples."""
     import distrax
@@ -99,6 +104,7 @@ def logistic() -> Base:
     return distrax_base(distrax.Logistic(0.0, 1.0))
 
 
+@recorded
 def uniform(low: float, high: float) -> Base:
     """The uniform density on [low, high] of every latent; log p = -inf outside.
 
@@ -112,6 +118,7 @@ def uniform(low: float, high: float) -> Base:
     return distrax_base(distrax.Uniform(float(low), float(high)))
 
 
+@recorded
 def student_t(df: float, *, learned: bool = False) -> Base:
     """Student's t with `df` degrees of freedom, of every latent; temperature scales samples.
 
@@ -145,6 +152,7 @@ def student_t(df: float, *, learned: bool = False) -> Base:
     return Base(log_prob, sample, init if learned else None)
 
 
+@recorded
 def diagonal_normal() -> Base:
     """N(mean, diag(std²)) over all latents, mean and std learned; N(0, I) at first.
 
@@ -164,6 +172,7 @@ def diagonal_normal() -> Base:
     return Base(log_prob, sample, init)
 
 
+@recorded
 def class_conditional_normal(num_classes: int) -> Base:
     """N(mean_y, diag(std_y²)) over all latents, given the label y; N(0, I) at first.
 
@@ -196,6 +205,7 @@ def class_conditional_normal(num_classes: int) -> Base:
     return Base(log_prob, sample, init)
 
 
+@recorded
 def gaussian_mixture(components: int) -> Base:
     """Σ_k π_k N(mean_k, diag(std_k²)) over all latents at once, all of it learned.
 
@@ -237,6 +247,7 @@ def gaussian_mixture(components: int) -> Base:
     return Base(log_prob, sample, init)
 
 
+@recorded
 def resampled_normal(
     *,
     tries: int = 100,

@@ -9,9 +9,11 @@ from jax.core import Tracer
 
 from glowjax.arrays import check_event_shape, check_in, check_positive
 from glowjax.bases import Base, distrax_base, standard_normal
+from glowjax.expression import expressed, recorded
 from glowjax.flow import Flow
 
 
+@expressed
 class Density(NamedTuple):
     """A normalized density of data, as pure functions.
 
@@ -36,6 +38,7 @@ class Density(NamedTuple):
     decode: Callable[..., Any]
 
 
+@recorded
 def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density:
     """The density p(x) = base(z)·|det ∂z/∂x|, z = flow.forward(x).
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from glowjax import reversible
 from glowjax.arrays import check_choice, check_floats, check_positive, floats_as, promote
+from glowjax.expression import expressed, recorded
 
 Backprop = Literal["store", "recompute", "invert"]
 
@@ -19,6 +20,7 @@ def _unchanged(params: Any) -> Any:
     return params
 
 
+@expressed
 class Flow(NamedTuple):
     """A bijection between data `x` and latents `z` with its log-determinant, as pure functions.
 
@@ -49,6 +51,7 @@ class Flow(NamedTuple):
         return self.forward(params, x, context, key)[1]
 
 
+@recorded
 def as_flow(module: nn.Module) -> Flow:
     """Makes a `Flow` of a Linen module with methods `forward` and `inverse`.
 
@@ -108,6 +111,7 @@ def as_flow(module: nn.Module) -> Flow:
     )
 
 
+@recorded
 def invert(flow: Flow) -> Flow:
     """The same bijection with data and latent sides swapped.
 
@@ -127,6 +131,7 @@ def invert(flow: Flow) -> Flow:
     )
 
 
+@recorded
 def chain(*flows: Flow) -> Flow:
     """Applies `flows` one after the other; `params` is the tuple of theirs, log-dets add up.
 
@@ -191,6 +196,7 @@ def _keys(key, n: int):
     return [None] * n if key is None else list(jax.random.split(key, n))
 
 
+@recorded
 def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bool = 1) -> Flow:
     """Applies `flow` `n` times, each time with its own parameters, as one `lax.scan`.
 
@@ -301,6 +307,7 @@ def _init_loop(flow: Flow, n: int, key, x, context, reverse: bool):
     return jax.lax.scan(body, x, jax.random.split(key, n), reverse=reverse)[1]
 
 
+@recorded
 def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
     """Flows level by level; after all but the last, a split sends part of the array out as latent.
 
@@ -336,6 +343,7 @@ def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
     return Flow(init, forward, inverse, flow.init_inverse)
 
 
+@recorded
 def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
     """Applies `flow` to the last array of a tuple: the part of a multiscale flow still on its way.
 

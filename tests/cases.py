@@ -4,7 +4,6 @@ import functools
 import importlib.util
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,10 +34,13 @@ def coupling_step(**hyper):
     return glowjax.chain(as_flow(glowjax.ActNorm()), as_flow(glowjax.AffineCoupling(**hyper)))
 
 
+def drawn(key, shape, dtype):
+    """Initialises last convolutions: with zero ones couplings are constant, and errors hide."""
+    return 0.05 * jax.random.normal(key, shape, dtype)
+
+
 def small_glow(**hyper):
-    # Drawn last convolutions: with zero ones every coupling is a constant, and errors hide.
-    draw = nn.initializers.normal(0.05)
-    return glowjax.glow(levels=2, steps=2, width=8, output_init=draw, **hyper)
+    return glowjax.glow(levels=2, steps=2, width=8, output_init=drawn, **hyper)
 
 
 VECTOR_STEP = coupling_step(net=SMALL_MLP, scale="tanh")
