@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 
 import glowjax
 from glowjax import as_flow
+from glowjax.testing import check_flow, moved
 
 IMAGE = (4, 4, 2)
 SMALL_NET = functools.partial(glowjax.ConvNet, width=8)
@@ -367,8 +367,12 @@ def parameters(case: Case):
     Zero-initialised layers would hide wrong signs.
     """
     params = case.flow.init(jax.random.key(1), *data(case, 16))
-    flat, unravel = ravel_pytree(params)  # one draw: a draw a leaf takes long to compile
-    return unravel(flat + case.noise * jax.random.normal(jax.random.key(2), flat.shape, flat.dtype))
+    return moved(jax.random.key(2), params, case.noise)
+
+
+def check(case: Case) -> None:
+    """Raises `AssertionError` unless the flow is an invertible map with its log-determinant."""
+    check_flow(case.flow, *data(case), noise=case.noise)
 
 
 def whole(params, key):
