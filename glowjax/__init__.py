@@ -8,7 +8,7 @@
 `forward` goes from data to latents; log-determinants are in nats, `[B]`, of the map just applied.
 """
 
-from glowjax import targets, toy
+from glowjax import targets, testing, toy
 from glowjax.actnorm import ActNorm, actnorm_forward, actnorm_inverse, actnorm_statistics
 from glowjax.autoregressive import (
     Autoregressive,
@@ -211,6 +211,7 @@ __all__ = [
     "sylvester_forward",
     "sylvester_inverse",
     "targets",
+    "testing",
     "to_uint8",
     "toy",
     "uniform",

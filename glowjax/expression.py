@@ -69,16 +69,18 @@ def recorded(function: Callable[P, T]) -> Callable[P, T]:
     """
     signature = inspect.signature(function)
     parameters = signature.parameters
-    defaults = {p.name: p.default for p in parameters.values() if p.default is not p.empty}
+    named = [p for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    defaults = {p.name: p.default for p in named if p.default is not p.empty}
 
     @functools.wraps(function)
     def record(*args: P.args, **kwargs: P.kwargs) -> T:
         made: Any = function(*args, **kwargs)
         made = made._replace()  # if it was an argument, that one keeps its own expression
         given = signature.bind(*args, **kwargs).arguments
-        named = kwargs | {name: d for name, d in defaults.items() if name not in given}
-        named = {name: named[name] for name in (*parameters, *named) if name in named}  # in order
-        vars(made)["_expression"] = functools.partial(record, *_kept(args), **_kept(named))
+        rest = {name: value for name, value in defaults.items() if name not in given}
+        told = kwargs | rest
+        told = {name: told[name] for name in (*parameters, *told) if name in told}  # in order
+        vars(made)["_expression"] = functools.partial(record, *_kept(args), **_kept(told))
         return made
 
     return record
