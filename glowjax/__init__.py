@@ -8,7 +8,7 @@
 `forward` goes from data to latents; log-determinants are in nats, `[B]`, of the map just applied.
 """
 
-from glowjax import targets, toy
+from glowjax import targets, testing, toy
 from glowjax.actnorm import (
     ActNorm,
     GlowActNorm,
@@ -61,6 +61,7 @@ from glowjax.dequantization import (
 )
 from glowjax.discrete import bin_centres, bits_per_dim, dequantize, quantize, to_uint8
 from glowjax.elementwise import Elementwise, ElementwiseFlow, affine
+from glowjax.expression import recorded
 from glowjax.fitting import Batch, Fitted, fit
 from glowjax.flow import (
     Flow,
@@ -214,6 +215,7 @@ __all__ = [
     "realnvp_mlp",
     "realnvp_single_scale",
     "realnvp_step",
+    "recorded",
     "repeat",
     "resampled_normal",
     "residual_inverse",
@@ -227,6 +229,7 @@ __all__ = [
     "sylvester_forward",
     "sylvester_inverse",
     "targets",
+    "testing",
     "to_uint8",
     "toy",
     "uniform",

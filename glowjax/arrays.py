@@ -208,7 +208,9 @@ def check_labels(labels: Any, num_classes: int, batch: int) -> None:
     if is_known(labels):
         wrong = np.flatnonzero((np.asarray(labels) < 0) | (np.asarray(labels) >= num_classes))
         if len(wrong):
-            raise ValueError(f"context must be {due}, got {np.asarray(labels)[wrong[0]]} at {wrong[0]}")
+            raise ValueError(
+                f"context must be {due}, got {np.asarray(labels)[wrong[0]]} at {wrong[0]}"
+            )
 
 
 def is_known(x: Any) -> bool:

@@ -17,9 +17,11 @@ from glowjax.arrays import (
     promote,
     sum_event,
 )
+from glowjax.expression import expressed, recorded
 from glowjax.nets import MLP
 
 
+@expressed
 class Base(NamedTuple):
     """A distribution of latents `z`, an array `[B, ...]` or a tuple of them.
 
@@ -36,6 +38,7 @@ class Base(NamedTuple):
     takes_context: bool = True
 
 
+@recorded
 def standard_normal() -> Base:
     """N(0, I) over all latents; temperature T samples N(0, T²·I)."""
 
@@ -52,6 +55,7 @@ def standard_normal() -> Base:
     return Base(log_prob, sample, takes_context=False)
 
 
+@recorded
 def distrax_base(distribution: Any) -> Base:
     """A fixed distribution as a base; temperature scales samples around its mean.
 
@@ -102,6 +106,7 @@ def distrax_base(distribution: Any) -> Base:
     return Base(log_prob, sample, takes_context=False)
 
 
+@recorded
 def logistic() -> Base:
     """The standard logistic, p(z) = σ(z)·σ(-z), of every latent; temperature scales samples."""
     import distrax
@@ -109,6 +114,7 @@ def logistic() -> Base:
     return distrax_base(distrax.Logistic(0.0, 1.0))
 
 
+@recorded
 def uniform(low: float, high: float) -> Base:
     """The uniform density on [low, high] of every latent; log p = -inf outside.
 
@@ -122,6 +128,7 @@ def uniform(low: float, high: float) -> Base:
     return distrax_base(distrax.Uniform(float(low), float(high)))
 
 
+@recorded
 def student_t(df: float, *, learned: bool = False) -> Base:
     """Student's t with `df` degrees of freedom, of every latent; temperature scales samples.
 
@@ -155,6 +162,7 @@ def student_t(df: float, *, learned: bool = False) -> Base:
     return Base(log_prob, sample, init if learned else None, takes_context=False)
 
 
+@recorded
 def diagonal_normal() -> Base:
     """N(mean, diag(std²)) over all latents, mean and std learned; N(0, I) at first.
 
@@ -174,6 +182,7 @@ def diagonal_normal() -> Base:
     return Base(log_prob, sample, init, takes_context=False)
 
 
+@recorded
 def class_conditional_normal(num_classes: int) -> Base:
     """N(mean_y, diag(std_y²)) over all latents, given the label y; N(0, I) at first.
 
@@ -206,6 +215,7 @@ def class_conditional_normal(num_classes: int) -> Base:
     return Base(log_prob, sample, init)
 
 
+@recorded
 def gaussian_mixture(components: int) -> Base:
     """Σ_k π_k N(mean_k, diag(std_k²)) over all latents at once, all of it learned.
 
@@ -247,6 +257,7 @@ def gaussian_mixture(components: int) -> Base:
     return Base(log_prob, sample, init, takes_context=False)
 
 
+@recorded
 def resampled_normal(
     *,
     tries: int = 100,

@@ -16,10 +16,12 @@ from glowjax.arrays import (
     split_key,
 )
 from glowjax.bases import Base, distrax_base, standard_normal
+from glowjax.expression import expressed, recorded
 from glowjax.flow import Flow, checked, passing_by
 from glowjax.standardized import taking_standardized
 
 
+@expressed
 class Density(NamedTuple):
     """A normalized density of data, as pure functions.
 
@@ -45,6 +47,7 @@ class Density(NamedTuple):
     decode: Callable[..., Any]
 
 
+@recorded
 def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density:
     """The density p(x) = base(z)·|det ∂z/∂x|, z = flow.forward(x).
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from glowjax.arrays import check_integer, check_positive, promote, require
 from glowjax.density import Density, density
 from glowjax.discrete import bin_centres, check_images, dequantize, one_key_each, place
+from glowjax.expression import expressed, recorded
 from glowjax.flow import Backprop, Flow, as_flow, chain, checked, passing_by, repeat
 from glowjax.logit import logit_forward, logit_inverse
 from glowjax.nets import Dtype
@@ -20,6 +21,7 @@ from glowjax.resnet import ResNet
 EDGE = 2.0**-14  # of a bin, kept free on either side
 
 
+@expressed
 class Dequantizer(NamedTuple):
     """A distribution q(u|v) of the noise u in (0, 1)^D that is added to images v.
 
@@ -35,6 +37,7 @@ class Dequantizer(NamedTuple):
     sample: Callable[..., tuple[jax.Array, jax.Array]]
 
 
+@recorded
 def uniform_dequantizer(*, levels: int = 256) -> Dequantizer:
     """Uniform noise, by `dequantize`: log_q = 0. No parameters."""
     check_integer("levels", levels, 2, 256)
@@ -50,6 +53,7 @@ def uniform_dequantizer(*, levels: int = 256) -> Dequantizer:
     return Dequantizer(init, sample)
 
 
+@recorded
 def variational_dequantizer(flow: Flow, *, levels: int = 256) -> Dequantizer:
     """Noise u = σ(y), y = flow.inverse(ε; v), with ε from N(0, I); q(u|v) is `noise_density`.
 
@@ -90,6 +94,7 @@ def variational_dequantizer(flow: Flow, *, levels: int = 256) -> Dequantizer:
     return Dequantizer(init, sample)
 
 
+@recorded
 def noise_density(flow: Flow, event_shape: Sequence[int]) -> Density:
     """The density of u = δ + (1 - 2δ)·σ(y), y = flow.inverse(ε), ε from N(0, I), with δ = 2⁻¹⁴.
 
@@ -113,6 +118,7 @@ class _NoiseLogit(nn.Module):
         return x + 0.5, log_det
 
 
+@recorded
 def dequantization_flow(
     *,
     steps: int = 4,
@@ -166,6 +172,7 @@ def log_prob_bound(
     return model.log_prob(params[0], x, context) - log_q
 
 
+@recorded
 def dequantized(model: Density, dequantizer: Dequantizer) -> Density:
     """Density and dequantizer as one, for `fit` on whole images: log_prob is `log_prob_bound`.
 

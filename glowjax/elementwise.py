@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import check_in, promote, sum_event
+from glowjax.expression import expressed, recorded
 
 
+@expressed
 class Elementwise(NamedTuple):
     """An increasing map z = f(x; raw) of every number of an array, as pure functions.
 
@@ -27,6 +29,7 @@ class Elementwise(NamedTuple):
     inverse: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
+@recorded
 def affine(*, bound: float | None = None) -> Elementwise:
     """z = (x + shift)·exp(log_scale), with raw = (shift, raw scale).
 

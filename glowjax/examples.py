@@ -1,5 +1,6 @@
 """The examples that `fit` trains on: checked, weighted, split and put in order."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,8 @@ class Batch(NamedTuple):
     weights: jax.Array | None = None
 
 
-class Examples(NamedTuple):
+@dataclass(frozen=True)
+class Examples:
     """A batch of all examples of one part of the data.
 
     Attributes:
@@ -82,7 +84,7 @@ def _examples(name: str, x: Any, context: Any = None, weights: Any = None) -> Ex
         require(weights.shape == x.shape[:1], "weights", weights.shape, f"of shape ({len(x)},)")
         require(weights.min() >= 0 < weights.max(), "weights", weights.min(), "≥ 0, not all 0")
         weights = weights / weights.mean(dtype=float)  # so that losses and rates keep their size
-    batch = jax.tree.map(jnp.asarray, Batch(x, context, weights))
+    batch = Batch(*jax.tree.map(jnp.asarray, (x, context, weights)))
     return Examples(name, batch, np.arange(len(x)))
 
 

@@ -24,6 +24,7 @@ from glowjax.arrays import (
     split_key,
 )
 from glowjax.context import refuse_context, takes_context
+from glowjax.expression import expressed, recorded
 
 Backprop = Literal["store", "recompute", "invert"]
 
@@ -32,6 +33,7 @@ def _unchanged(params: Any) -> Any:
     return params
 
 
+@expressed
 class Flow(NamedTuple):
     """A bijection between data `x` and latents `z` with its log-determinant, as pure functions.
 
@@ -64,6 +66,7 @@ class Flow(NamedTuple):
         return self.forward(params, x, context, key)[1]
 
 
+@recorded
 def as_flow(module: nn.Module) -> Flow:
     """Makes a `Flow` of a Linen module with methods `forward` and `inverse`.
 
@@ -218,6 +221,7 @@ def checked(name: str, flow: Any) -> Flow:
     )
 
 
+@recorded
 def with_context(flow: Flow, embed: Callable[[Any], Any] | None) -> Flow:
     """`flow` that sees `embed(context)` in place of the context, or, if that is None, nothing.
 
@@ -266,6 +270,7 @@ def passing_by(flow: Flow) -> Flow:
     return flow if flow.takes_context else with_context(flow, None)
 
 
+@recorded
 def invert(flow: Flow) -> Flow:
     """The same bijection with data and latent sides swapped.
 
@@ -287,6 +292,7 @@ def invert(flow: Flow) -> Flow:
     )
 
 
+@recorded
 def chain(*flows: Flow) -> Flow:
     """Applies `flows` one after the other; `params` is the tuple of theirs, log-dets add up.
 
@@ -359,6 +365,7 @@ def _keys(key, n: int):
     return [None] * n if key is None else list(split_key(key, n))
 
 
+@recorded
 def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bool = 1) -> Flow:
     """Applies `flow` `n` times, each time with its own parameters, as one `lax.scan`.
 
@@ -476,6 +483,7 @@ def _init_loop(flow: Flow, n: int, key, x, context, reverse: bool):
     return jax.lax.scan(body, x, split_key(key, n), reverse=reverse)[1]
 
 
+@recorded
 def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
     """Flows level by level; after all but the last, a split sends part of the array out as latent.
 
@@ -513,6 +521,7 @@ def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
     return Flow(init, forward, inverse, flow.init_inverse, takes_context=flow.takes_context)
 
 
+@recorded
 def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
     """Applies `flow` to the last array of a tuple: the part of a multiscale flow still on its way.
 

@@ -10,6 +10,7 @@ from glowjax.actnorm import GlowActNorm
 from glowjax.arrays import check_choice, check_image_shape, check_positive
 from glowjax.conv1x1 import InvertibleConv1x1
 from glowjax.coupling import AdditiveCoupling, AffineCoupling, ScaleMap
+from glowjax.expression import recorded
 from glowjax.flow import Backprop, Flow, as_flow, chain, multiscale, on_last, repeat
 from glowjax.nets import ConvNet, Dtype, Initializer
 from glowjax.permute import Reverse, Shuffle
@@ -20,6 +21,7 @@ Coupling = Literal["affine", "additive"]
 Mixing = Literal["conv1x1", "conv1x1_lu", "reverse", "shuffle"]
 
 
+@recorded
 def glow(
     *,
     levels: int = 3,
@@ -82,6 +84,7 @@ def glow(
     )
 
 
+@recorded
 def glow_backbone(
     *,
     levels: int = 3,
@@ -112,6 +115,7 @@ def glow_backbone(
     return _checking_images(flow, levels)
 
 
+@recorded
 def glow_step(*, net, coupling: Coupling, scale: ScaleMap, mixing: Mixing) -> Flow:
     """One step of flow, `[B, H, W, C]` -> the same shape: ActNorm, mixing of channels, coupling.
 
@@ -141,6 +145,7 @@ def glow_step(*, net, coupling: Coupling, scale: ScaleMap, mixing: Mixing) -> Fl
     )
 
 
+@recorded
 def glow_top(*, num_classes: int | None = None, ring: bool = True) -> Flow:
     """Whitens the last of the backbone's latents by the learned top prior: see `TopPrior`."""
     return on_last(as_flow(TopPrior(num_classes=num_classes, ring=ring)))

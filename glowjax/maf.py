@@ -7,6 +7,7 @@ from glowjax.actnorm import ActNorm
 from glowjax.arrays import check_integer, check_positive, require
 from glowjax.autoregressive import Autoregressive
 from glowjax.elementwise import Elementwise, affine
+from glowjax.expression import recorded
 from glowjax.flow import Backprop, Flow, as_flow, chain, invert, repeat
 from glowjax.made import MADE, is_seed
 from glowjax.permute import Reverse, Shuffle
@@ -14,6 +15,7 @@ from glowjax.permute import Reverse, Shuffle
 BOUND = 3.0  # of a step's |log_scale|: five steps stretch by e¹⁵ at most, within float32's 24 bits
 
 
+@recorded
 def maf(
     *,
     steps: int = 5,
@@ -57,6 +59,7 @@ def maf(
     return repeat(step, steps, backprop=backprop, unroll=unroll)
 
 
+@recorded
 def iaf(
     *,
     steps: int = 5,

@@ -11,6 +11,7 @@ from jax.scipy.special import log_ndtr, logsumexp
 
 from glowjax.arrays import check_choice, check_integer, promote, require
 from glowjax.elementwise import Elementwise
+from glowjax.expression import recorded
 from glowjax.roots import increasing_root
 
 Family = Literal["logistic", "gaussian"]
@@ -20,6 +21,7 @@ LOG_SCALE_BOUND = 7.0
 NEWTON_STEPS = 7  # 6 reach float64's rounding wherever the quantile is asked for
 
 
+@recorded
 def mixture_cdf(
     components: int = 8, *, family: Family = "logistic", to: Target = "logit"
 ) -> Elementwise:

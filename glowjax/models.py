@@ -16,6 +16,7 @@ from glowjax.actnorm import ActNorm
 from glowjax.arrays import check_choice, check_labels, one_hot
 from glowjax.coupling import ScaleMap
 from glowjax.elementwise import affine
+from glowjax.expression import recorded
 from glowjax.flow import Backprop, Flow, as_flow, chain, with_context
 from glowjax.glow import Coupling, Mixing, glow_backbone, glow_top
 from glowjax.logit import Logit
@@ -201,6 +202,7 @@ def _logit(alpha: float | None) -> list[Flow]:
     return [] if alpha is None else [as_flow(Logit(alpha))]
 
 
+@recorded
 def _of_labels(flow: Flow, num_classes: int) -> Flow:
     """`flow`, whose context is floats, with labels `[B]` in their place; one-hot floats for it."""
 

@@ -6,6 +6,7 @@ from glowjax.actnorm import ActNorm
 from glowjax.arrays import check_positive
 from glowjax.coupling import AffineCoupling, Coupling
 from glowjax.elementwise import Elementwise
+from glowjax.expression import recorded
 from glowjax.flow import Backprop, Flow, as_flow, chain, invert, multiscale, repeat
 from glowjax.masks import Mask
 from glowjax.nets import MLP, Dtype
@@ -15,6 +16,7 @@ from glowjax.split import Split
 from glowjax.squeeze import Squeeze
 
 
+@recorded
 def realnvp(
     *,
     levels: int = 2,
@@ -62,6 +64,7 @@ def realnvp(
     return multiscale([*flows, last], [as_flow(Split())] * (levels - 1))
 
 
+@recorded
 def realnvp_single_scale(
     *,
     width: int = 128,
@@ -89,6 +92,7 @@ def realnvp_single_scale(
     )
 
 
+@recorded
 def realnvp_mlp(
     *,
     steps: int = 8,
@@ -124,6 +128,7 @@ def realnvp_mlp(
     return repeat(chain(step, as_flow(Reverse())), steps, backprop=backprop, unroll=unroll)
 
 
+@recorded
 def realnvp_step(*, net, mask: Mask = "channels", swap: bool = False) -> Flow:
     """One step: ActNorm, then an affine coupling whose log-scale is gain·tanh(·) + offset.
 

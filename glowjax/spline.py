@@ -5,8 +5,10 @@ import jax.numpy as jnp
 
 from glowjax.arrays import check_in, check_integer, promote
 from glowjax.elementwise import Elementwise
+from glowjax.expression import recorded
 
 
+@recorded
 def rational_quadratic(
     bins: int = 8, *, bound: float = 5.0, min_bin: float = 1e-3, min_slope: float = 1e-3
 ) -> Elementwise:

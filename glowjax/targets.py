@@ -10,8 +10,10 @@ import numpy as np
 from jax.scipy.stats import norm
 
 from glowjax.arrays import check_choice, check_in, check_positive, promote, require
+from glowjax.expression import expressed, recorded
 
 
+@expressed
 class Target(NamedTuple):
     """A density p of the plane, up to a constant.
 
@@ -26,6 +28,7 @@ class Target(NamedTuple):
     sample: Callable[..., jax.Array] | None = None
 
 
+@recorded
 def energy(number: int, *, envelope: float | None = None) -> Target:
     """ln p = -U_number(z) + c, one of the four test energies of planar flows.
 
@@ -93,6 +96,7 @@ def _radius(z1, z2):
     return jnp.where(inside, jnp.sqrt(jnp.where(inside, square, 1.0)), 0.0)
 
 
+@recorded
 def two_modes(loc: float = 2.0, scale: float = 0.1) -> Target:
     """Two arcs of a circle of radius `loc`, around (±loc, 0).
 
@@ -116,6 +120,7 @@ def two_modes(loc: float = 2.0, scale: float = 0.1) -> Target:
     return Target(log_prob, (-reach, reach))
 
 
+@recorded
 def circular_gaussians(
     modes: int = 8, *, radius: float = 2.0, scale: float | None = None
 ) -> Target:
@@ -154,6 +159,7 @@ def circular_gaussians(
     return Target(log_prob, (-reach, reach), sample)
 
 
+@recorded
 def ring_mixture(rings: int = 2) -> Target:
     """Rings around the origin, alike in height, the outermost of radius 2.
 
@@ -177,6 +183,7 @@ def ring_mixture(rings: int = 2) -> Target:
     return Target(log_prob, (-reach, reach))
 
 
+@recorded
 def banana(*, bend: float = 0.5, noise: float = 0.3) -> Target:
     """A bent normal: x1 ~ N(0, 1), x2 ~ N(bend·(x1² - 1), noise²); normalised, with samples.
 
@@ -202,6 +209,7 @@ def banana(*, bend: float = 0.5, noise: float = 0.3) -> Target:
     return Target(log_prob, (-reach, reach), sample)
 
 
+@recorded
 def funnel(*, std: float = 3.0) -> Target:
     """Neal's funnel: x1 ~ N(0, std²), x2 ~ N(0, exp(x1)); normalised, with samples.
 

@@ -4,15 +4,14 @@ import functools
 import importlib.util
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 
 import glowjax
 from glowjax import as_flow
+from glowjax.testing import check_flow, moved
 
 IMAGE = (4, 4, 2)
 SMALL_NET = functools.partial(glowjax.ConvNet, width=8)
@@ -35,10 +34,13 @@ def coupling_step(**hyper):
     return glowjax.chain(as_flow(glowjax.ActNorm()), as_flow(glowjax.AffineCoupling(**hyper)))
 
 
+def drawn(key, shape, dtype):
+    """Initialises last convolutions: with zero ones couplings are constant, and errors hide."""
+    return 0.05 * jax.random.normal(key, shape, dtype)
+
+
 def small_glow(**hyper):
-    # Drawn last convolutions: with zero ones every coupling is a constant, and errors hide.
-    draw = nn.initializers.normal(0.05)
-    return glowjax.glow(levels=2, steps=2, width=8, output_init=draw, **hyper)
+    return glowjax.glow(levels=2, steps=2, width=8, output_init=drawn, **hyper)
 
 
 VECTOR_STEP = coupling_step(net=SMALL_MLP, scale="tanh")
@@ -365,8 +367,12 @@ def parameters(case: Case):
     Zero-initialised layers would hide wrong signs.
     """
     params = case.flow.init(jax.random.key(1), *data(case, 16))
-    flat, unravel = ravel_pytree(params)  # one draw: a draw a leaf takes long to compile
-    return unravel(flat + case.noise * jax.random.normal(jax.random.key(2), flat.shape, flat.dtype))
+    return moved(jax.random.key(2), params, case.noise)
+
+
+def check(case: Case) -> None:
+    """Raises `AssertionError` unless the flow is an invertible map with its log-determinant."""
+    check_flow(case.flow, *data(case), noise=case.noise)
 
 
 def whole(params, key):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import SMALL_MADE, SMALL_PIXELCNN, Case, data, parameters
-from test_flow_properties import check_flow, close
+from cases import SMALL_MADE, SMALL_PIXELCNN, Case, check, data, parameters
+from test_flow_properties import close
 
 import glowjax
 from glowjax import as_flow
@@ -38,7 +38,7 @@ def cubic():
 @pytest.mark.parametrize("invert", [False, True])
 def test_any_elementwise_map_will_do(invert):
     flow = as_flow(glowjax.Autoregressive(cubic(), RANDOM_ORDER))
-    check_flow(Case(glowjax.invert(flow) if invert else flow, (3,), (), context=2))
+    check(Case(glowjax.invert(flow) if invert else flow, (3,), (), context=2))
 
 
 # --------------------------------------------------------------------------------- triangles
@@ -210,7 +210,7 @@ class _WrongOrder(nn.Module):
 
 def test_a_wrong_order_is_caught():
     with pytest.raises(AssertionError):
-        check_flow(Case(as_flow(glowjax.Autoregressive(AFFINE, _WrongOrder)), (3,), ()))
+        check(Case(as_flow(glowjax.Autoregressive(AFFINE, _WrongOrder)), (3,), ()))
 
 
 @pytest.mark.float32

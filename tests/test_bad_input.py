@@ -14,9 +14,9 @@ import pytest
 from cases import CASES, SLOW, data, parameters
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_flow_properties import flat
 
 import glowjax
+from glowjax.testing import flat
 
 FLOWS = sorted(CASES)
 DTYPES = ("float64", "float32", "float16", "bfloat16", "int32", "uint8", "bool", "complex64")

@@ -10,6 +10,7 @@ import pytest
 from cases import SMALL_MLP
 
 import glowjax
+from glowjax.descent import descent
 
 NORMAL = glowjax.density(glowjax.as_flow(glowjax.GlowActNorm(log_scale_factor=1.0)), (2,))
 FAST = optax.adam(0.05)
@@ -157,7 +158,7 @@ def spoiled(value, n=200, rows=(7,)):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("model", [NORMAL, PLANAR])
 def test_numbers_that_are_not_finite_are_named(model, value):
-    options = {"steps": 2, "show": False}
+    options: Any = {"steps": 2, "show": False}
     with pytest.raises(ValueError, match=rf"data must be finite .* got {value} at \[7, 1\] \(1 of"):
         glowjax.fit(model, spoiled(value), **options)
     with pytest.raises(ValueError, match=r"validation must be finite"):
@@ -232,9 +233,7 @@ def test_a_schedule_that_looks_at_the_loss_sees_it():
     plateau = optax.chain(
         optax.sgd(1.0), optax.contrib.reduce_on_plateau(factor=0.5, patience=2, rtol=0.0, atol=0.01)
     )
-    step = glowjax.descent.descent(
-        lambda params, batch, step: (loss(params, None, None, step), {}), plateau
-    )
+    step = descent(lambda params, batch, step: (loss(params, None, None, step), {}), plateau)
     state, _ = jax.lax.scan(step.step, step.init(start()), np.zeros((9, 1)))
     assert float(state.optimizer[1].scale) < 0.3
     fitted(optimizer=plateau, steps=6)

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, NAMES, SMALL_MLP, SMALL_NET, Case, coupling_step, data, named, parameters
+from cases import CASES, NAMES, SMALL_MLP, SMALL_NET, Case, check, coupling_step, data, parameters
 from jax.extend.core import jaxprs_in_params
 
 import glowjax
+from glowjax.testing import flat
 
 RTOL = 1e-9
 
@@ -16,63 +17,9 @@ def close(a, b, rtol=RTOL):
     jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=rtol, atol=rtol), a, b)
 
 
-def flat(tree):
-    """A tree of batched arrays as one matrix `[B, D]`."""
-    return jnp.concatenate([a.reshape(a.shape[0], -1) for a in jax.tree.leaves(tree)], axis=1)
-
-
-def check_flow(case: Case, rtol: float = RTOL) -> None:
-    """Raises `AssertionError` unless `case.flow` is an invertible map with its log-determinant."""
-    flow = case.flow
-    x, context = data(case)
-
-    @jax.jit  # one compiled function a case
-    def measure(x, context):
-        params = parameters(case)
-        z, log_det = flow.forward(params, x, context)
-        back, inverse_log_det = flow.inverse(params, z, context)
-        again, _ = flow.forward(params, back, context)
-
-        def event(x, context):
-            context = None if context is None else context[None]
-            return flat(flow.forward(params, x[None], context)[0])[0]
-
-        def loss(params, x):
-            z, log_det = flow.forward(params, x, context)
-            weights = jnp.cos(jnp.arange(flat(z).shape[1]))
-            return jnp.sum(jnp.sin(flat(z)) * weights) + jnp.sum(jnp.cos(log_det))
-
-        jacobian = jax.vmap(jax.jacrev(event))(x, context)
-        gradients = jax.grad(loss, argnums=(0, 1))(params, x)
-        return params, z, log_det, back, inverse_log_det, again, jacobian, gradients
-
-    params, z, log_det, back, inverse_log_det, again, jacobian, gradients = measure(x, context)
-    size = np.prod(case.shape)
-    assert log_det.shape == (len(x),) and log_det.dtype == x.dtype
-    assert flat(z).shape == flat(x).shape
-    close(back, x, rtol)
-    close(again, z, rtol)
-    close(log_det, jnp.linalg.slogdet(jacobian.reshape(len(x), size, size))[1], rtol)
-    close(inverse_log_det, -log_det, rtol)
-    for gradient in jax.tree.leaves(gradients):
-        assert jnp.all(jnp.isfinite(gradient)) and jnp.any(gradient != 0)
-    close(flow.log_det(params, x, context), log_det, rtol)  # without jit
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_flow(name):
-    check_flow(CASES[name])
-
-
-@pytest.mark.parametrize("name", ["affine", "top_prior_labels", "glow"])
-def test_vmap_is_a_loop(name):
-    case = CASES[name]
-    x, context = data(case, batch=6)
-    params = case.flow.init(jax.random.key(1), x, context)
-    split = jax.tree.map(lambda a: a.reshape(2, 3, *a.shape[1:]), (x, context))
-    z, log_det = jax.vmap(case.flow.forward, in_axes=(None, 0, 0))(params, *split)
-    expected = case.flow.forward(params, x, context)
-    close(jax.tree.map(lambda a: a.reshape(6, *a.shape[2:]), (z, log_det)), expected)
+    check(CASES[name])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -267,80 +214,3 @@ def test_every_public_flow_is_in_the_table():
         if hasattr(getattr(glowjax, name), "forward") and name not in ("Flow", "Elementwise")
     }
     assert modules and combinators | models | modules <= covered
-
-
-# Mutants: what the harness must catch. Each breaks one thing that initialisation would hide.
-
-
-def _mutant(mutate):
-    flow = CASES["affine"].flow
-
-    def forward(params, x, context=None, key=None):
-        z, log_det = flow.forward(params, x, context, key)
-        return mutate.get("forward", lambda z, _: (z, log_det))(z, log_det)
-
-    def inverse(params, z, context=None, key=None):
-        x, log_det = flow.inverse(params, z, context, key)
-        return mutate.get("inverse", lambda x, _: (x, log_det))(x, log_det)
-
-    return CASES["affine"]._replace(flow=flow._replace(forward=forward, inverse=inverse))
-
-
-MUTANTS = {
-    "wrong sign": {
-        "forward": lambda z, log_det: (z, -log_det),
-        "inverse": lambda x, log_det: (x, -log_det),
-    },
-    "inverse log-det not negated": {"inverse": lambda x, log_det: (x, -log_det)},
-    "constant missing": {
-        "forward": lambda z, log_det: (z, log_det + 1e-6),
-        "inverse": lambda x, log_det: (x, log_det - 1e-6),
-    },
-    "inverse inexact": {"inverse": lambda x, log_det: (x + 1e-6, log_det)},
-}
-
-
-@pytest.mark.parametrize("name", MUTANTS)
-def test_harness_catches(name):
-    with pytest.raises(AssertionError):
-        check_flow(_mutant(MUTANTS[name]))
-
-
-def test_harness_catches_a_missing_factor_of_positions():
-    def per_position(apply):
-        def applied(params, x, context=None, key=None):
-            y, log_det = apply(params, x, context, key)
-            return y, log_det / (x.shape[1] * x.shape[2])
-
-        return applied
-
-    case = CASES["conv1x1"]
-    flow = case.flow._replace(
-        forward=per_position(case.flow.forward), inverse=per_position(case.flow.inverse)
-    )
-    check_flow(case)
-    with pytest.raises(AssertionError):
-        check_flow(case._replace(flow=flow))
-
-
-@pytest.mark.float32
-@pytest.mark.parametrize("name", named(name for name, case in CASES.items() if case.covers))
-def test_float32(name):
-    """Round trips within 2e-5 a number, log-dets within 1e-5 a dimension.
-
-    A step rounds to 6e-8 relative, and the condition number of perturbed 1×1 matrices (up to
-    about 50 at these sizes) multiplies that.
-    """
-    case = CASES[name]
-    x, context = data(case)
-
-    @jax.jit
-    def measure(x):
-        params = parameters(case)
-        z, log_det = case.flow.forward(params, x, context)
-        return log_det, *case.flow.inverse(params, z, context)
-
-    log_det, back, inverse_log_det = measure(x)
-    assert log_det.dtype == jnp.float32 and back.dtype == jnp.float32
-    np.testing.assert_allclose(back, x, atol=2e-5)
-    np.testing.assert_allclose(inverse_log_det, -log_det, atol=1e-5 * np.prod(case.shape))
