@@ -3,12 +3,11 @@
     glowjax train glow_cifar10_muon
 
 The function is that of glow_cifar10. Muon trains the first two kernels of each coupling net, Adamax
-the rest; both rates rise over one epoch and fall along a cosine to 0. Random shifts, which repeat
-edges and so teach another distribution, end after 60 % of the steps. Held out: 5,000 of the 50,000
-training images, to choose by.
+the rest; both rates rise over one epoch and fall along a cosine to 0. Random shifts teach another
+distribution, so they end after 60 % of the steps. 1,000 of the 50,000 training images are held out.
 
-Time: 75 epochs of 45,000 images take about 8 minutes on one H100.
-Expected: about 3.41 bits/dim (not yet run as it stands here).
+Time: 11 minutes on two H100s, compilation and evaluation included; about 14 on one.
+Expected: 3.396 bits/dim on test.
 Source: Kingma & Dhariwal 2018 for the flow; Jordan et al. 2024 for Muon.
 """
 
@@ -17,17 +16,21 @@ from glowjax.data import Transform
 from glowjax.models import Glow
 from glowjax.optim import Optimizer
 
-STEPS = 6600  # 75 epochs of 45,000 images
+STEPS = 10_547  # 108 times 50,000 images
 
 config = Config(
     data=Data(
-        name="cifar10", transform=Transform(shift=0.1, shift_steps=int(0.6 * STEPS), flip=True)
+        name="cifar10",
+        validation=1000,
+        transform=Transform(
+            shift=0.1, shift_edge="reflect", shift_steps=int(0.6 * STEPS), flip=True
+        ),
     ),
     model=Glow(levels=3, steps=32, width=512, dtype="bfloat16"),
     optimizer=Optimizer(
         name="muon",
         learning_rate=4e-3,
-        muon_learning_rate=1e-3,
+        muon_learning_rate=2e-3,
         weight_decay=0.2,
         warmup_images=50_000,
         decay="cosine",
@@ -35,6 +38,6 @@ config = Config(
     train_steps=STEPS,
     batch_size=512,
     ema=0.999,
-    evaluate_every=1650,
+    evaluate_every=3600,
     log_every=100,
 )
