@@ -223,11 +223,11 @@ def _halves(tree):
 
 
 def _cast(tree, dtype):
-    """`tree` with its floats in `dtype`, on the host."""
+    """`tree` with its floats in `dtype`, and whole numbers of the width that goes with it."""
 
     def cast(leaf):
         floats = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-        return np.asarray(leaf, dtype) if floats else leaf
+        return jnp.asarray(np.asarray(leaf, dtype if floats else None))
 
     return jax.tree.map(cast, tree)
 
