@@ -74,7 +74,7 @@ class OfDict(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x, context=None):
+    def __call__(self, x, context: Any = None):
         return nn.Dense(self.features)(x) + nn.Dense(self.features)(context["a"])
 
 
