@@ -21,11 +21,8 @@ def floats_as(tree: Any, like: Any) -> Any:
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(like))
 
     def cast(leaf):
-        return (
-            jnp.asarray(leaf, dtype)
-            if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-            else leaf
-        )
+        floats = is_array(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        return jnp.asarray(leaf, dtype) if floats else leaf
 
     return jax.tree.map(cast, tree)
 

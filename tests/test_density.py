@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import SMALL_MLP, Case, coupling_step, parameters, small_glow
+from tensorflow_probability.substrates import jax as tfp
 
 import glowjax
 from glowjax import as_flow
@@ -153,6 +154,37 @@ def test_conditional_samples_and_their_latents():
 
     wrong = jnp.array([0, 1, -1, 4, 3])  # cannot raise under jit: NaN, never a number
     np.testing.assert_array_equal(jnp.isnan(measure(wrong)[3]), [False, False, True, True, False])
+
+
+TFP = tfp.distributions
+PAIR = np.array([0.5, -0.5]), np.array([0.7, 1.4])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "distraxs"),
+    [
+        (lambda: TFP.Normal(*np.float64([0.5, 0.7])), lambda: distrax.Normal(0.5, 0.7)),
+        (
+            lambda: TFP.MultivariateNormalDiag(*PAIR),
+            lambda: distrax.MultivariateNormalDiag(*PAIR),
+        ),
+        (
+            lambda: TFP.Independent(TFP.Normal(*PAIR), 1),
+            lambda: distrax.Independent(distrax.Normal(*PAIR), 1),
+        ),
+    ],
+)
+def test_a_distribution_of_tfp_is_a_base_as_one_of_distrax_is(theirs, distraxs):
+    models = [glowjax.density(ACTNORM, (2,), base()) for base in (theirs, distraxs)]
+    params = affine([0.4, 1.0], [0.8, 2.0])
+    x = np.linspace(-1, 1, 6).reshape(3, 2)
+    ours, expected = (model.log_prob(params, x) for model in models)
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
+    cold, warm = (models[0].sample(params, jax.random.key(0), 4, t) for t in (0.0, 1.0))
+    np.testing.assert_allclose(cold, models[1].sample(params, jax.random.key(0), 4, 0.0))
+    assert warm.shape == (4, 2) and len(np.unique(warm)) == 8
+    with pytest.raises(ValueError, match=r"base must have an empty batch shape, got \(2,\)"):
+        glowjax.density(ACTNORM, (2,), TFP.Normal(*PAIR))
 
 
 # ------------------------------------------------------------------------------ parameters
