@@ -163,7 +163,7 @@ PAIR = np.array([0.5, -0.5]), np.array([0.7, 1.4])
 @pytest.mark.parametrize(
     ("theirs", "distraxs"),
     [
-        (lambda: TFP.Normal(*np.float64([0.5, 0.7])), lambda: distrax.Normal(0.5, 0.7)),
+        (lambda: TFP.Normal(np.float64(0.5), np.float64(0.7)), lambda: distrax.Normal(0.5, 0.7)),
         (
             lambda: TFP.MultivariateNormalDiag(*PAIR),
             lambda: distrax.MultivariateNormalDiag(*PAIR),
