@@ -136,7 +136,7 @@ def shapes(call):
 test_shapes_and_dtypes, test_shapes_and_dtypes_many = shapes
 
 
-@pytest.mark.parametrize("name", [name for name in FLOWS if abstract(name)[1] is not None])
+@pytest.mark.parametrize("name", [name for name in FLOWS if CASES[name].context is not None])
 def test_contexts_without_features_are_refused(name):
     x, context, params, _ = abstract(name)
     flow, key = CASES[name].flow, jax.random.key(KEY)

@@ -550,9 +550,7 @@ def slow_reflection(image, down, right):
     return around[2 - down :, 2 - right :][: image.shape[0], : image.shape[1]]
 
 
-@pytest.mark.parametrize(
-    "edge, slow_shift", [("repeat", slow_shift), ("reflect", slow_reflection)], ids=str
-)
+@pytest.mark.parametrize("edge, slow_shift", [("repeat", slow_shift), ("reflect", slow_reflection)])
 def test_shift_and_flip_are_one_of_the_allowed_ones_and_all_occur(edge, slow_shift):
     source = noise(n=5, shape=(6, 10, 2))
     transform = Transform(shift=0.2, shift_edge=edge, flip=True)
