@@ -274,7 +274,7 @@ def test_errors():
     flow = VECTORS.flow
     params = jax.eval_shape(flow.init, jax.random.key(0), z, z)
     for apply in (flow.forward, flow.inverse):
-        with pytest.raises(ValueError, match="does not fit params"):
+        with pytest.raises(ValueError, match="params of Autoregressive do not fit"):
             jax.eval_shape(apply, params, jnp.ones((2, 4)), z)
         with pytest.raises(ValueError, match="context must be floats"):
             jax.eval_shape(apply, params, z, jnp.ones((1, 3)))

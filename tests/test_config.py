@@ -66,6 +66,7 @@ WARMUP_IMAGES = {
     "glow_celebahq256": 7_800,
     "glow_cifar10": 500_000,
     "glow_cifar10_conditional": 500_000,
+    "glow_cifar10_muon": 50_000,
     "glow_digits": 6_400,
     "glow_imagenet32": 500_000,
     "glow_imagenet64": 125_000,
@@ -229,14 +230,14 @@ def test_labels_condition(kind):
     keys = iter(jax.random.split(jax.random.key(2), 1000))  # output layers start at zero
     params = jax.tree.map(lambda a: a + 0.1 * jax.random.normal(next(keys), a.shape), params)
     same = jnp.repeat(x[:1], 4, axis=0)
-    z, log_det = flow.forward(params, same, labels)
+    z, log_det = jax.jit(flow.forward)(params, same, labels)
     assert jnp.all(jnp.isfinite(log_det[:2]))
     assert log_det[0] != log_det[1]
     assert jnp.all(jnp.isnan(log_det[2:]))
     back, _ = flow.inverse(params, jax.tree.map(lambda a: a[:2], z), labels[:2])
     assert jnp.allclose(back, same[:2], atol=1e-6)
-    for wrong in (None, jnp.array([0, 1]), jnp.eye(4)):
-        with pytest.raises(ValueError, match="context must be integer labels of shape"):
+    for wrong in (None, jnp.array([0, 1]), jnp.eye(4), labels):
+        with pytest.raises(ValueError, match=r"context must be (integer labels of shape|given)"):
             flow.forward(params, same, wrong)
 
 
@@ -255,7 +256,7 @@ def test_a_file_without_a_config_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["glow_digit", "glow_digits.py"])
 def test_an_unknown_experiment_gets_a_suggestion(name):
-    with pytest.raises(ValueError, match=rf"got '{name}'; did you mean glow_digits"):
+    with pytest.raises(ValueError, match=rf"got '{name}'; .*did you mean glow_digits"):
         experiment(name)
 
 
