@@ -119,8 +119,8 @@ def as_flow(module: nn.Module) -> Flow:
         except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as error:
             due, given = f"{side} must be as at init", f"{side} {described(array)}"
             if takes:
-                due = f"context must be as at init, and {side} too"
-                given = f"context {described(context)} with {given}"
+                due = f"{side} and context must be as at init"
+                given = f"{given} with context {described(context)}"
             raise ValueError(f"{due}: params of {name} do not fit {given}: {error}") from error
         return _pair(f"{name}.{method}", result, array)
 
@@ -238,20 +238,24 @@ def with_context(flow: Flow, embed: Callable[[Any], Any] | None) -> Flow:
     if embed is not None:
         require(flow.takes_context, "embed", embed, "None for a flow that takes no context")
 
-    def seen(context):
+    def seen(array, context):
         if embed is None:
             return None
-        require(context is not None, "context", context, "given, for embed to see")
+        n = len(jax.tree.leaves(array)[0])
+        rows = [jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(context)]
+        if set(rows) != {(n,)}:
+            wanted = f"given, with one row for each of {n} examples"
+            raise ValueError(f"context must be {wanted}, got {described(context)}")
         return embed(context)
 
     def init(function, key, array, context=None):
-        return function(key, array, seen(context))
+        return function(key, array, seen(array, context))
 
     def apply(function, params, array, context=None, key=None):
-        return function(params, array, seen(context), key)
+        return function(params, array, seen(array, context), key)
 
     def backward(params, z, cotangents, context=None, key=None):
-        embedded, pull = jax.vjp(seen, context)
+        embedded, pull = jax.vjp(functools.partial(seen, z), context)
         x, (*gradients, g) = reversible.backward(flow, params, z, cotangents, embedded, key)
         return x, (*gradients, *pull(g))
 

@@ -110,7 +110,7 @@ def test_a_context_goes_to_those_that_take_one():
     np.testing.assert_array_equal(z, by_hand[:, ::-1])
     np.testing.assert_allclose(log_det, first + second)
     with_none = glowjax.with_context(chained, None)
-    with pytest.raises(ValueError, match="context must be as at init, and x too"):
+    with pytest.raises(ValueError, match="x and context must be as at init"):
         with_none.forward(params, X, context)
 
 
@@ -136,7 +136,9 @@ def test_an_embedded_context_is_the_flows():
         expected,
     )
     assert np.all(expected[2] != 0)
-    with pytest.raises(ValueError, match="context must be given, for embed to see, got None"):
+    with pytest.raises(
+        ValueError, match="context must be given, with one row for each of 4 examples, got None"
+    ):
         outer.forward(params, X)
     with pytest.raises(ValueError, match="embed must be None for a flow that takes no context"):
         glowjax.with_context(ACTNORM, embed)

@@ -32,7 +32,7 @@ def pixels(levels, n):
 
 def test_noise_integrates_to_one_over_the_bin_and_depends_on_the_image():
     q = noise_density(FLOW, PAIR)
-    edges = np.linspace(EDGE, 1 - EDGE, 401)
+    edges = np.linspace(EDGE, 1 - EDGE, 801)
     grid, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
     u = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, *PAIR)
 

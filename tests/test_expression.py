@@ -227,7 +227,10 @@ def _inverse(params, z, context=None, key=None):
 
 def test_what_cannot_be_pickled_is_named():
     flow = glowjax.glow_step(
-        net=lambda features: None, coupling="affine", scale="tanh", mixing="reverse"
+        net=lambda features, name=None: glowjax.ConvNet(features, name=name),
+        coupling="affine",
+        scale="tanh",
+        mixing="reverse",
     )
     with pytest.raises((AttributeError, pickle.PicklingError), match="<lambda>"):
         pickle.dumps(flow)
