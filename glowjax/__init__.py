@@ -15,6 +15,7 @@ from glowjax.actnorm import (
     actnorm_forward,
     actnorm_inverse,
     actnorm_statistics,
+    trainable,
 )
 from glowjax.autoregressive import (
     Autoregressive,
@@ -232,6 +233,7 @@ __all__ = [
     "testing",
     "to_uint8",
     "toy",
+    "trainable",
     "uniform",
     "uniform_dequantizer",
     "unwhiten",

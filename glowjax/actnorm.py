@@ -1,5 +1,7 @@
 """ActNorm: an affine map per channel, from data at first (Kingma & Dhariwal 2018, section 3.1)."""
 
+from typing import Any
+
 import chex
 import flax.linen as nn
 import jax
@@ -67,8 +69,8 @@ class ActNorm(nn.Module):
 
     At first z has mean 0 and standard deviation 1, and shift is 0. What is learned, `log_scale` and
     `shift`, has no units: the same data in metres or in microns train to the same density. `bias`,
-    in the units of x, stays minus the mean of the first batch: its gradient is zero (leave it out
-    of weight decay).
+    in the units of x, stays minus the mean of the first batch: its gradient is zero, and weight
+    decay must leave it out (`trainable`).
 
     Source: Kingma & Dhariwal 2018, section 3.1, but for `shift`, which learns in the place of bias.
     """
@@ -99,6 +101,21 @@ class ActNorm(nn.Module):
         """What makes x of mean 0 and deviation 1 of the first latents."""
         log_scale, minus_mean = standardization(z)
         return -log_scale, jnp.zeros_like(minus_mean), -minus_mean
+
+
+def trainable(params: Any) -> Any:
+    """Which parameters are trained, a tree of booleans: all but the `bias` of an `ActNorm`.
+
+    It is what optax takes as a mask: `optax.adamw(1e-3, mask=glowjax.trainable)`.
+    """
+
+    def is_actnorm(tree):
+        return isinstance(tree, dict) and tree.keys() == {"bias", "log_scale", "shift"}
+
+    def mask(tree):
+        return {name: name != "bias" for name in tree} if is_actnorm(tree) else True
+
+    return jax.tree.map(mask, params, is_leaf=is_actnorm)
 
 
 class GlowActNorm(nn.Module):
