@@ -21,7 +21,7 @@ from glowjax.config import Config
 from glowjax.density import Density, density
 from glowjax.descent import TrainState, descent
 from glowjax.discrete import bits_per_dim, check_images, dequantize
-from glowjax.flow import chain
+from glowjax.flow import chain, passing_by
 from glowjax.nets import ZeroDense
 from glowjax.optim import learning_rate_schedule, make_optimizer
 
@@ -115,7 +115,7 @@ def make_trainer(
         x = noisy(config.seed, TRAIN_NOISE, step, index, batch["image"], levels)
         # What model.log_prob does, with what the classifier sees on the way.
         seen, z, log_det = x, x, jnp.zeros(size)
-        for part, p in zip(parts, params.flow, strict=True):
+        for part, p in zip(map(passing_by, parts), params.flow, strict=True):
             seen, (z, change) = z, part.forward(p, z, context(batch))
             log_det += change
         log_prob = standard_normal().log_prob(None, z) + log_det
