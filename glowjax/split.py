@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import check_image_shape, check_labels, one_hot, promote, sum_event
+from glowjax.context import refuse_context
 from glowjax.conv import conv_to_few, ring_conv
 from glowjax.nets import ZeroConv, ZeroDense, scaled_bias
 
@@ -119,8 +120,7 @@ class TopPrior(nn.Module):
     def _check(self, x, labels):
         check_image_shape("x", x)
         if self.num_classes is None:
-            if labels is not None:
-                raise ValueError("context was given, but the flow has no num_classes: leave it out")
+            refuse_context(labels)
             return
         check_labels(labels, self.num_classes, x.shape[0])
 

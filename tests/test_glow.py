@@ -354,7 +354,10 @@ ERRORS = {
         lambda: inverse((LATENTS[0], *LATENTS)),
         "z must be a tuple of 2 latents, got",
     ),
-    "latents swapped": (lambda: inverse(LATENTS[::-1]), "z must be as at init: params of TopPrior do not fit z"),
+    "latents swapped": (
+        lambda: inverse(LATENTS[::-1]),
+        "z must be as at init: params of TopPrior do not fit z",
+    ),
     "integer latents": (
         lambda: inverse((LATENTS[0], images(2, 2, 2, 24, dtype=int))),
         "z must be floating point, got int64",

@@ -111,9 +111,9 @@ def test_prepared_parameters_are_the_same_function(dtype, options):
     )
 
 
-def test_convnet_starts_as_zero_and_ignores_context():
+def test_convnet_starts_as_zero():
     x = jax.random.normal(jax.random.key(0), (2, 4, 4, 2))
-    y, params = jax.jit(glowjax.ConvNet(6, width=4).init_with_output)(jax.random.key(1), x, x)
+    y, params = jax.jit(glowjax.ConvNet(6, width=4).init_with_output)(jax.random.key(1), x)
     np.testing.assert_array_equal(y, np.zeros((2, 4, 4, 6)))
     shapes = jax.tree.map(jnp.shape, params["params"])
     assert shapes["conv1"]["weight"] == (3, 3, 3, 4)
