@@ -305,7 +305,7 @@ def test_inputs_are_checked():
     for wrong in (None, context[:, :1], context[0], context[:1]):
         with pytest.raises(ValueError, match="context must be"):
             flow.forward(params, x, wrong)
-    with pytest.raises(ValueError, match="x of shape"):
+    with pytest.raises(ValueError, match="params of Residual do not fit x"):
         flow.forward(params, x[:, :2], context)
     with pytest.raises(ValueError, match=r"x must be of shape \[B, 3\]"):
         flow.forward(flow.prepare(params), x[:, :2], context)
