@@ -40,8 +40,13 @@ def held_out_nats(model, scale, offset, **options):
     return float(-np.mean(log_p)) - 2 * np.log(scale), fitted
 
 
+SLOW = ("realnvp_mlp", "coupling")
+
+
 @pytest.mark.float32
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in FLOWS]
+)
 def test_units_do_not_matter(name):
     model = glowjax.density(FLOWS[name], (2,))
     at_one, _ = held_out_nats(model, 1.0, 0.0)
