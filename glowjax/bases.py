@@ -14,6 +14,7 @@ from glowjax.arrays import (
     check_integer,
     check_labels,
     check_positive,
+    draw_in_rows,
     promote,
     sum_event,
 )
@@ -47,7 +48,7 @@ def standard_normal() -> Base:
 
     def sample(_, key, like, temperature, context=None):
         return jax.tree.map(
-            lambda k, a: temperature * jax.random.normal(k, a.shape, a.dtype),
+            lambda k, a: temperature * draw_in_rows(jax.random.normal, k, a.shape, a.dtype),
             _key_tree(key, like),
             like,
         )
@@ -232,7 +233,7 @@ def gaussian_mixture(components: int) -> Base:
     def init(key, z):
         params = _zeros(z, (components,))
         mean = jax.tree.map(
-            lambda k, a: jax.random.normal(k, a.shape, a.dtype),
+            lambda k, a: draw_in_rows(jax.random.normal, k, a.shape, a.dtype),
             _key_tree(key, params["mean"]),
             params["mean"],
         )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from glowjax.arrays import check_event_shape, check_integer, promote
+from glowjax.arrays import check_event_shape, check_integer, draw_in_rows, promote
 
 
 def dequantize(key: jax.Array, images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
@@ -126,4 +126,4 @@ def _in_range(images, levels):
 
 
 def _noise(key, shape):
-    return ((jax.random.bits(key, shape, jnp.uint16) >> 3) + jnp.float32(0.5)) / 2**13
+    return ((draw_in_rows(jax.random.bits, key, shape, jnp.uint16) >> 3) + jnp.float32(0.5)) / 2**13

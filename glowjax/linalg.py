@@ -6,6 +6,8 @@ by side, as the levels of a Glow do on two cores, all wait for ever: docs/lapack
 LAPACK gets batches too small to be shared out; accelerators get the whole.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as scipy_linalg
@@ -35,16 +37,20 @@ def _unshared(f):
 
 
 def _in_parts(f, *args):
-    """`vmap(f)`, on CPUs in parts."""
+    """`vmap(f)`, on CPUs in parts of one size, the last filled up, so that f is compiled once."""
     count, *shape = args[0].shape
-    part = max(1, SHARED_OUT // (10 * max(shape) ** 3))
-    if count <= part:
+    parts = math.ceil(count / max(1, SHARED_OUT // (10 * max(shape) ** 3)))
+    if parts == 1:
         return jax.vmap(f)(*args)
-    return lax.platform_dependent(
-        *args,
-        cpu=lambda *args: lax.map(lambda args: f(*args), args, batch_size=part),
-        default=jax.vmap(f),
-    )
+    size = math.ceil(count / parts)
+
+    def mapped(*args):
+        args = [jnp.concatenate([a, a[: parts * size - count]]) for a in args]
+        args = [a.reshape(parts, size, *a.shape[1:]) for a in args]
+        out = lax.map(lambda args: jax.vmap(f)(*args), args)
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:count], out)
+
+    return lax.platform_dependent(*args, cpu=mapped, default=jax.vmap(f))
 
 
 def _spread(size, mapped, args):
@@ -59,7 +65,13 @@ def _mapped(out):
     return out, jax.tree.map(lambda _: True, out)
 
 
-_inverse_and_log_abs_det = _unshared(lambda a: (jnp.linalg.inv(a), jnp.linalg.slogdet(a)[1]))
+@_unshared
+def _inverse_and_log_abs_det(a):
+    factors, _, permutation = lax.linalg.lu(a)
+    rows = jnp.eye(len(a), dtype=a.dtype)[permutation]
+    inverse = scipy_linalg.solve_triangular(factors, rows, lower=True, unit_diagonal=True)
+    inverse = scipy_linalg.solve_triangular(factors, inverse)
+    return inverse, jnp.sum(jnp.log(jnp.abs(jnp.diag(factors))))
 
 
 @jax.custom_jvp

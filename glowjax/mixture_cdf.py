@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import log_ndtr, logsumexp
 
-from glowjax.arrays import check_choice, check_integer, promote, require
+from glowjax.arrays import check_choice, check_integer, draw_in_rows, promote, require
 from glowjax.elementwise import Elementwise
 from glowjax.expression import recorded
 from glowjax.roots import increasing_root
@@ -126,7 +126,7 @@ def mixture_sample(key: jax.Array, raw: jax.Array, *, family: Family = "logistic
     drawn = jax.random.categorical(key_component, log_weight)[..., None]
     mean, log_scale = (jnp.take_along_axis(a, drawn, -1)[..., 0] for a in (mean, log_scale))
     draw = {"logistic": jax.random.logistic, "gaussian": jax.random.normal}[family]
-    return mean + jnp.exp(log_scale) * draw(key_noise, mean.shape, mean.dtype)
+    return mean + jnp.exp(log_scale) * draw_in_rows(draw, key_noise, mean.shape, mean.dtype)
 
 
 def _parameters(raw):

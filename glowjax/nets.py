@@ -10,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from glowjax.actnorm import actnorm_statistics
-from glowjax.arrays import HIGHEST, check_context, check_image_shape, promote, require, vary_as
+from glowjax.arrays import (
+    HIGHEST,
+    check_context,
+    check_image_shape,
+    draw_in_rows,
+    promote,
+    require,
+    vary_as,
+)
 from glowjax.context import refuse_context
 from glowjax.conv import (
     Taps,
@@ -234,6 +242,11 @@ def amortized(
     return tuple(p + part.reshape(len(x), *p.shape) for p, part in zip(own, parts, strict=True))
 
 
+def small_normal(key: jax.Array, shape: tuple[int, ...], dtype: Dtype) -> jax.Array:
+    """Weights from N(0, 0.05²), as in the released Glow."""
+    return 0.05 * draw_in_rows(jax.random.normal, key, shape, dtype)
+
+
 class ConvWeight(nn.Module):
     """The weight of a convolution, from N(0, 0.05²)."""
 
@@ -241,7 +254,7 @@ class ConvWeight(nn.Module):
 
     @nn.compact
     def __call__(self, dtype):
-        return self.param("weight", nn.initializers.normal(0.05), self.shape, dtype)
+        return self.param("weight", small_normal, self.shape, dtype)
 
 
 class ZeroConv(nn.Module):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from glowjax.arrays import HIGHEST, check_image_shape, described, is_array, promote
-from glowjax.nets import Dtype, Initializer
+from glowjax.nets import Dtype, Initializer, small_normal
 from glowjax.squeeze import squeeze_forward
 
 
@@ -101,7 +101,7 @@ class _Conv(nn.Module):
     def __call__(self, x):
         dtype = promote(x).dtype
         shape = (self.size, self.size, x.shape[-1], self.features)
-        direction = self.param("direction", nn.initializers.normal(0.05), shape, dtype)
+        direction = self.param("direction", small_normal, shape, dtype)
         scale = self.param("scale", self.scale_init, (self.features,), dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), dtype)
         y = lax.conv_general_dilated(

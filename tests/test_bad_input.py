@@ -22,7 +22,9 @@ FLOWS = sorted(CASES)
 DTYPES = ("float64", "float32", "float16", "bfloat16", "int32", "uint8", "bool", "complex64")
 KEY = 0
 PARTS = 16  # of the tests of many examples, for as many processes
-NAMED = re.compile(r"(\w+)( '\w+')?( of shape .*)? (must|was|has|needs|is|do|does|holds)\b")
+NAMED = re.compile(
+    r"(\w+)( and \w+)?( '\w+')?( of shape .*)? (must|was|has|needs|is|do|does|holds)\b"
+)
 
 
 def generated(few: int, many: int, **strategies):
