@@ -25,7 +25,7 @@ from sklearn.metrics import roc_auc_score
 import glowjax
 from experiments import common
 from glowjax import data, plots
-from glowjax.anomaly import complexity_bits, typicality
+from glowjax.densities.anomaly import complexity_bits, typicality
 
 NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 

@@ -22,7 +22,8 @@ from sklearn.mixture import GaussianMixture
 
 import glowjax
 from experiments import common
-from glowjax import plots, targets, toy
+from glowjax import plots
+from glowjax.densities import targets, toy
 
 EXTENT = (-4.0, 4.0)
 COMPONENTS = (2, 4, 8, 16, 32)  # of the GaussianMixture

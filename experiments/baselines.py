@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.mixture import GaussianMixture
 
-from glowjax import bits_per_dim, loop, plots
-from glowjax.checkpoint import Run
-from glowjax.config import Config
-from glowjax.train import EVALUATION_NOISE, TRAIN_NOISE, noisy
+from glowjax import bits_per_dim, plots
+from glowjax.runs import results
+from glowjax.runs.config import Config
+from glowjax.runs.folder import Run
+from glowjax.runs.steps import EVALUATION_NOISE, TRAIN_NOISE, noisy
 
 COMPONENTS = (1, 2, 5, 10, 20, 40)
 REGULARIZATION = 1e-4  # added to the mixture's variances; the noise of a grey level has 3e-4
@@ -54,14 +55,14 @@ def main(run_dir: Path) -> None:
         title=config.data.name,
         baselines={name: mean for name, (mean, _) in scores.items()},
     )
-    result = loop.evaluate(run_dir)
+    result = results.evaluate(run_dir)
     scores["Glow (this run)"] = result["bits_per_dim"], result["standard_error"]
     report(scores, len(test))
 
 
 def images(config: Config, split: str) -> np.ndarray:
     """A split as whole numbers `[N, H, W, C]`, without random transforms."""
-    source = loop.load(config, split)
+    source = results.load(config, split)
     return config.data.transform(source.images[np.arange(len(source))])
 
 

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import glowjax
-from glowjax.objectives import LogProb
+from glowjax.densities.objectives import LogProb
 
 Figures = dict[str, float | str]
 MEASURED = Path(__file__).parent / "measured"
@@ -43,7 +43,7 @@ class Run:
     """Tiny and short, to see that it works; its figures mean nothing."""
     seed: int = 0
     record: bool = False
-    """Also keep the figures in experiments/measured, which `python -m experiments.list` shows."""
+    """Also keep the figures in experiments/measured, for `python -m experiments.catalogue`."""
     archives: Path | None = None
     """Folder with the data sets' original archives, a sub-folder each; without it
     tensorflow-datasets downloads them."""

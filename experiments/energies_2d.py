@@ -21,8 +21,9 @@ import numpy as np
 
 import glowjax
 from experiments import common
-from glowjax import plots, targets
-from glowjax.targets import Target
+from glowjax import plots
+from glowjax.densities import targets
+from glowjax.densities.targets import Target
 
 
 class Case(NamedTuple):

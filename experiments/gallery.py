@@ -13,7 +13,7 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from experiments.list import Entry, entries, figures
+from experiments.catalogue import Entry, entries, figures
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 3rem auto; padding: 0 1rem }

@@ -32,7 +32,7 @@ from sklearn.model_selection import train_test_split
 import glowjax as gj
 from experiments import common
 from glowjax import data, plots
-from glowjax.descent import descent
+from glowjax.fitting.descent import descent
 
 LEVELS, SHAPE, TOP = 17, (8, 8, 1), 32  # TOP: numbers in the top level's latent
 NOISE = 0.2  # standard deviation, of the images to be denoised; black and white are 1 apart

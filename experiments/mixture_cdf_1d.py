@@ -25,7 +25,7 @@ from scipy.stats import kstest
 import glowjax
 from experiments import common
 from glowjax import plots
-from glowjax.mixture_cdf import Target
+from glowjax.bijections.mixture_cdf import Target
 
 FAMILY = "gaussian"
 WEIGHTS = jnp.array([0.35, 0.35, 0.3])

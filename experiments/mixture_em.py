@@ -31,6 +31,7 @@ from sklearn.mixture import GaussianMixture
 import glowjax as gj
 from experiments import common
 from glowjax import plots
+from glowjax.densities.objectives import LogProb
 
 EXTENT = (-2.4, 2.4)
 FLOOR = 1e-6  # of EM's variances, scikit-learn's default
@@ -41,7 +42,7 @@ class Fit(NamedTuple):
     """A curve of seconds and training log-likelihood; ln p; seconds without compilation."""
 
     curve: np.ndarray
-    log_prob: gj.objectives.LogProb
+    log_prob: LogProb
     seconds: float
 
 

@@ -24,7 +24,9 @@ from jax.scipy.stats import norm
 
 import glowjax as gj
 from experiments import common
-from glowjax import plots, targets
+from glowjax import plots
+from glowjax.densities import targets
+from glowjax.densities.objectives import LogProb
 
 DEEP, APART = 10, 1.5  # dimensions of the largest target; half the distance of two modes, in each
 
@@ -32,7 +34,7 @@ DEEP, APART = 10, 1.5  # dimensions of the largest target; half the distance of 
 class Case(NamedTuple):
     """An unnormalised density with what is to be estimated, exact or on a grid."""
 
-    log_prob: gj.objectives.LogProb
+    log_prob: LogProb
     size: int
     log_z: float
     second_moment: float

@@ -25,7 +25,8 @@ import optax
 
 import glowjax
 from experiments import common
-from glowjax import plots, targets
+from glowjax import plots
+from glowjax.densities import targets
 
 MODEL = glowjax.density(
     glowjax.invert(glowjax.repeat(glowjax.as_flow(glowjax.Planar()), 16)), event_shape=(2,)

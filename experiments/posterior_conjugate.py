@@ -26,6 +26,7 @@ from scipy.stats import multivariate_normal
 import glowjax as gj
 from experiments import common
 from glowjax import plots
+from glowjax.densities.objectives import LogProb
 
 SIZE, OBSERVATIONS, NOISE = 8, 24, 0.5
 FAMILIES = {
@@ -41,7 +42,7 @@ GROUPS, SAMPLES = 16, 16  # of an estimate of the bounds of several samples
 class Posterior(NamedTuple):
     """The exact answer, and ln p(y, w) of `w: [B, D]`."""
 
-    log_joint: gj.objectives.LogProb
+    log_joint: LogProb
     mean: np.ndarray
     covariance: np.ndarray
     log_evidence: float

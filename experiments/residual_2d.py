@@ -21,8 +21,9 @@ import numpy as np
 
 import glowjax
 from experiments import common
-from glowjax import plots, targets, toy
-from glowjax.residual import fixed_point
+from glowjax import plots
+from glowjax.bijections.residual import fixed_point
+from glowjax.densities import targets, toy
 
 BLOCKS, COEFFICIENT = 16, 0.9
 TERMS = 1, 2, 4, 8, 16, 32

@@ -24,7 +24,8 @@ from sklearn.mixture import GaussianMixture
 import glowjax
 from experiments import common
 from experiments.baselines import best_mixture
-from glowjax import plots, targets
+from glowjax import plots
+from glowjax.densities import targets
 
 EXTENT = (-5.0, 5.0)
 MANY = (20, 40, 80)

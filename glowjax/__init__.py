@@ -8,21 +8,57 @@
 `forward` goes from data to latents; log-determinants are in nats, `[B]`, of the map just applied.
 """
 
-from glowjax import targets, testing, toy
-from glowjax.actnorm import (
+from glowjax import testing
+from glowjax.arrays import actnorm_statistics
+from glowjax.bijections.actnorm import (
     ActNorm,
     GlowActNorm,
     actnorm_forward,
     actnorm_inverse,
-    actnorm_statistics,
     trainable,
 )
-from glowjax.autoregressive import (
+from glowjax.bijections.autoregressive import (
     Autoregressive,
     autoregressive_forward,
     autoregressive_inverse,
 )
-from glowjax.bases import (
+from glowjax.bijections.conv1x1 import (
+    InvertibleConv1x1,
+    conv1x1_forward,
+    conv1x1_inverse,
+    conv1x1_lu_forward,
+    conv1x1_lu_inverse,
+    random_rotation,
+    random_rotation_lu,
+)
+from glowjax.bijections.coupling import (
+    AdditiveCoupling,
+    AffineCoupling,
+    Coupling,
+    affine_forward,
+    affine_inverse,
+)
+from glowjax.bijections.elementwise import Elementwise, ElementwiseFlow, affine
+from glowjax.bijections.logit import Logit, logit_forward, logit_inverse
+from glowjax.bijections.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
+from glowjax.bijections.permute import Reverse, Shuffle, permute_forward, permute_inverse
+from glowjax.bijections.planar import Planar, planar_forward, planar_inverse
+from glowjax.bijections.radial import Radial, radial_forward, radial_inverse
+from glowjax.bijections.residual import (
+    Residual,
+    lipswish,
+    residual_inverse,
+    residual_log_det,
+    residual_log_det_series,
+)
+from glowjax.bijections.roots import increasing_root
+from glowjax.bijections.spline import rational_quadratic
+from glowjax.bijections.split import Split, TopPrior, unwhiten, whiten
+from glowjax.bijections.squeeze import Squeeze, squeeze_forward, squeeze_inverse
+from glowjax.bijections.sylvester import Sylvester, sylvester_forward, sylvester_inverse
+from glowjax.compose import chain, invert, multiscale, on_last, repeat, with_context
+from glowjax.densities import targets, toy
+from glowjax.densities.bases import (
     Base,
     class_conditional_normal,
     diagonal_normal,
@@ -34,54 +70,17 @@ from glowjax.bases import (
     student_t,
     uniform,
 )
-from glowjax.bench import Timing, bench, copy_bandwidth, matmul_flops, matmul_peak
-from glowjax.conv1x1 import (
-    InvertibleConv1x1,
-    conv1x1_forward,
-    conv1x1_inverse,
-    conv1x1_lu_forward,
-    conv1x1_lu_inverse,
-    random_rotation,
-    random_rotation_lu,
-)
-from glowjax.coupling import (
-    AdditiveCoupling,
-    AffineCoupling,
-    Coupling,
-    affine_forward,
-    affine_inverse,
-)
-from glowjax.density import Density, density
-from glowjax.dequantization import (
+from glowjax.densities.density import Density, density
+from glowjax.densities.dequantization import (
     Dequantizer,
-    dequantization_flow,
     dequantized,
     log_prob_bound,
     uniform_dequantizer,
     variational_dequantizer,
 )
-from glowjax.discrete import bin_centres, bits_per_dim, dequantize, quantize, to_uint8
-from glowjax.elementwise import Elementwise, ElementwiseFlow, affine
-from glowjax.expression import recorded
-from glowjax.fitting import Batch, Fitted, fit
-from glowjax.flow import (
-    Flow,
-    as_flow,
-    chain,
-    invert,
-    multiscale,
-    on_last,
-    repeat,
-    with_context,
-)
-from glowjax.glow import glow, glow_backbone, glow_step, glow_top
-from glowjax.importance import Importance, importance_sampling
-from glowjax.logit import Logit, logit_forward, logit_inverse
-from glowjax.made import MADE
-from glowjax.maf import iaf, maf
-from glowjax.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
-from glowjax.nets import MLP, ConvNet
-from glowjax.objectives import (
+from glowjax.densities.discrete import bin_centres, bits_per_dim, dequantize, quantize, to_uint8
+from glowjax.densities.importance import Importance, importance_sampling
+from glowjax.densities.objectives import (
     alpha_divergence,
     effective_sample_size,
     forward_kl,
@@ -90,26 +89,21 @@ from glowjax.objectives import (
     log_weights,
     reverse_kl,
 )
-from glowjax.permute import Reverse, Shuffle, permute_forward, permute_inverse
-from glowjax.pixelcnn import PixelCNN
-from glowjax.planar import Planar, planar_forward, planar_inverse
-from glowjax.radial import Radial, radial_forward, radial_inverse
-from glowjax.realnvp import realnvp, realnvp_mlp, realnvp_single_scale, realnvp_step
-from glowjax.residual import (
-    Residual,
-    lipswish,
-    residual_inverse,
-    residual_log_det,
-    residual_log_det_series,
-)
-from glowjax.resnet import ResNet, weight_norm
-from glowjax.roots import increasing_root
-from glowjax.spline import rational_quadratic
-from glowjax.split import Split, TopPrior, unwhiten, whiten
-from glowjax.squeeze import Squeeze, squeeze_forward, squeeze_inverse
-from glowjax.standardized import Standardized
-from glowjax.sylvester import Sylvester, sylvester_forward, sylvester_inverse
-from glowjax.targets import Target
+from glowjax.densities.standardized import Standardized
+from glowjax.densities.targets import Target
+from glowjax.expression import recorded
+from glowjax.fitting.fit import Batch, Fitted, fit
+from glowjax.flow import Flow, as_flow
+from glowjax.models.dequantizer import dequantization_flow
+from glowjax.models.glow import glow, glow_backbone, glow_step, glow_top
+from glowjax.models.maf import iaf, maf
+from glowjax.models.realnvp import realnvp, realnvp_mlp, realnvp_single_scale, realnvp_step
+from glowjax.nets.convnet import ConvNet
+from glowjax.nets.made import MADE
+from glowjax.nets.mlp import MLP
+from glowjax.nets.pixelcnn import PixelCNN
+from glowjax.nets.resnet import ResNet, weight_norm
+from glowjax.timing import Timing, bench, copy_bandwidth, matmul_flops, matmul_peak
 
 __version__ = "0.1.0"
 

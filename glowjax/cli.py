@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from glowjax import config as configs
-from glowjax import hosts, launch
-from glowjax.arrays import require
-from glowjax.optim import at_most_a_tenth
+from glowjax.checks import require
+from glowjax.fitting.optim import at_most_a_tenth
 from glowjax.progress import show_what_can_be_shown
-from glowjax.stopping import Stopped
+from glowjax.runs import config as configs
+from glowjax.runs import hosts, launch
+from glowjax.runs.stopping import Stopped
 
 USAGE = """\
 usage: glowjax COMMAND ...
@@ -163,10 +163,10 @@ def _train(arguments: list[str]) -> None:
     default = _warmed_up(default, options.config)
     options = _parse(Train, f"train {experiment}", overrides, Train(config=default))
     options.connect()
-    from glowjax import loop
+    from glowjax.runs.loop import train
 
     run_dir = (options.run_dir or Path("runs") / Path(experiment).stem).expanduser()
-    result = loop.train(options.config, run_dir, resume=options.resume)
+    result = train(options.config, run_dir, resume=options.resume)
     _report(result, "test")
     if hosts.is_first_host():
         print(f"pictures, log and checkpoints: {run_dir}")
@@ -185,9 +185,9 @@ def _warmed_up(default: configs.Config, given: configs.Config) -> configs.Config
 def _eval(arguments: list[str]) -> None:
     options = _parse(Eval, "eval", arguments)
     options.connect()
-    from glowjax import loop
+    from glowjax.runs.results import evaluate
 
-    result = loop.evaluate(
+    result = evaluate(
         options.run,
         split=options.split,
         checkpoint=options.checkpoint,
@@ -200,9 +200,10 @@ def _eval(arguments: list[str]) -> None:
 
 def _sample(arguments: list[str]) -> None:
     options = _parse(Sample, "sample", arguments)
-    from glowjax import loop, plots
+    from glowjax import plots
+    from glowjax.runs.results import sample
 
-    images = loop.sample(
+    images = sample(
         options.run,
         options.num,
         temperature=options.temperature,
@@ -219,7 +220,7 @@ def _sample(arguments: list[str]) -> None:
 
 def _data(arguments: list[str]) -> None:
     options = _parse(Prepare, "data", arguments)
-    from glowjax import datasets
+    from glowjax.data import prepare as datasets
 
     builder = datasets.prepare(
         options.name, data_dir=options.data_dir, archives=options.archives, progress=True

@@ -5,7 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from glowjax.arrays import described
+from glowjax.checks import described
 
 
 def takes_context(module: nn.Module, method: str = "__call__") -> bool:

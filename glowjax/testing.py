@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from glowjax.actnorm import trainable
+from glowjax.bijections.actnorm import trainable
 from glowjax.flow import Flow
 
 STEP = 1e-6  # of finite differences: few ReLUs switch within it, and rounding stays below 1e-4

@@ -299,7 +299,7 @@ CASES = {
 }
 
 if importlib.util.find_spec("diffrax"):  # of the extra continuous
-    from glowjax.continuous import Continuous
+    from glowjax.bijections.continuous import Continuous
 
     CASES["continuous"] = Case(
         as_flow(Continuous(functools.partial(SMALL_MLP, depth=1), rtol=1e-11, atol=1e-11)),

@@ -36,7 +36,7 @@ def bounded_memory():
 @pytest.fixture(scope="session")
 def digits_dir(tmp_path_factory):
     """A folder of tensorflow-datasets with `digits` prepared."""
-    from glowjax import datasets  # slow to import
+    from glowjax.data import prepare as datasets  # slow to import
 
     folder = tmp_path_factory.mktemp("tfds")
     datasets.prepare("digits", data_dir=folder)
@@ -46,10 +46,10 @@ def digits_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def config(digits_dir):
     """Of a run of seconds."""
-    from glowjax.config import Config, Data
-    from glowjax.data import Transform
-    from glowjax.models import Glow
-    from glowjax.optim import Optimizer
+    from glowjax.data.transform import Transform
+    from glowjax.fitting.optim import Optimizer
+    from glowjax.runs.config import Config, Data
+    from glowjax.runs.specs import Glow
 
     return Config(
         data=Data(name="digits", data_dir=digits_dir, transform=Transform(crop=4, shift=0.25)),

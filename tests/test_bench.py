@@ -12,7 +12,7 @@ import tyro
 import glowjax
 from experiments.bench import ceilings, common, peers, train
 from experiments.bench.__main__ import COMMANDS
-from glowjax.bench import measure, summary, time_calls
+from glowjax.timing import measure, summary, time_calls
 
 
 @pytest.fixture

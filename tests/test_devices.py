@@ -30,7 +30,7 @@ MORE = {
     ),
 }
 if "continuous" in CASES:
-    from glowjax.continuous import Continuous
+    from glowjax.bijections.continuous import Continuous
 
     net = functools.partial(SMALL_MLP, depth=1)
     hutchinson = as_flow(Continuous(net, trace="hutchinson", rtol=1e-11, atol=1e-11))

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
+from experiments import catalogue as listing
 from experiments import common, gallery
-from experiments import list as listing
-from glowjax.config import experiment_files
+from glowjax.runs.config import experiment_files
 
 ENTRIES = {entry.name: entry for entry in listing.entries()}
 SCRIPTS = [name for name, e in ENTRIES.items() if e.command.startswith("python -m experiments.")]

@@ -16,9 +16,10 @@ import pytest
 from cases import CASES, SLOW, SMALL_MLP, data, drawn
 
 import glowjax
-from glowjax import Base, Density, Dequantizer, Elementwise, Flow, Target, targets
+from glowjax import Base, Density, Dequantizer, Elementwise, Flow, Target
+from glowjax.densities import targets
 from glowjax.expression import WIDTH
-from glowjax.models import KINDS
+from glowjax.runs.specs import KINDS
 
 KINDS_OF_TUPLE = (Base, Density, Dequantizer, Elementwise, Flow, Target)
 NAMES_OF_EXPRESSIONS = {
@@ -28,7 +29,7 @@ NAMES_OF_EXPRESSIONS = {
     "drawn": drawn,
 }
 if "continuous" in CASES:
-    from glowjax.continuous import Continuous
+    from glowjax.bijections.continuous import Continuous
 
     NAMES_OF_EXPRESSIONS["Continuous"] = Continuous
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 import glowjax
-from glowjax import data, datasets
+from glowjax import data
+from glowjax.data import prepare as datasets
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

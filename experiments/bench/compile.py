@@ -11,9 +11,9 @@ import numpy as np
 
 from experiments.bench.common import SMALL, Columns, Flat, Problem, Report, Row, cache_in
 from experiments.bench.train import lowered_step, make_our_trainer, random_batch
-from glowjax.arrays import check_positive
-from glowjax.flow import Backprop
-from glowjax.train import check_batch_size, shard
+from glowjax.checks import check_positive
+from glowjax.compose import Backprop
+from glowjax.runs.steps import check_batch_size, shard
 
 COLUMNS: Columns = {
     "K": lambda r: str(r["steps"]),

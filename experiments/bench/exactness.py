@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import glowjax
-from glowjax import loop
-from glowjax.checkpoint import Run
-from glowjax.models import Glow
-from glowjax.train import restore_weights
+from glowjax.runs import results
+from glowjax.runs.folder import Run
+from glowjax.runs.results import restore_weights
+from glowjax.runs.specs import Glow
 
 
 def main(
@@ -57,7 +57,7 @@ def trained(folder: Path, images: int, temperature: float, dtype: str | None) ->
     model = replace(model, dtype=dtype or model.dtype)
     run.config = replace(run.config, model=model)
     trainer, params, step = restore_weights(run, "best", run.config.evaluate_with)
-    source = loop.load(run.config, "test")
+    source = results.load(run.config, "test")
     v = run.config.data.transform(source.images[np.arange(images)])
     labels = source.labels[np.arange(images)] if trainer.conditional else None
     name = f"{folder}, step {step}, nets in {model.dtype}"

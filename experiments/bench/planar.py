@@ -16,8 +16,8 @@ import glowjax
 from experiments.bench import peers
 from experiments.bench.common import Columns, Report, Row, WithPeers, library
 from experiments.planar_two_modes import MODEL, RECIPES, annealed
-from glowjax.arrays import check_positive
-from glowjax.bench import check_repetitions
+from glowjax.checks import check_positive
+from glowjax.timing import check_repetitions
 
 STEPS = 20_000  # of the whole run, half of which anneals
 COLUMNS: Columns = {

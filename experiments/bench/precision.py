@@ -11,10 +11,18 @@ import numpy as np
 
 from experiments.bench.common import Columns, Report
 from glowjax import data
-from glowjax.config import Config
-from glowjax.models import Glow
-from glowjax.optim import Optimizer
-from glowjax.train import Mapped, Trainer, make_trainer, mapped, noisy, on_one_device, replicate
+from glowjax.fitting.optim import Optimizer
+from glowjax.runs.config import Config
+from glowjax.runs.specs import Glow
+from glowjax.runs.steps import (
+    Mapped,
+    Trainer,
+    make_trainer,
+    mapped,
+    noisy,
+    on_one_device,
+    replicate,
+)
 
 DTYPES = ("float32", "bfloat16")
 COLUMNS: Columns = {

@@ -23,7 +23,7 @@ from experiments.bench.common import (
     timing_columns,
 )
 from experiments.bench.train import make_our_trainer, row_of
-from glowjax.bench import check_repetitions, cold_compile, summary, time_calls
+from glowjax.timing import check_repetitions, cold_compile, summary, time_calls
 
 COLUMNS: Columns = {
     "library": library,

@@ -27,9 +27,9 @@ from experiments.bench.common import (
 )
 from experiments.bench.train import make_our_trainer, random_batch, row_of
 from glowjax import data
-from glowjax.arrays import require
-from glowjax.bench import check_repetitions, summary, time_calls
-from glowjax.train import AXIS, Trainer, mapped, replicate
+from glowjax.checks import require
+from glowjax.runs.steps import AXIS, Trainer, mapped, replicate
+from glowjax.timing import check_repetitions, summary, time_calls
 
 Way = Literal["pmap", "shard_map"]
 TIMING = timing_columns()

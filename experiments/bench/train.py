@@ -26,11 +26,11 @@ from experiments.bench.common import (
     one_gpu,
     timing_columns,
 )
-from glowjax.bench import check_repetitions, no_persistent_cache, summary, time_calls
-from glowjax.config import Config
-from glowjax.flow import Backprop
-from glowjax.models import Glow
-from glowjax.train import AXIS, Trainer, check_batch_size, make_trainer, mapped, shard
+from glowjax.compose import Backprop
+from glowjax.runs.config import Config
+from glowjax.runs.specs import Glow
+from glowjax.runs.steps import AXIS, Trainer, check_batch_size, make_trainer, mapped, shard
+from glowjax.timing import check_repetitions, no_persistent_cache, summary, time_calls
 
 COLUMNS: Columns = {
     "library": library,

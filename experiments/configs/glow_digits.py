@@ -1,0 +1,22 @@
+"""Glow on scikit-learn's digits (8×8, 17 grey levels): the demo.
+
+    glowjax train glow_digits
+
+Time: 2 min on 2 CPU cores.
+Expected: 2.22 bits/dim on test; a Gaussian mixture reaches 2.61.
+Source: Kingma & Dhariwal 2018; settings our own. Shifts of a pixel keep it from over-fitting.
+"""
+
+from glowjax.runs import Config, Data, Glow, Optimizer, Transform
+
+config = Config(
+    data=Data(name="digits", transform=Transform(shift=0.125)),
+    model=Glow(levels=2, steps=8, width=64, scale="floor"),
+    optimizer=Optimizer(name="adam", learning_rate=1e-3, warmup_images=6400, decay="cosine"),
+    train_steps=3000,
+    batch_size=64,
+    ema=0.999,
+    evaluate_every=500,
+    evaluate_samples=16,
+    log_every=50,
+)

@@ -1,0 +1,24 @@
+"""RealNVP on scikit-learn's digits (8×8, 17 grey levels).
+
+    glowjax train realnvp_digits
+
+Time: 10 min on 2 CPU cores that were busy, of which compiling takes one or two.
+Expected: 2.241 bits/dim on test (glow_digits 2.224, pixel_flow_digits 1.924).
+Source: Dinh et al. 2017; settings our own.
+"""
+
+from glowjax.runs import Config, Data, Optimizer, RealNVP, Transform
+
+config = Config(
+    data=Data(name="digits", transform=Transform(shift=0.125)),
+    model=RealNVP(levels=2, width=16, blocks=1),
+    optimizer=Optimizer(
+        name="adam", learning_rate=2e-3, clip_norm=20, warmup_images=6400, decay="cosine"
+    ),
+    train_steps=600,
+    batch_size=64,
+    ema=0.999,
+    evaluate_every=100,
+    evaluate_samples=16,
+    log_every=50,
+)

@@ -1,0 +1,130 @@
+"""Autoregressive flows: every number is mapped by a function of the numbers before it."""
+
+import math
+from collections.abc import Callable
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from glowjax.arrays import promote, sum_event, vary_as
+from glowjax.bijections.elementwise import Elementwise
+from glowjax.checks import require
+from glowjax.context import net_inputs, takes_context
+from glowjax.nets.made import MADE
+
+Conditioner = Callable[[jax.Array], jax.Array]
+
+
+def autoregressive_forward(x: jax.Array, net: Conditioner, transform: Elementwise):
+    """z_i = f(x_i; net(x)_i), where net(x)_i depends on the numbers before i only.
+
+    Args:
+        x: `[B, ...]`.
+        net: from x to `[B, ..., transform.size]`.
+        transform: f.
+
+    Returns:
+        `(z, log_det)`: log_det `[B]` = Σ ln f', in nats.
+    """
+    raw = net(x)
+    chex.assert_shape(raw, (*x.shape, transform.size))
+    z, log_slope = transform.forward(x, raw)
+    return z, sum_event(log_slope)
+
+
+def autoregressive_inverse(
+    z: jax.Array, net: Conditioner, transform: Elementwise, order: np.ndarray
+):
+    """x_i = f⁻¹(z_i; net(x)_i), one number after the other: D evaluations of net in one loop.
+
+    Derivatives, of any order, are those of the implicit function theorem: a triangular system, for
+    whose solution net's own derivative, kept once, is applied D times more.
+
+    Args:
+        z, net, transform: as for `autoregressive_forward`.
+        order: `[D]`, the indices of a flattened event, each after those that it depends on.
+
+    Returns:
+        `(x, log_det)`, with log_det from one evaluation at x.
+
+    Raises:
+        ValueError: order does not hold each of 0 … D-1 once.
+    """
+    size = math.prod(z.shape[1:])
+    require(
+        np.array_equal(np.sort(order), np.arange(size)), "order", order, f"0..{size - 1}, each once"
+    )
+    z = z.astype(jax.eval_shape(lambda z: autoregressive_forward(z, net, transform)[0], z).dtype)
+    z_flat = z.reshape(-1, size)
+
+    def raw(x):
+        return net(x.reshape(z.shape)).reshape(*z_flat.shape, transform.size)
+
+    def number(x, i):
+        return transform.inverse(z_flat[:, i], raw(x)[:, i])[0]
+
+    x = lax.custom_root(
+        lambda x: x - transform.inverse(z_flat, raw(x))[0],  # derivative: 1 plus a triangle
+        vary_as(jnp.zeros_like(z_flat), z_flat),
+        lambda _, zeros: _substitute(number, order, zeros),
+        lambda slope, y: _substitute(lambda v, i: (y - slope(v))[:, i], order, jnp.zeros_like(y)),
+    ).reshape(z.shape)
+    return x, -autoregressive_forward(x, net, transform)[1]
+
+
+def _substitute(number, order, zeros):
+    """Puts `number(x, i)` at i of `x: [B, D]`, zeros at first, for each i of `order` in turn."""
+    x, _ = lax.scan(lambda x, i: (x.at[:, i].set(number(x, i)), None), zeros, order)
+    return x
+
+
+class Autoregressive(nn.Module):
+    """z_i = f(x_i; net(x)_i), in which net(x)_i depends on the numbers before i only.
+
+    `forward` evaluates the net once: fast densities (MAF). `inverse` evaluates it D times, one
+    after the other, for D numbers an event, and its gradient D times more. For fast samples and
+    slow densities (IAF), `invert` it.
+
+    Attributes:
+        transform: f, such as `affine()` or `rational_quadratic()`.
+        net: makes the conditioner from its number of outputs per input, `features`: a Linen module
+            from `(x [B, ...], context)` to `[B, ..., features]`, such as `MADE` or `PixelCNN`, with
+            a method `ordering(event_shape)` that gives the order of dependence, as indices of the
+            flattened event.
+
+    Sources: Papamakarios et al. 2017 (MAF), section 3; Kingma et al. 2016 (IAF), section 4.
+    """
+
+    transform: Elementwise
+    net: Callable[..., nn.Module] = MADE
+
+    @property
+    def takes_context(self):
+        return takes_context(self.net(features=1))
+
+    def forward(self, x, context=None):
+        x = promote(x)
+        net, _ = self._conditioner(x, context)
+        return autoregressive_forward(x, net, self.transform)
+
+    def inverse(self, z, context=None):
+        z = promote(z)
+        net, order = self._conditioner(z, context)
+        return autoregressive_inverse(z, net, self.transform, order)
+
+    @nn.compact
+    def _conditioner(self, x, context):
+        """The net as a pure function, which a loop can call, and its order."""
+        net = self.net(features=self.transform.size, name="net")
+        if self.is_initializing():
+            net(*net_inputs(net, x, context))
+        net, variables = net.unbind()
+
+        def pure(x):
+            return net.apply(variables, *net_inputs(net, x, context))
+
+        return pure, net.ordering(x.shape[1:])

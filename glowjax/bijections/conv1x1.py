@@ -1,0 +1,147 @@
+"""Invertible 1×1 convolution: learned mixing of channels (Kingma & Dhariwal 2018, section 3.2)."""
+
+from typing import Literal, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from glowjax.arrays import HIGHEST, per_example, positions, promote
+from glowjax.bijections.linalg import (
+    inverse_and_log_abs_det,
+    lu_factors,
+    lu_inverse,
+    orthogonal_factor,
+)
+from glowjax.checks import check_choice, require
+
+
+class Matrix(NamedTuple):
+    """A matrix `[C, C]`, its inverse, and ln|det|: all that mixing both ways needs."""
+
+    weight: jax.Array
+    inverse: jax.Array
+    log_abs_det: jax.Array
+
+
+def dense(weight: jax.Array) -> Matrix:
+    """The `Matrix` of a weight `[C, C]` itself."""
+    weight = promote(weight)
+    return Matrix(weight, *inverse_and_log_abs_det(weight))
+
+
+def lu_product(packed: jax.Array) -> Matrix:
+    """The `Matrix` L·U, with L and U packed into one `[C, C]`, as LAPACK does.
+
+    L is `packed` below the diagonal and 1 on it; U is `packed` above the diagonal, and its
+    diagonal is the exponential of `packed`'s. So every entry is a free parameter.
+    """
+    packed = promote(packed)
+    lower = jnp.tril(packed, -1) + jnp.eye(packed.shape[0], dtype=packed.dtype)
+    upper = jnp.triu(packed, 1) + jnp.diag(jnp.exp(jnp.diag(packed)))
+    return Matrix(
+        weight=jnp.matmul(lower, upper, precision=HIGHEST),
+        inverse=lu_inverse(lower, upper),
+        log_abs_det=jnp.trace(packed),
+    )
+
+
+def mix(x: jax.Array, matrix: Matrix):
+    """z = x·W at every position (row vectors).
+
+    Args:
+        x: `[B, ..., C]`.
+        matrix: `[C, C]`, invertible.
+
+    Returns:
+        `(z, log_det)`: log_det `[B]` = positions · ln|det W|, in nats.
+    """
+    chex.assert_shape(matrix.weight, (x.shape[-1], x.shape[-1]))
+    z = jnp.matmul(promote(x), matrix.weight, precision=HIGHEST)
+    return z, per_example(positions(x) * matrix.log_abs_det, x)
+
+
+def unmix(z: jax.Array, matrix: Matrix):
+    """x = z·W⁻¹; returns `(x, log_det)` as `mix`."""
+    chex.assert_shape(matrix.inverse, (z.shape[-1], z.shape[-1]))
+    x = jnp.matmul(promote(z), matrix.inverse, precision=HIGHEST)
+    return x, per_example(-positions(z) * matrix.log_abs_det, z)
+
+
+def conv1x1_forward(x: jax.Array, weight: jax.Array):
+    """`mix` by `weight: [C, C]`."""
+    return mix(x, dense(weight))
+
+
+def conv1x1_inverse(z: jax.Array, weight: jax.Array):
+    """`unmix` by `weight: [C, C]`."""
+    return unmix(z, dense(weight))
+
+
+def conv1x1_lu_forward(x: jax.Array, packed: jax.Array):
+    """`mix` by the packed form of `lu_product`, whose log-determinant is a sum."""
+    return mix(x, lu_product(packed))
+
+
+def conv1x1_lu_inverse(z: jax.Array, packed: jax.Array):
+    """`unmix` by the packed form of `lu_product`."""
+    return unmix(z, lu_product(packed))
+
+
+def random_rotation(key: jax.Array, channels: int, dtype=jnp.float32) -> jax.Array:
+    """An orthogonal `[C, C]`: the Q of the QR decomposition of a Gaussian matrix."""
+    return orthogonal_factor(jax.random.normal(key, (channels, channels), dtype))
+
+
+def random_rotation_lu(key: jax.Array, channels: int, dtype=jnp.float32) -> jax.Array:
+    """A random rotation in the packed form of `conv1x1_lu_forward`.
+
+    From Q = P·L·U: L·U is orthogonal too, and flipping rows makes the diagonal of U positive, so
+    neither P nor signs are needed.
+    """
+    lower, upper = lu_factors(random_rotation(key, channels, dtype))
+    signs = jnp.sign(jnp.diag(upper))
+    lower, upper = signs[:, None] * lower * signs, signs[:, None] * upper
+    return jnp.tril(lower, -1) + jnp.triu(upper, 1) + jnp.diag(jnp.log(jnp.diag(upper)))
+
+
+class InvertibleConv1x1(nn.Module):
+    """`conv1x1_forward` with a learned matrix that starts as a random rotation.
+
+    Attributes:
+        parametrization: `"dense"`, the matrix itself (parameter `weight`), or `"lu"`, its packed
+            LU form (parameter `lu`), whose log-determinant is a sum.
+    """
+
+    parametrization: Literal["dense", "lu"] = "dense"
+
+    def forward(self, x):
+        return mix(x, self._matrix(x))
+
+    def inverse(self, z):
+        return unmix(z, self._matrix(z))
+
+    @nn.nowrap
+    def prepare(self, params):
+        name, _, matrix = self._form()
+        return {"matrix": matrix(params[name])}
+
+    @nn.compact
+    def _matrix(self, x):
+        name, draw, matrix = self._form()
+        prepared = self.get_variable("params", "matrix")
+        if prepared is not None:
+            channels = prepared.weight.shape[-1]
+            require(x.shape[-1] == channels, "x", x.shape, f"of {channels} channels, as params are")
+            return prepared
+        return matrix(self.param(name, draw, x.shape[-1], promote(x).dtype))
+
+    @nn.nowrap
+    def _form(self):
+        check_choice("parametrization", self.parametrization, ("dense", "lu"))
+        forms = {
+            "dense": ("weight", random_rotation, dense),
+            "lu": ("lu", random_rotation_lu, lu_product),
+        }
+        return forms[self.parametrization]

@@ -1,0 +1,64 @@
+"""Fixed permutations of channels, as NICE and RealNVP mix them."""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glowjax.arrays import promote
+from glowjax.checks import check_integer
+
+
+def permute_forward(x: jax.Array, permutation: np.ndarray):
+    """z[..., i] = x[..., permutation[i]].
+
+    Args:
+        x: `[B, ..., C]`.
+        permutation: `[C]`, each of 0 … C-1 once.
+
+    Returns:
+        `(z, log_det)`: log_det `[B]` = 0.
+    """
+    chex.assert_shape(permutation, x.shape[-1:])
+    z = promote(x)[..., permutation]
+    return z, jnp.zeros(x.shape[:1], z.dtype)
+
+
+def permute_inverse(z: jax.Array, permutation: np.ndarray):
+    """x with x[..., permutation[i]] = z[..., i]; returns `(x, log_det)`."""
+    return permute_forward(z, np.argsort(permutation))
+
+
+class Reverse(nn.Module):
+    """Reverses the order of the channels. No parameters."""
+
+    def forward(self, x):
+        return permute_forward(x, _reversed(x))
+
+    def inverse(self, z):
+        return permute_inverse(z, _reversed(z))
+
+
+class Shuffle(nn.Module):
+    """A random permutation of the channels, fixed by `seed` and their number. No parameters.
+
+    Inside `repeat` it is the same at every step.
+    """
+
+    seed: int = 0
+
+    def forward(self, x):
+        return permute_forward(x, self._permutation(x))
+
+    def inverse(self, z):
+        return permute_inverse(z, self._permutation(z))
+
+    def _permutation(self, x):
+        check_integer("seed", self.seed, 0, 2**32 - 1)
+        # RandomState: its stream is frozen, so weights trained today fit tomorrow's NumPy.
+        return np.random.RandomState(self.seed).permutation(x.shape[-1])
+
+
+def _reversed(x):
+    return np.arange(x.shape[-1])[::-1]

@@ -1,0 +1,124 @@
+"""Planar flow: a step of tanh across a hyperplane (Rezende & Mohamed 2015, section 4.1)."""
+
+from collections.abc import Callable
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from glowjax.arrays import promote
+from glowjax.bijections.amortized import amortized
+from glowjax.bijections.roots import increasing_root
+from glowjax.checks import require
+
+
+def planar_forward(x: jax.Array, u: jax.Array, w: jax.Array, b: jax.Array):
+    """z = x + û·tanh(wᵀx + b), where û is u with wᵀû > -1 (`constrain`), so invertible always.
+
+    Args:
+        x: `[B, D]`.
+        u, w: `[D]`, or `[B, D]`: their own for each example.
+        b: `[]` or `[B]`.
+
+    Returns:
+        `(z, log_det)`: log_det `[B]` = ln(1 + tanh'(wᵀx + b)·wᵀû), in nats.
+    """
+    x, u, w, b = _parameters(x, u, w, b)
+    u, slope = constrain(u, w)
+    a = jnp.sum(w * x, axis=-1) + b
+    return x + u * jnp.tanh(a)[:, None], log_slope(a, slope)
+
+
+def planar_inverse(z: jax.Array, u: jax.Array, w: jax.Array, b: jax.Array):
+    """x = z - û·tanh(a), where a = wᵀx + b is the root of a + wᵀû·tanh(a) = wᵀz + b.
+
+    Returns `(x, log_det)` with arguments as `planar_forward`; exact to rounding.
+    """
+    z, u, w, b = _parameters(z, u, w, b)
+    u, slope = constrain(u, w)
+    a = tanh_root(jnp.sum(w * z, axis=-1) + b, slope)
+    return z - u * jnp.tanh(a)[:, None], -log_slope(a, slope)
+
+
+def _parameters(x, u, w, b):
+    batch, size = x.shape
+    for vector in (u, w):
+        chex.assert_shape(vector, (batch, size) if jnp.ndim(vector) == 2 else (size,))
+    chex.assert_shape(b, (batch,) if jnp.ndim(b) else ())
+    return promote(x), promote(u), promote(w), promote(b)
+
+
+def constrain(u: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`(û, 1 + wᵀû)` of `[..., D]`, the latter > 0: û = u + (m(wᵀu) - wᵀu)·w/‖w‖².
+
+    m(a) is a for a > 0, and a/(1 - a) > -1 else. The paper's -1 + softplus(a) is not 0 at 0: there
+    û grows as 1/‖w‖ with w to 0, and u = 0 is not the identity map. Here û goes to u. Nor does
+    1 + m(a) ever round to 0.
+    """
+
+    def dot(a, b):
+        return jnp.sum(a * b, axis=-1, keepdims=True)
+
+    square, product = dot(w, w), dot(w, u)
+    along = w / jnp.where(square > jnp.finfo(square.dtype).tiny, square, 1)
+    across = u - product * along
+    across = across - dot(w, across) * along  # again: rounding leaves some of a large u
+    shrink = jnp.where(product > 0, 1, 1 - product)
+    slope = jnp.where(product > 0, 1 + product, 1 / shrink)
+    return across + product / shrink * along, slope[..., 0]
+
+
+def tanh_root(s: jax.Array, slope: jax.Array) -> jax.Array:
+    """The a with a + (slope - 1)·tanh(a) = s, element by element, for slope > 0."""
+
+    def excess(a):
+        h = jnp.tanh(a)
+        return (a - h) + slope * h - s  # its derivative is > 0 in rounding too
+
+    reach = jnp.abs(slope - 1)
+    return increasing_root(excess, s - reach, s + reach)
+
+
+def log_slope(a: jax.Array, slope: jax.Array) -> jax.Array:
+    """ln of the derivative of `tanh_root`'s left side, 1 + (slope - 1)·tanh'(a), as a sum > 0."""
+    tanh_slope = 4 * jax.nn.sigmoid(2 * a) * jax.nn.sigmoid(-2 * a)  # 1 - tanh² would cancel
+    return jnp.log(jnp.square(jnp.tanh(a)) + slope * tanh_slope)
+
+
+class Planar(nn.Module):
+    """`planar_forward` with learned u, w and b, for vectors `[B, D]`.
+
+    Attributes:
+        net: makes a Linen module from the number `features` = 2D + 1; what it gives for `context`,
+            one row an example, is added to (u, w, b). None: the flow takes no context.
+
+    Raises:
+        ValueError: x is not `[B, D]`; there is a net, and no context of as many rows.
+
+    Source: Rezende & Mohamed 2015, section 4.1 and appendix A.
+    """
+
+    net: Callable[..., nn.Module] | None = None
+
+    @property
+    def takes_context(self):
+        return self.net is not None
+
+    def forward(self, x, context=None):
+        return self._apply(planar_forward, x, context)
+
+    def inverse(self, z, context=None):
+        return self._apply(planar_inverse, z, context)
+
+    @nn.compact
+    def _apply(self, apply, x, context):
+        x = promote(x)
+        require(x.ndim == 2, "x", x.shape, "of shape [B, D]")
+        size, normal = x.shape[1], nn.initializers.normal
+        # Near the identity by u alone: w and b set hyperplanes through data of unit variance, so
+        # that u has gradients of order 1; as u is not 0, w and b have some too.
+        u = self.param("u", normal(0.01), (size,), x.dtype)
+        w = self.param("w", normal(size**-0.5), (size,), x.dtype)
+        b = self.param("b", normal(1.0), (), x.dtype)
+        return apply(x, *amortized(self.net, (u, w, b), x, context))

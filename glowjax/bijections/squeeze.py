@@ -1,0 +1,58 @@
+"""Squeeze: trades height and width for channels (Dinh et al. 2017, section 3.6)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from glowjax.arrays import promote, space_to_depth
+from glowjax.checks import check_image_shape, check_positive
+
+
+def squeeze_forward(x: jax.Array, *, factor: int = 2):
+    """z[b, i, j, f²·c + f·dy + dx] = x[b, f·i + dy, f·j + dx, c], f = factor.
+
+    Args:
+        x: `[B, H, W, C]`.
+        factor: divides H and W.
+
+    Returns:
+        `(z, log_det)`: z `[B, H/f, W/f, f²·C]`, log_det `[B]` = 0.
+
+    Raises:
+        ValueError: `x` is not of rank 4, or `factor` does not divide its height and width.
+    """
+    check_positive(factor=factor)
+    check_image_shape("x", x)
+    b, h, w, _ = x.shape
+    if h % factor or w % factor:
+        raise ValueError(f"x must have height and width divisible by {factor}, got {h}×{w}")
+    z = space_to_depth(promote(x), factor)
+    return z, jnp.zeros(b, z.dtype)
+
+
+def squeeze_inverse(z: jax.Array, *, factor: int = 2):
+    """The inverse of `squeeze_forward`: z `[B, H/f, W/f, f²·C]` -> `(x [B, H, W, C], log_det)`.
+
+    Raises:
+        ValueError: `z` is not of rank 4, or `factor`² does not divide its channels.
+    """
+    check_positive(factor=factor)
+    check_image_shape("z", z)
+    b, h, w, c = z.shape
+    if c % factor**2:
+        raise ValueError(f"z must have channels divisible by {factor**2}, got {c}")
+    x = promote(z).reshape(b, h, w, c // factor**2, factor, factor)
+    x = x.transpose(0, 1, 4, 2, 5, 3).reshape(b, h * factor, w * factor, c // factor**2)
+    return x, jnp.zeros(b, x.dtype)
+
+
+class Squeeze(nn.Module):
+    """`squeeze_forward` as a module. No parameters."""
+
+    factor: int = 2
+
+    def forward(self, x):
+        return squeeze_forward(x, factor=self.factor)
+
+    def inverse(self, z):
+        return squeeze_inverse(z, factor=self.factor)

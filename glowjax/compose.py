@@ -1,0 +1,353 @@
+"""What makes flows of flows: in order, repeated, inverted, in levels, and with what context."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from glowjax import reversible
+from glowjax.arrays import promote, split_key
+from glowjax.checks import check_choice, check_floats, check_positive, described, require
+from glowjax.expression import recorded
+from glowjax.flow import Flow, checked
+
+Backprop = Literal["store", "recompute", "invert"]
+
+
+@recorded
+def with_context(flow: Flow, embed: Callable[[Any], Any] | None) -> Flow:
+    """`flow` that sees `embed(context)` in place of the context, or, if that is None, nothing.
+
+        with_context(realnvp_mlp(), lambda labels: jax.nn.one_hot(labels, 10))
+        with_context(as_flow(Planar()), None)  # takes any context, and does not depend on it
+
+    Args:
+        embed: a pure function of a context, row by row.
+
+    Raises:
+        ValueError: there is an `embed`, and the flow takes no context, or none is given.
+    """
+    flow = checked("flow", flow)
+    if embed is not None:
+        require(flow.takes_context, "embed", embed, "None for a flow that takes no context")
+
+    def seen(array, context):
+        if embed is None:
+            return None
+        n = len(jax.tree.leaves(array)[0])
+        rows = [jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(context)]
+        if set(rows) != {(n,)}:
+            wanted = f"given, with one row for each of {n} examples"
+            raise ValueError(f"context must be {wanted}, got {described(context)}")
+        return embed(context)
+
+    def init(function, key, array, context=None):
+        return function(key, array, seen(array, context))
+
+    def apply(function, params, array, context=None, key=None):
+        return function(params, array, seen(array, context), key)
+
+    def backward(params, z, cotangents, context=None, key=None):
+        embedded, pull = jax.vjp(functools.partial(seen, z), context)
+        x, (*gradients, g) = reversible.backward(flow, params, z, cotangents, embedded, key)
+        return x, (*gradients, *pull(g))
+
+    return Flow(
+        init=functools.partial(init, flow.init),
+        forward=functools.partial(apply, flow.forward),
+        inverse=functools.partial(apply, flow.inverse),
+        init_inverse=flow.init_inverse and functools.partial(init, flow.init_inverse),
+        backward=backward,
+        prepare=flow.prepare,
+    )
+
+
+def passing_by(flow: Flow) -> Flow:
+    """`flow` where contexts go to others: one that takes none is made to pass them by."""
+    return flow if flow.takes_context else with_context(flow, None)
+
+
+@recorded
+def invert(flow: Flow) -> Flow:
+    """The same bijection with data and latent sides swapped.
+
+    Raises:
+        ValueError: at `init`, if `flow` has no `init_inverse`.
+    """
+    flow = checked("flow", flow)
+
+    def no_init(*_, **__):
+        raise ValueError("flow has no init_inverse, so its inversion cannot be initialised")
+
+    return Flow(
+        init=flow.init_inverse or no_init,
+        forward=flow.inverse,
+        inverse=flow.forward,
+        init_inverse=flow.init,
+        prepare=flow.prepare,
+        takes_context=flow.takes_context,
+    )
+
+
+@recorded
+def chain(*flows: Flow) -> Flow:
+    """Applies `flows` one after the other; `params` is the tuple of theirs, log-dets add up.
+
+    A context goes to those that take one.
+
+    Raises:
+        ValueError: there are no flows, one is no flow, or `params` are not one for each.
+    """
+    if not flows:
+        raise ValueError("flows must hold at least one flow, got none")
+    if not isinstance(flows[0], Flow) and isinstance(flows[0], tuple | list):
+        raise ValueError(f"flows must come one by one, chain(*flows), got {described(flows[0])}")
+    flows = tuple(checked(f"flows[{i}]", flow) for i, flow in enumerate(flows))
+    takes = any(flow.takes_context for flow in flows)
+    if takes:
+        flows = tuple(map(passing_by, flows))
+
+    def steps(params, key):
+        if not isinstance(params, tuple | list) or len(params) != len(flows):
+            given = len(params) if isinstance(params, tuple | list) else type(params).__name__
+            raise ValueError(f"params must be a tuple of {len(flows)}, one a flow, got {given}")
+        return list(zip(flows, params, _keys(key, len(flows)), strict=True))
+
+    def init(key, x, context=None):
+        return _init_in_order(flows, key, x, context)
+
+    def init_inverse(key, z, context=None):
+        return _init_in_order([invert(flow) for flow in flows[::-1]], key, z, context)[::-1]
+
+    def forward(params, x, context=None, key=None):
+        log_dets = []
+        for flow, p, k in steps(params, key):
+            x, log_det = flow.forward(p, x, context, k)
+            log_dets.append(log_det)
+        return x, sum(log_dets)
+
+    def inverse(params, z, context=None, key=None):
+        log_dets = []
+        for flow, p, k in steps(params, key)[::-1]:
+            z, log_det = flow.inverse(p, z, context, k)
+            log_dets.append(log_det)
+        return z, sum(log_dets)
+
+    def backward(params, z, cotangents, context=None, key=None):
+        g_z, g_log_det = cotangents
+        g_params, g_contexts = [], []
+        for flow, p, k in steps(params, key)[::-1]:
+            z, (g_p, g_z, g_context) = reversible.backward(flow, p, z, (g_z, g_log_det), context, k)
+            g_params.append(g_p)
+            g_contexts.append(g_context)
+        g_context = functools.reduce(reversible.add_gradients, g_contexts)
+        return z, (tuple(g_params[::-1]), g_z, g_context)
+
+    def prepare(params):
+        return tuple(flow.prepare(p) for flow, p, _ in steps(params, None))
+
+    return Flow(init, forward, inverse, init_inverse, backward, prepare, takes)
+
+
+def _init_in_order(flows, key, x, context) -> tuple:
+    """Initialises each flow on what those before it make of `x`."""
+    params = []
+    for flow, k in zip(flows, split_key(key, len(flows)), strict=True):
+        params.append(flow.init(k, x, context))
+        x, _ = flow.forward(params[-1], x, context, k)
+    return tuple(params)
+
+
+def _keys(key, n: int):
+    return [None] * n if key is None else list(split_key(key, n))
+
+
+@recorded
+def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bool = 1) -> Flow:
+    """Applies `flow` `n` times, each time with its own parameters, as one `lax.scan`.
+
+    Compile time does not grow with `n`; `params` is `flow`'s with a leading axis of `n` on every
+    leaf. `flow` must keep the shape of its input.
+
+    Args:
+        flow: the step.
+        n: how many steps.
+        backprop: `"store"` keeps activations for the gradient; `"recompute"` keeps each step's
+            input (`jax.checkpoint`); `"invert"` keeps the last output only and rebuilds the rest
+            through the inverse, so that activation memory does not grow with `n`.
+        unroll: steps per iteration of the compiled loop (`True`: all): faster, compiles longer.
+
+    Raises:
+        ValueError: `n` or `backprop` is not as above.
+    """
+    check_positive(n=n, **({} if unroll is True else {"unroll": unroll}))
+    check_choice("backprop", backprop, ("store", "recompute", "invert"))
+    step = flow = checked("flow", flow)
+    if backprop == "recompute":
+        step = flow._replace(
+            forward=jax.checkpoint(flow.forward), inverse=jax.checkpoint(flow.inverse)
+        )
+    up = _loop(step, n=n, unroll=unroll, reverse=False)
+    down = _loop(invert(step), n=n, unroll=unroll, reverse=True)
+    forward, inverse = up.forward, down.forward
+    if backprop == "invert":
+        forward, inverse = reversible.rebuilding(up), reversible.rebuilding(down)
+
+    def prepare(params):
+        lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)} or {(n,)}
+        if lengths != {(n,)}:
+            raise ValueError(f"params must be stacked for n={n} steps, got leading axes {lengths}")
+        return jax.vmap(flow.prepare, axis_size=n)(params)
+
+    def init(key, x, context=None):
+        check_floats("x", x)
+        return _init_loop(flow, n, key, x, context, reverse=False)
+
+    def init_inverse(key, z, context=None):
+        check_floats("z", z)
+        return _init_loop(invert(flow), n, key, z, context, reverse=True)
+
+    def backward(params, z, cotangents, context=None, key=None):
+        prepared, pull = jax.vjp(prepare, params)
+        x, (gradients, *others) = reversible.backward(up, prepared, z, cotangents, context, key)
+        return x, (*pull(gradients), *others)
+
+    def apply(side, function, params, array, context=None, key=None):
+        check_floats(side, array)
+        return function(prepare(params), array, context, key)
+
+    return Flow(
+        init,
+        functools.partial(apply, "x", forward),
+        functools.partial(apply, "z", inverse),
+        init_inverse,
+        backward,
+        takes_context=flow.takes_context,
+    )
+
+
+def _loop(flow: Flow, *, n: int, unroll: int | bool, reverse: bool) -> Flow:
+    """`flow` scanned over prepared, stacked parameters, from the last to the first if `reverse`."""
+
+    def xs(params, key):
+        return params, None if key is None else split_key(key, n)
+
+    def scan(apply, params, x, context, key, reverse):
+        def body(x, step):
+            p, k = step
+            return apply(p, x, context, k)
+
+        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves((params, x)))  # the loop keeps it
+        x = jax.tree.map(lambda a: jnp.asarray(a, dtype), x)
+        steps = xs(params, key)
+        x, log_dets = jax.lax.scan(body, x, steps, length=n, reverse=reverse, unroll=unroll)
+        return x, jnp.sum(log_dets, axis=0)
+
+    def forward(params, x, context=None, key=None):
+        return scan(flow.forward, params, x, context, key, reverse)
+
+    def inverse(params, z, context=None, key=None):
+        return scan(flow.inverse, params, z, context, key, not reverse)
+
+    def backward(params, z, cotangents, context=None, key=None):
+        g_z, g_log_det = cotangents
+
+        def body(carry, step):
+            z, g_z, g_context = carry
+            p, k = step
+            x, (g_p, g_x, g) = reversible.backward(flow, p, z, (g_z, g_log_det), context, k)
+            g_context = [a + b for a, b in zip(g_context, reversible.float_leaves(g), strict=True)]
+            return (x, g_x, g_context), g_p
+
+        start = (z, g_z, [jnp.zeros_like(leaf) for leaf in reversible.float_leaves(context)])
+        (x, g_x, g_context), g_params = jax.lax.scan(
+            body, start, xs(params, key), length=n, reverse=not reverse, unroll=unroll
+        )
+        return x, (g_params, g_x, reversible.with_float_leaves(context, g_context))
+
+    return Flow(flow.init, forward, inverse, None, backward, takes_context=flow.takes_context)
+
+
+def _init_loop(flow: Flow, n: int, key, x, context, reverse: bool):
+    """Initialises step after step, each on what those before it make of the batch."""
+
+    def body(x, k):
+        params = flow.init(k, x, context)
+        x, _ = flow.forward(params, x, context, k)
+        return x, params
+
+    x = jax.tree.map(promote, x)
+    return jax.lax.scan(body, x, split_key(key, n), reverse=reverse)[1]
+
+
+@recorded
+def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
+    """Flows level by level; after all but the last, a split sends part of the array out as latent.
+
+    Each of `splits` maps `h -> (latent, kept)`, and the next level goes on with what is kept. `z`
+    is the tuple of one latent per level, the top one last; `params` the tuple
+    `(level, split, level, ..., level)`. Source: Dinh et al. 2017, section 3.6.
+
+    Raises:
+        ValueError: there is not one split less than levels, or `z` has not one latent per level.
+    """
+    if not levels or len(splits) != len(levels) - 1:
+        raise ValueError(
+            f"splits must hold one flow less than levels, got {len(splits)} for {len(levels)}"
+        )
+    levels = [checked(f"levels[{i}]", level) for i, level in enumerate(levels)]
+    splits = [checked(f"splits[{i}]", split) for i, split in enumerate(splits)]
+    stages = [on_last(levels[0])]
+    for split, level in zip(splits, levels[1:], strict=True):
+        stages += [on_last(split, outputs=2), on_last(level)]
+    flow = chain(*stages)
+
+    def init(key, x, context=None):
+        return flow.init(key, (x,), context)
+
+    def forward(params, x, context=None, key=None):
+        return flow.forward(params, (x,), context, key)
+
+    def inverse(params, z, context=None, key=None):
+        if not isinstance(z, tuple | list) or len(z) != len(levels):
+            shapes = jax.tree.map(jnp.shape, z)
+            raise ValueError(f"z must be a tuple of {len(levels)} latents, got shape {shapes}")
+        (x,), log_det = flow.inverse(params, tuple(z), context, key)
+        return x, log_det
+
+    return Flow(init, forward, inverse, flow.init_inverse, takes_context=flow.takes_context)
+
+
+@recorded
+def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
+    """Applies `flow` to the last array of a tuple: the part of a multiscale flow still on its way.
+
+    Args:
+        flow: from one array to `outputs` arrays (a tuple if more than one).
+        outputs: how many arrays take the last one's place.
+    """
+    check_positive(outputs=outputs)
+    flow = checked("flow", flow)
+
+    def apply(name, f, n_in, n_out, params, arrays, *args, **kwargs):
+        if not isinstance(arrays, tuple | list) or len(arrays) < n_in:
+            shapes = jax.tree.map(jnp.shape, arrays)
+            raise ValueError(f"{name} must be a tuple of {n_in} or more arrays, got shape {shapes}")
+        rest, last = tuple(arrays[:-n_in]), tuple(arrays[-n_in:])
+        out, log_det = f(params, last[0] if n_in == 1 else last, *args, **kwargs)
+        return rest + ((out,) if n_out == 1 else tuple(out)), log_det
+
+    def init_inverse(key, arrays, context=None):
+        last = arrays[-1] if outputs == 1 else tuple(arrays[-outputs:])
+        return invert(flow).init(key, last, context)
+
+    return Flow(
+        init=lambda key, arrays, context=None: flow.init(key, arrays[-1], context),
+        forward=functools.partial(apply, "x", flow.forward, 1, outputs),
+        inverse=functools.partial(apply, "z", flow.inverse, outputs, 1),
+        init_inverse=init_inverse,
+        prepare=flow.prepare,
+        takes_context=flow.takes_context,
+    )

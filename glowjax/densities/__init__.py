@@ -1,0 +1,1 @@
+"""What flows are for: densities, images of whole numbers, inference."""

@@ -1,0 +1,130 @@
+"""Images of whole numbers: dequantization, its inverse, and bits per dimension."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from glowjax.arrays import draw_in_rows, promote
+from glowjax.checks import check_event_shape, check_integer
+
+
+def dequantize(key: jax.Array, images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
+    """x = (v + u) / levels - ½, u uniform on (0, 1): whole numbers to floats in (-½, ½).
+
+    The density of x then bounds the probability of v: docs/bits-per-dim.md. u is one of the 2¹³
+    midpoints (i + ½) / 2¹³: float32 holds v + u exactly, and no rounding of `dequantize` or
+    `quantize` takes x into the next bin.
+
+    Args:
+        key: a JAX key, or `[B]` keys, one an example.
+        images: `[B, ...]` integers in 0 … levels - 1.
+        levels: how many grey levels there are: 2^bits, or 17 for scikit-learn's digits.
+
+    Returns:
+        `[B, ...]` float32.
+
+    Raises:
+        ValueError: `images` are not integers, or exceed the levels (under `jit`: NaN instead).
+    """
+    check_images(images, levels)
+    shape = jnp.shape(images)
+    if one_key_each(key, shape[0]):
+        u = jax.vmap(lambda k: _noise(k, shape[1:]))(key)
+    else:
+        u = _noise(key, shape)
+    return place(images, u, levels)
+
+
+def bin_centres(images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
+    """x = (v + ½) / levels - ½: `dequantize` without noise; same arguments and errors."""
+    check_images(images, levels)
+    return place(images, jnp.float32(0.5), levels)
+
+
+def quantize(x: jax.Array, *, levels: int = 256) -> jax.Array:
+    """v = ⌊(x + ½)·levels⌋, clipped to 0 … levels - 1: undoes `dequantize`; uint8."""
+    check_integer("levels", levels, 2, 256)
+    v = jnp.floor((promote(x) + 0.5) * levels)
+    return jnp.clip(v, 0, levels - 1).astype(jnp.uint8)
+
+
+def to_uint8(images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
+    """⌊v·256 / levels⌋: images of any number of levels as 8-bit ones, to be looked at."""
+    check_images(images, levels)
+    return (jnp.asarray(images, jnp.int32) * 256 // levels).astype(jnp.uint8)
+
+
+def bits_per_dim(log_prob: jax.typing.ArrayLike, event_shape: Sequence[int], *, levels: int = 256):
+    """-(log p(x) - D·ln levels) / (D·ln 2): bits per dimension of the *discrete* image.
+
+    The only place where it is computed; docs/bits-per-dim.md explains it.
+
+    Args:
+        log_prob: density of the dequantized images, in nats, any shape.
+        event_shape: of one image; D is its size.
+        levels: grey levels.
+
+    Raises:
+        ValueError: `levels` is not a whole number in 2..256, or `event_shape` no tuple of sizes.
+
+    Source: Theis et al. 2016, A note on the evaluation of generative models, section 3.1.
+    """
+    check_integer("levels", levels, 2, 256)
+    dims = math.prod(check_event_shape(event_shape))
+    return (math.log(levels) - log_prob / dims) / math.log(2)
+
+
+def check_images(images: jax.typing.ArrayLike, levels: int) -> None:
+    """Raises `ValueError` unless `images` are integers in 0 … levels - 1, as far as is known."""
+    check_integer("levels", levels, 2, 256)
+    if not jnp.issubdtype(jnp.result_type(images), jnp.integer):
+        raise ValueError(
+            f"images must be integers in 0..{levels - 1}, got {jnp.result_type(images)}"
+        )
+    if isinstance(images, Tracer) or np.size(images) == 0:
+        return
+    possible = jnp.iinfo(jnp.result_type(images))
+    if possible.min >= 0 and possible.max < levels:
+        return  # 8-bit images of 256 levels, at every step: nothing to look for
+    known = np.asarray(images)  # under jit, jnp would trace it
+    low, high = int(known.min()), int(known.max())
+    if low < 0 or high >= levels:
+        first = int(np.argwhere((known < 0) | (known >= levels))[0, 0])
+        raise ValueError(
+            f"images must be in 0..{levels - 1} for levels={levels}, got {low}..{high}, image"
+            f" {first} being the first of them out of range"
+        )
+
+
+def place(images: jax.typing.ArrayLike, u: jax.typing.ArrayLike, levels: int) -> jax.Array:
+    """x = (v + u) / levels - ½, at the fraction `u` of each image's bin; NaN out of range."""
+    x = (jnp.asarray(images, jnp.float32) + u) / levels - 0.5
+    return jnp.where(_in_range(images, levels), x, jnp.nan)
+
+
+def one_key_each(key: jax.Array, n: int) -> bool:
+    """Whether `key` is n keys, one an example; if not, it is a single one.
+
+    Raises:
+        ValueError: there are several keys, but not n.
+    """
+    if jnp.ndim(jax.random.key_data(key)) != 2:
+        return False
+    given = jnp.shape(key)[0]
+    if given != n:
+        raise ValueError(f"key must be one key, or one for each of {n} images, got {given}")
+    return True
+
+
+def _in_range(images, levels):
+    images = jnp.asarray(images)
+    images = images.astype(jnp.promote_types(images.dtype, jnp.int32))  # uint8 has no 256
+    return (images >= 0) & (images < levels)
+
+
+def _noise(key, shape):
+    return ((draw_in_rows(jax.random.bits, key, shape, jnp.uint16) >> 3) + jnp.float32(0.5)) / 2**13

@@ -1,0 +1,66 @@
+"""Importance sampling with a density as the proposal: normalising constants and expectations."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from glowjax.checks import check_integer
+from glowjax.densities.density import Density
+from glowjax.densities.objectives import LogProb, effective_sample_size, log_mean_exp
+
+
+class Importance(NamedTuple):
+    """What `importance_sampling` estimates.
+
+    Attributes:
+        log_z: ln of the mass of the target, nats.
+        log_z_error: the standard error of `log_z` (delta method).
+        mean: the expectation of the statistic under the normalised target.
+        effective_sample_size: of the n weights, 1 … n; where it is small, trust none of these.
+    """
+
+    log_z: jax.Array
+    log_z_error: jax.Array
+    mean: Any
+    effective_sample_size: jax.Array
+
+
+def importance_sampling(
+    density: Density,
+    params: Any,
+    target: LogProb,
+    key: jax.Array,
+    n: int,
+    *,
+    statistic: Callable[[jax.Array], Any] = lambda x: x,
+    context: Any = None,
+) -> Importance:
+    """ln Z = ln E_q[w] and E_p[s] = E_q[w·s] / E_q[w], w = p̃(x) / q(x), from n samples x ~ q.
+
+    Args:
+        density: q, the proposal; its support must hold the target's.
+        params: of q.
+        target: log p̃, of `[n, ...]`.
+        key: of the samples.
+        n: how many samples, at least 2.
+        statistic: s, from `[n, ...]` to arrays `[n, ...]`.
+        context: of each sample, `[n, ...]`.
+
+    Raises:
+        ValueError: n < 2.
+
+    Source: Owen 2013, Monte Carlo theory, methods and examples, chapter 9.
+    """
+    check_integer("n", n, 2)
+    x, log_q = density.sample_and_log_prob(params, key, n, context)
+    log_w = target(x) - log_q
+    weights = jax.nn.softmax(log_w)
+    size = effective_sample_size(log_w)
+    return Importance(
+        log_z=log_mean_exp(log_w),
+        log_z_error=jnp.sqrt(jnp.maximum(1 / size - 1 / n, 0) * n / (n - 1)),
+        mean=jax.tree.map(lambda s: jnp.tensordot(weights, s, axes=1), statistic(x)),
+        effective_sample_size=size,
+    )

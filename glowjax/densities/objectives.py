@@ -1,0 +1,136 @@
+"""What densities are trained by: divergences between a density and data, or a target.
+
+Each is a plain function of a density, its parameters, and data or a target; the result is a number
+to be minimised, or a bound to be maximised, in nats. `fit` takes any of them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+
+from glowjax.checks import check_in, check_positive
+from glowjax.densities.density import Density
+
+LogProb = Callable[[jax.Array], jax.Array]  # [B, ...] -> [B], nats, normalised or not
+
+
+def forward_kl(
+    density: Density,
+    params: Any,
+    x: jax.Array,
+    context: Any = None,
+    key: Any = None,
+    *,
+    weights: jax.Array | None = None,
+) -> jax.Array:
+    """-mean w·log q(x): KL(p‖q) of the data's p, less p's entropy. Maximum likelihood.
+
+    Args:
+        density: q.
+        params: of q.
+        x: `[B, ...]`, drawn from p.
+        context: of each x.
+        key: for estimated log-determinants.
+        weights: w of each x, `[B]`, of mean 1 over the data; default: 1.
+
+    Returns:
+        A scalar, nats.
+    """
+    log_q = density.log_prob(params, x, context, key)
+    return -jnp.mean(log_q if weights is None else weights * log_q)
+
+
+def reverse_kl(
+    density: Density,
+    params: Any,
+    target: LogProb,
+    key: jax.Array,
+    n: int,
+    *,
+    beta: jax.typing.ArrayLike = 1.0,
+    context: Any = None,
+) -> jax.Array:
+    """mean of log q(x) - β·log p̃(x), x ~ q: KL(q‖p) - ln Z at β = 1, Z the mass of p̃.
+
+    With β risen from a small value to 1, q first spreads and then concentrates: annealing.
+
+    Args:
+        density: q.
+        params: of q; the gradient goes through the samples.
+        target: log p̃, of `[n, ...]`.
+        key: of the samples.
+        n: how many samples.
+        beta: inverse temperature of the target.
+        context: of each sample, `[n, ...]`.
+
+    Returns:
+        A scalar, nats.
+
+    Source: Rezende & Mohamed 2015, equation 20.
+    """
+    x, log_q = density.sample_and_log_prob(params, key, n, context)
+    return jnp.mean(log_q - beta * target(x))
+
+
+def alpha_divergence(
+    density: Density,
+    params: Any,
+    target: LogProb,
+    key: jax.Array,
+    n: int,
+    *,
+    alpha: float = 0.5,
+    context: Any = None,
+) -> jax.Array:
+    """-ln(mean of w^(1 - α)) / (1 - α), w = p̃(x) / q(x), x ~ q: Rényi's D_α(q‖p) - ln Z.
+
+    α -> 1 is `reverse_kl`; at α = 0 it is minus `importance_weighted_bound`; the smaller α, the
+    more q covers all of the target.
+
+    Args:
+        alpha: in [0, 1).
+        density, params, target, key, n, context: as for `reverse_kl`.
+
+    Raises:
+        ValueError: `alpha` is not in [0, 1).
+
+    Source: Li & Turner 2016, equation 6.
+    """
+    check_in("[0, 1)", alpha=alpha)
+    log_w = log_weights(density, params, target, key, n, context)
+    return -log_mean_exp((1 - alpha) * log_w) / (1 - alpha)
+
+
+def importance_weighted_bound(
+    density: Density, params: Any, target: LogProb, key: jax.Array, n: int, context: Any = None
+) -> jax.Array:
+    """ln(mean of w), w = p̃(x) / q(x), x ~ q: at most ln Z on average, and tighter the larger n.
+
+    Args:
+        density, params, target, key, n, context: as for `reverse_kl`.
+
+    Source: Burda et al. 2016, equation 8.
+    """
+    return log_mean_exp(log_weights(density, params, target, key, n, context))
+
+
+def log_weights(
+    density: Density, params: Any, target: LogProb, key: jax.Array, n: int, context: Any = None
+) -> jax.Array:
+    """ln p̃(x) - ln q(x) of n samples x ~ q: `[n]`."""
+    x, log_q = density.sample_and_log_prob(params, key, n, context)
+    return target(x) - log_q
+
+
+def log_mean_exp(a: jax.Array, axis: int = 0) -> jax.Array:
+    """ln of the mean of exp(a) along an axis."""
+    return logsumexp(a, axis=axis) - jnp.log(jnp.asarray(a.shape[axis], a.dtype))
+
+
+def effective_sample_size(log_w: jax.Array) -> jax.Array:
+    """(Σ w)² / Σ w² of weights `[n]` given by their logarithms: in 1 … n (Kish 1965)."""
+    check_positive(n=len(log_w))
+    return jnp.exp(2 * logsumexp(log_w) - logsumexp(2 * log_w))

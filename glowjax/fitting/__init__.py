@@ -1,0 +1,1 @@
+"""Training of any density in one call."""

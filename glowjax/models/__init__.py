@@ -1,0 +1,1 @@
+"""Models: flows assembled of bijections and nets."""

@@ -1,0 +1,174 @@
+"""Glow (Kingma & Dhariwal 2018): assembly only."""
+
+import functools
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from glowjax.bijections.actnorm import GlowActNorm
+from glowjax.bijections.conv1x1 import InvertibleConv1x1
+from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, ScaleMap
+from glowjax.bijections.permute import Reverse, Shuffle
+from glowjax.bijections.split import Split, TopPrior
+from glowjax.bijections.squeeze import Squeeze
+from glowjax.checks import check_choice, check_image_shape, check_positive
+from glowjax.compose import Backprop, chain, multiscale, on_last, repeat
+from glowjax.expression import recorded
+from glowjax.flow import Flow, as_flow
+from glowjax.nets.convnet import ConvNet
+from glowjax.nets.zero import Dtype, Initializer
+
+Coupling = Literal["affine", "additive"]
+Mixing = Literal["conv1x1", "conv1x1_lu", "reverse", "shuffle"]
+
+
+@recorded
+def glow(
+    *,
+    levels: int = 3,
+    steps: int = 32,
+    width: int = 512,
+    coupling: Coupling = "affine",
+    scale: ScaleMap = "sigmoid",
+    mixing: Mixing = "conv1x1",
+    num_classes: int | None = None,
+    ring: bool = True,
+    norm: bool = True,
+    output_init: Initializer = nn.initializers.zeros,
+    dtype: Dtype | None = None,
+    backprop: Backprop = "store",
+    unroll: int | bool = 1,
+) -> Flow:
+    """Glow: images `[B, H, W, C]`, floats in about [-½, ½] -> one whitened latent per level.
+
+    x -> squeeze -> K × [ActNorm, mixing, coupling] -> split -> squeeze -> … -> top prior, each
+    level's leaving half and the top whitened by learned Gaussian priors: the base is N(0, I). With
+    the defaults it computes the function of the released TensorFlow code. It is
+    `chain(glow_backbone(...), glow_top(...))`, and its parameters are the pair of theirs.
+
+    Args:
+        levels: L; height and width must be divisible by 2^L.
+        steps: K, flow steps per level.
+        width: hidden channels of the coupling nets.
+        coupling: `"affine"` or `"additive"`.
+        scale: map of an affine coupling's scale, see `AffineCoupling`; `"floor"` bounds the
+            inverse, for models that must sample.
+        mixing: of channels; the `InvertibleConv1x1`, its LU form, or a fixed permutation.
+        num_classes: makes the top prior conditional on labels, `context: [B]` integers.
+        ring: the padding-ring channel of every 3×3 convolution.
+        norm: ActNorms in the coupling nets.
+        output_init: of the weights of the nets' last convolutions.
+        dtype: of the hidden layers of the nets; `jnp.bfloat16` for speed.
+        backprop, unroll: see `repeat`.
+
+    Raises:
+        ValueError: an argument is not as above; images of another rank or size.
+    """
+    if num_classes is not None:
+        check_positive(num_classes=num_classes)
+    return chain(
+        glow_backbone(
+            levels=levels,
+            steps=steps,
+            width=width,
+            coupling=coupling,
+            scale=scale,
+            mixing=mixing,
+            ring=ring,
+            norm=norm,
+            output_init=output_init,
+            dtype=dtype,
+            backprop=backprop,
+            unroll=unroll,
+        ),
+        glow_top(num_classes=num_classes, ring=ring),
+    )
+
+
+@recorded
+def glow_backbone(
+    *,
+    levels: int = 3,
+    steps: int = 32,
+    width: int = 512,
+    coupling: Coupling = "affine",
+    scale: ScaleMap = "sigmoid",
+    mixing: Mixing = "conv1x1",
+    ring: bool = True,
+    norm: bool = True,
+    output_init: Initializer = nn.initializers.zeros,
+    dtype: Dtype | None = None,
+    backprop: Backprop = "store",
+    unroll: int | bool = 1,
+) -> Flow:
+    """Glow up to its top latent, which is not whitened: for what reads features off it.
+
+    Images `[B, H, W, C]` -> one latent per level, the top one last; arguments and errors as for
+    `glow`.
+    """
+    check_positive(levels=levels, steps=steps, width=width)
+    net = functools.partial(
+        ConvNet, width=width, ring=ring, norm=norm, output_init=output_init, dtype=dtype
+    )
+    step = glow_step(net=net, coupling=coupling, scale=scale, mixing=mixing)
+    level = chain(as_flow(Squeeze()), repeat(step, steps, backprop=backprop, unroll=unroll))
+    flow = multiscale([level] * levels, [as_flow(Split(ring=ring))] * (levels - 1))
+    return _checking_images(flow, levels)
+
+
+@recorded
+def glow_step(*, net, coupling: Coupling, scale: ScaleMap, mixing: Mixing) -> Flow:
+    """One step of flow, `[B, H, W, C]` -> the same shape: ActNorm, mixing of channels, coupling.
+
+    Args:
+        net: makes the coupling's conditioner, see `AffineCoupling`.
+        coupling, scale, mixing: see `glow`.
+
+    Raises:
+        ValueError: an option is not one of its choices.
+
+    Source: Kingma & Dhariwal 2018, section 3, figure 2a.
+    """
+    check_choice("coupling", coupling, ("affine", "additive"))
+    check_choice("scale", scale, ("sigmoid", "floor", "tanh"))
+    check_choice("mixing", mixing, ("conv1x1", "conv1x1_lu", "reverse", "shuffle"))
+    mixings = {
+        "conv1x1": InvertibleConv1x1(),
+        "conv1x1_lu": InvertibleConv1x1("lu"),
+        "reverse": Reverse(),
+        "shuffle": Shuffle(),
+    }
+    couplings = {"affine": AffineCoupling(net, scale=scale), "additive": AdditiveCoupling(net)}
+    return chain(
+        as_flow(GlowActNorm()),
+        as_flow(mixings[mixing]),
+        as_flow(couplings[coupling]),
+    )
+
+
+@recorded
+def glow_top(*, num_classes: int | None = None, ring: bool = True) -> Flow:
+    """Whitens the last of the backbone's latents by the learned top prior: see `TopPrior`."""
+    return on_last(as_flow(TopPrior(num_classes=num_classes, ring=ring)))
+
+
+def _checking_images(flow: Flow, levels: int) -> Flow:
+    def check(x):
+        check_image_shape("x", x)
+        shape, divisor = jnp.shape(x), 2**levels
+        if shape[1] % divisor or shape[2] % divisor:
+            raise ValueError(
+                f"x must have height and width divisible by {divisor} for levels={levels},"
+                f" got {shape[1]}×{shape[2]}"
+            )
+
+    def init(key, x, context=None):
+        check(x)
+        return flow.init(key, x, context)
+
+    def forward(params, x, context=None, key=None):
+        check(x)
+        return flow.forward(params, x, context, key)
+
+    return flow._replace(init=init, forward=forward)

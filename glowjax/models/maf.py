@@ -1,0 +1,88 @@
+"""Masked and inverse autoregressive flows of vectors: assembly only."""
+
+import functools
+from typing import Literal
+
+from glowjax.bijections.actnorm import ActNorm
+from glowjax.bijections.autoregressive import Autoregressive
+from glowjax.bijections.elementwise import Elementwise, affine
+from glowjax.bijections.permute import Reverse, Shuffle
+from glowjax.checks import check_integer, check_positive, require
+from glowjax.compose import Backprop, chain, invert, repeat
+from glowjax.expression import recorded
+from glowjax.flow import Flow, as_flow
+from glowjax.nets.made import MADE, is_seed
+
+BOUND = 3.0  # of a step's |log_scale|: five steps stretch by e¹⁵ at most, within float32's 24 bits
+
+
+@recorded
+def maf(
+    *,
+    steps: int = 5,
+    transform: Elementwise | None = None,
+    width: int = 64,
+    depth: int = 2,
+    order: Literal["alternate"] | int = "alternate",
+    backprop: Backprop = "store",
+    unroll: int | bool = 1,
+) -> Flow:
+    """A masked autoregressive flow: vectors `[B, D]`, densities in one pass, samples in D.
+
+    x -> steps × [ActNorm, `Autoregressive` with a `MADE`, permutation] -> z. ActNorm has the place
+    of the paper's batch normalisation: inputs at scale from the first batch on, and examples that
+    do not depend on each other. A float `context` of `[B, F]` conditions every step.
+
+    Args:
+        steps: how many.
+        transform: of every number; default: `affine(bound=3)`, since an unbounded exp overflows in
+            the inverse where the net extrapolates.
+        width, depth: of the hidden layers of the nets.
+        order: of the inputs: `"alternate"` reverses it from step to step, a seed shuffles it by the
+            same fixed permutation after every step.
+        backprop, unroll: see `repeat`; `"invert"` costs the D passes of the inverse.
+
+    Raises:
+        ValueError: an argument is not as above.
+
+    Source: Papamakarios et al. 2017, section 3.
+    """
+    check_positive(steps=steps, width=width)
+    check_integer("depth", depth, 0)
+    alternate = order == "alternate"
+    require(alternate or is_seed(order), "order", order, "'alternate' or a seed of at least 0")
+    net = functools.partial(MADE, width=width, depth=depth)
+    step = chain(
+        as_flow(ActNorm()),
+        as_flow(Autoregressive(affine(bound=BOUND) if transform is None else transform, net)),
+        as_flow(Reverse() if order == "alternate" else Shuffle(int(order))),
+    )
+    return repeat(step, steps, backprop=backprop, unroll=unroll)
+
+
+@recorded
+def iaf(
+    *,
+    steps: int = 5,
+    transform: Elementwise | None = None,
+    width: int = 64,
+    depth: int = 2,
+    order: Literal["alternate"] | int = "alternate",
+    backprop: Backprop = "store",
+    unroll: int | bool = 1,
+) -> Flow:
+    """An inverse autoregressive flow, `invert(maf(...))`: samples in one pass, densities in D.
+
+    Arguments and errors as for `maf`. Source: Kingma et al. 2016, section 4.
+    """
+    return invert(
+        maf(
+            steps=steps,
+            transform=transform,
+            width=width,
+            depth=depth,
+            order=order,
+            backprop=backprop,
+            unroll=unroll,
+        )
+    )

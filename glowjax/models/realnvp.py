@@ -1,0 +1,148 @@
+"""RealNVP (Dinh et al. 2017): assembly only."""
+
+import functools
+
+from glowjax.bijections.actnorm import ActNorm
+from glowjax.bijections.coupling import AffineCoupling, Coupling
+from glowjax.bijections.elementwise import Elementwise
+from glowjax.bijections.masks import Mask
+from glowjax.bijections.permute import Reverse
+from glowjax.bijections.split import Split
+from glowjax.bijections.squeeze import Squeeze
+from glowjax.checks import check_positive
+from glowjax.compose import Backprop, chain, invert, multiscale, repeat
+from glowjax.expression import recorded
+from glowjax.flow import Flow, as_flow
+from glowjax.nets.mlp import MLP
+from glowjax.nets.resnet import ResNet
+from glowjax.nets.zero import Dtype
+
+
+@recorded
+def realnvp(
+    *,
+    levels: int = 2,
+    width: int = 64,
+    blocks: int = 8,
+    dtype: Dtype | None = None,
+    backprop: Backprop = "store",
+) -> Flow:
+    """RealNVP of several scales: images `[B, H, W, C]` -> a tuple of one latent per level.
+
+    Each level but the last: 3 checkerboard couplings, squeeze, 3 channel couplings, and half of the
+    channels leaves; the last: 4 checkerboard couplings. Masks alternate. Of the paper, two things
+    are changed: an ActNorm before each coupling in the place of batch normalization, and the half
+    that leaves is whitened by a learned Gaussian prior (`Split`), which starts as the paper's
+    N(0, I).
+
+    Args:
+        levels: height and width must be divisible by 2^(levels - 1). The paper has 2 for CIFAR-10.
+        width: hidden channels of the nets of the first level; squeezing doubles them.
+        blocks: residual blocks of a net, see `ResNet`.
+        dtype: of the hidden layers of the nets; `jnp.bfloat16` for speed.
+        backprop: see `repeat`; here for each coupling by itself, which is a `repeat` of one.
+
+    `context`: floats, as `ResNet` takes them.
+
+    Raises:
+        ValueError: an argument is not as above; images of another rank or size.
+
+    Source: Dinh et al. 2017, sections 3.6 and 4.1.
+    """
+    check_positive(levels=levels, width=width, blocks=blocks)
+
+    def couplings(n, mask, level):
+        return _couplings(n, mask, width * 2**level, blocks, dtype, backprop)
+
+    flows = [
+        chain(
+            couplings(3, "checkerboard", level),
+            as_flow(Squeeze()),
+            couplings(3, "channels", level + 1),
+        )
+        for level in range(levels - 1)
+    ]
+    last = couplings(4, "checkerboard", levels - 1)
+    return multiscale([*flows, last], [as_flow(Split())] * (levels - 1))
+
+
+@recorded
+def realnvp_single_scale(
+    *,
+    width: int = 128,
+    blocks: int = 8,
+    dtype: Dtype | None = None,
+    backprop: Backprop = "store",
+) -> Flow:
+    """RealNVP of 32×32 images without splits: `[B, H, W, C]` -> a latent of the same shape.
+
+    4 checkerboard couplings, squeeze, 3 channel couplings, unsqueeze, 3 checkerboard couplings,
+    with an ActNorm before each: the architecture of courses. Height and width must be even;
+    arguments, context and errors as for `realnvp`, but for `width`, which is that of every net.
+    """
+    check_positive(width=width, blocks=blocks)
+
+    def couplings(n, mask):
+        return _couplings(n, mask, width, blocks, dtype, backprop)
+
+    return chain(
+        couplings(4, "checkerboard"),
+        as_flow(Squeeze()),
+        couplings(3, "channels"),
+        invert(as_flow(Squeeze())),
+        couplings(3, "checkerboard"),
+    )
+
+
+@recorded
+def realnvp_mlp(
+    *,
+    steps: int = 8,
+    transform: Elementwise | None = None,
+    width: int = 64,
+    depth: int = 2,
+    backprop: Backprop = "store",
+    unroll: int | bool = 1,
+) -> Flow:
+    """RealNVP of vectors: `[B, D]`, D at least 2, -> the same shape.
+
+    K × [ActNorm, coupling of the halves, reversal], with an `MLP` in each coupling. A float
+    `context` of `[B, F]` goes to the nets.
+
+    Args:
+        steps: K.
+        transform: of every number of a half, as `rational_quadratic`; default: the paper's affine
+            one, its log-scale gain·tanh(·) + offset.
+        width, depth: of the hidden layers of the nets.
+        backprop, unroll: see `repeat`.
+
+    Raises:
+        ValueError: an argument is not as above; vectors of 1 number.
+
+    Source: Dinh et al. 2017, section 3.
+    """
+    check_positive(steps=steps, width=width, depth=depth)
+    net = functools.partial(MLP, width=width, depth=depth)
+    if transform is None:
+        step = realnvp_step(net=net)
+    else:
+        step = chain(as_flow(ActNorm()), as_flow(Coupling(transform, net)))
+    return repeat(chain(step, as_flow(Reverse())), steps, backprop=backprop, unroll=unroll)
+
+
+@recorded
+def realnvp_step(*, net, mask: Mask = "channels", swap: bool = False) -> Flow:
+    """One step: ActNorm, then an affine coupling whose log-scale is gain·tanh(·) + offset.
+
+    Args:
+        net, mask, swap: of the coupling, see `AffineCoupling`.
+    """
+    coupling = AffineCoupling(net, mask, swap=swap, scale="tanh")
+    return chain(as_flow(ActNorm()), as_flow(coupling))
+
+
+def _couplings(n, mask, width, blocks, dtype, backprop):
+    """`n` steps with alternating masks."""
+    net = functools.partial(ResNet, width=width, blocks=blocks, dtype=dtype)
+    steps = [realnvp_step(net=net, mask=mask, swap=i % 2 == 1) for i in range(n)]
+    return chain(*[repeat(step, 1, backprop=backprop, unroll=True) for step in steps])

@@ -1,0 +1,1 @@
+"""Conditioners: nets that know of no flow."""

@@ -1,0 +1,110 @@
+"""MADE: a masked net of vectors, each of whose outputs sees the inputs before it alone."""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from glowjax.arrays import promote
+from glowjax.checks import check_context, check_integer, check_positive, require
+from glowjax.nets.conv import matmul
+from glowjax.nets.zero import ZeroDense, scaled_bias
+
+Order = Literal["natural", "reversed"] | int
+
+
+class MADE(nn.Module):
+    """Conditioner of vectors, `[B, D] -> [B, D, features]`: output i sees the inputs before i.
+
+    Every unit has a degree, how many inputs it may know, and reads units of no higher degree:
+    input number k of the order has degree k, its outputs k - 1, a context 0, and the hidden units'
+    are spread evenly. `depth` masked layers with SiLU; then a masked zero layer of hidden units and
+    inputs together (the paper's direct connections), so that every output depends on all it may
+    see, however small `width` is. With D = 1 the outputs depend on the context alone.
+
+    Attributes:
+        features: outputs per input.
+        width, depth: of the hidden layers.
+        order: `"natural"`, `"reversed"`, or the seed of a fixed random order.
+
+    A float `context` of `[B, F]` is seen by every output.
+
+    Raises:
+        ValueError: an attribute is not as above; x or context are of another rank or batch.
+
+    Source: Germain et al. 2015, section 4.
+    """
+
+    features: int
+    width: int = 64
+    depth: int = 2
+    order: Order = "natural"
+
+    @nn.nowrap
+    def ordering(self, event_shape: tuple[int, ...]) -> np.ndarray:
+        """`[D]`: the inputs in the order in which each depends on those before it."""
+        require(len(event_shape) == 1, "x", ("B", *event_shape), "of shape [B, D]")
+        (size,) = event_shape
+        if self.order in ("natural", "reversed"):
+            return np.arange(size)[:: 1 if self.order == "natural" else -1]
+        wanted = "'natural', 'reversed' or a seed of at least 0"
+        require(is_seed(self.order), "order", self.order, wanted)
+        # RandomState: its stream is frozen, so weights trained today fit tomorrow's NumPy.
+        return np.random.RandomState(self.order).permutation(size)
+
+    @nn.compact
+    def __call__(self, x, context=None):
+        check_positive(features=self.features, width=self.width)
+        check_integer("depth", self.depth, 0)
+        check_context(context, x)
+        order = self.ordering(x.shape[1:])
+        x = promote(x)
+        # In the stated order; the last input, which no output may see, is left out.
+        inputs, degrees = x[:, order[:-1]], np.arange(1, len(order))
+        if context is not None:
+            inputs = jnp.concatenate([inputs, context], axis=-1)
+            degrees = np.append(degrees, np.zeros(jnp.shape(context)[-1], int))
+        outputs = np.repeat(np.arange(len(order)), self.features)
+        if len(degrees) == 0:
+            h = scaled_bias(self, jnp.zeros((len(x), len(outputs)), x.dtype))
+        else:
+            h = self._layers(inputs, degrees, outputs)
+        return h.reshape(*x.shape, self.features)[:, np.argsort(order)]
+
+    def _layers(self, inputs, degrees, outputs):
+        lowest = degrees.min()
+        hidden = lowest + spread(self.width, outputs.max() + 1 - lowest)
+        h, known = inputs, degrees
+        for layer in range(self.depth):
+            h = nn.silu(MaskedDense(name=f"dense{layer + 1}")(h, mask(known, hidden)))
+            known = hidden
+        if self.depth:
+            h, known = jnp.concatenate([h, inputs], axis=-1), np.append(known, degrees)
+        return ZeroDense(len(outputs), name="out")(h, mask(known, outputs))
+
+
+class MaskedDense(nn.Module):
+    """x·(W∘mask) + bias, `[..., N] -> [..., M]` for a mask `[N, M]`."""
+
+    @nn.compact
+    def __call__(self, x, mask):
+        init = nn.initializers.lecun_normal()
+        weight = self.param("weight", init, mask.shape, promote(x).dtype)
+        bias = self.param("bias", nn.initializers.zeros, mask.shape[1:], weight.dtype)
+        return matmul(x, weight * mask) + bias
+
+
+def is_seed(value: Any) -> bool:
+    """Whether `value` is a whole number of at least 0."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0
+
+
+def mask(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Which units of degrees `inputs` those of degrees `outputs` may read: `[N, M]`, booleans."""
+    return inputs[:, None] <= outputs
+
+
+def spread(width: int, degrees: int) -> np.ndarray:
+    """`[width]`: 0 … degrees - 1 in equal shares."""
+    return np.arange(width) * degrees // width

@@ -1,0 +1,8 @@
+"""Training of images from a config to pictures, on any number of hosts."""
+
+from glowjax.data import Transform
+from glowjax.fitting.optim import Optimizer
+from glowjax.runs.config import Config, Data
+from glowjax.runs.specs import Autoregressive, Glow, RealNVP
+
+__all__ = ["Autoregressive", "Config", "Data", "Glow", "Optimizer", "RealNVP", "Transform"]

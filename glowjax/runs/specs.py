@@ -1,0 +1,234 @@
+"""Models of images as experiments name them: options, and the flows they make.
+
+A model's flows, its parts, are chained; what the last but one makes is what a classifier sees.
+"""
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import jax.numpy as jnp
+import tyro
+
+from glowjax.arrays import one_hot
+from glowjax.bijections import autoregressive
+from glowjax.bijections.actnorm import ActNorm
+from glowjax.bijections.coupling import ScaleMap
+from glowjax.bijections.elementwise import affine
+from glowjax.bijections.logit import Logit
+from glowjax.bijections.mixture_cdf import mixture_cdf
+from glowjax.checks import check_choice, check_labels
+from glowjax.compose import Backprop, chain, with_context
+from glowjax.expression import recorded
+from glowjax.flow import Flow, as_flow
+from glowjax.models.glow import Coupling, Mixing, glow_backbone, glow_top
+from glowjax.models.realnvp import realnvp, realnvp_single_scale
+from glowjax.nets.pixelcnn import PixelCNN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glow:
+    """Options of `glowjax.glow`."""
+
+    kind: Annotated[Literal["glow"], tyro.conf.Suppress] = "glow"
+    levels: int = 3
+    """L: how often the image is squeezed."""
+    steps: int = 32
+    """K: steps of flow per level."""
+    width: int = 512
+    """Hidden channels of the coupling nets."""
+    coupling: Coupling = "affine"
+    scale: ScaleMap = "sigmoid"
+    """Map of an affine coupling's scale; "floor" keeps the inverse bounded."""
+    mixing: Mixing = "conv1x1"
+    """How channels mix between couplings."""
+    conditional: bool = False
+    """Condition the top prior on the data set's labels."""
+    ring: bool = True
+    """Give 3×3 convolutions a channel that shows where the padding is."""
+    norm: bool = True
+    """Put ActNorms into the coupling nets."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the nets' hidden layers; bfloat16 is several times faster on GPU and TPU."""
+    backprop: Backprop = "store"
+    """Activations for the gradient: stored, recomputed, or rebuilt through the inverse."""
+    unroll: int = 1
+    """Steps per iteration of the compiled loop."""
+
+    def parts(self, num_classes: int | None) -> tuple[Flow, ...]:
+        """Backbone and top prior, for data with `num_classes` labels.
+
+        Raises:
+            ValueError: the model is conditional, and the data have no labels (None).
+        """
+        options = _options(self)
+        classes = _classes(options.pop("conditional"), num_classes)
+        return glow_backbone(**options), glow_top(num_classes=classes, ring=self.ring)
+
+    @property
+    def divisor(self) -> int:
+        """Height and width of an image must be multiples of it."""
+        return 2**self.levels
+
+    def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
+        """Its parts with the shapes they work on and their parameters."""
+        (backbone, top), (height, width, channels) = params, shape
+        rows = []
+        for level, part in enumerate(backbone[0::2], 1):
+            height, width, channels = height // 2, width // 2, channels * 4
+            rows.append(
+                (f"level {level}, {self.steps} steps", f"{height}×{width}×{channels}", part)
+            )
+            if level < self.levels:
+                channels //= 2
+                rows.append((f"split {level}", "", backbone[1::2][level - 1]))
+        return [*rows, ("top prior", "", top)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealNVP:
+    """Options of `glowjax.realnvp` and `glowjax.realnvp_single_scale`."""
+
+    kind: Annotated[Literal["realnvp"], tyro.conf.Suppress] = "realnvp"
+    architecture: Literal["multi_scale", "single_scale"] = "multi_scale"
+    """Half of the channels leave after each level, or all stay to the end."""
+    levels: int = 2
+    """Levels of the multi-scale architecture."""
+    width: int = 64
+    """Hidden channels of the coupling nets; squeezing doubles them if multi-scale."""
+    blocks: int = 8
+    """Residual blocks of a net."""
+    logit: float | None = 0.05
+    """α of the logit of the pixels, `glowjax.Logit`, taken first; None takes none."""
+    conditional: bool = False
+    """Show the nets the data set's labels."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the nets' hidden layers; bfloat16 is faster on GPU and TPU."""
+    backprop: Backprop = "store"
+    """Activations for the gradient: stored, recomputed, or rebuilt through the inverse."""
+
+    def parts(self, num_classes: int | None) -> tuple[Flow, ...]:
+        """The whole model, for data with `num_classes` labels; errors as for `Glow`."""
+        options = _options(self)
+        classes = _classes(options.pop("conditional"), num_classes)
+        architecture, logit = options.pop("architecture"), options.pop("logit")
+        check_choice("architecture", architecture, ("multi_scale", "single_scale"))
+        if architecture == "multi_scale":
+            flow = realnvp(**options)
+        else:
+            del options["levels"]
+            flow = realnvp_single_scale(**options)
+        flow = chain(*_logit(logit), flow)
+        return (flow if classes is None else _of_labels(flow, classes),)
+
+    @property
+    def divisor(self) -> int:
+        """Height and width of an image must be multiples of it."""
+        return 2 if self.architecture == "single_scale" else 2 ** (self.levels - 1)
+
+    def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
+        """Its parts with the shapes they work on and their parameters."""
+        (*_, params), (height, width, channels) = params[0], shape
+
+        def row(name, weights):
+            return name, f"{height}×{width}×{channels}", weights
+
+        if self.architecture == "single_scale":
+            first, _, second, _, third = params
+            whole = row("4 checkerboard couplings", first), row("3 checkerboard couplings", third)
+            height, width, channels = height // 2, width // 2, channels * 4
+            return [whole[0], row("3 channel couplings", second), whole[1]]
+        rows = []
+        for level in range(1, self.levels):
+            (checkerboard, _, channel), split = params[2 * level - 2 : 2 * level]
+            rows.append(row(f"level {level}, 3 checkerboard couplings", checkerboard))
+            height, width, channels = height // 2, width // 2, channels * 4
+            rows.append(row(f"level {level}, 3 channel couplings", channel))
+            channels //= 2
+            rows.append((f"split {level}", "", split))
+        return [*rows, row(f"level {self.levels}, 4 checkerboard couplings", params[-1])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autoregressive:
+    """Pixel after pixel: `glowjax.Autoregressive` with a `glowjax.PixelCNN`."""
+
+    kind: Annotated[Literal["autoregressive"], tyro.conf.Suppress] = "autoregressive"
+    width: int = 64
+    """Hidden channels of each of the PixelCNN's two stacks."""
+    depth: int = 8
+    """Layers of the PixelCNN."""
+    kernel: int = 3
+    """Side of its convolutions."""
+    transform: Literal["logistic_mixture", "gaussian_mixture", "affine"] = "logistic_mixture"
+    """Map of a number to its latent: the CDF of a mixture, or an affine one."""
+    components: int = 10
+    """Of the mixtures."""
+    logit: float | None = 0.0
+    """α of the logit of the pixels, `glowjax.Logit`, taken first; None takes none."""
+    conditional: bool = False
+    """Show the PixelCNN the data set's labels."""
+
+    def parts(self, num_classes: int | None) -> tuple[Flow, ...]:
+        """The whole model, for data with `num_classes` labels; errors as for `Glow`."""
+        classes = _classes(self.conditional, num_classes)
+        mixture = functools.partial(mixture_cdf, self.components, to="normal")
+        transforms = {
+            "logistic_mixture": functools.partial(mixture, family="logistic"),
+            "gaussian_mixture": functools.partial(mixture, family="gaussian"),
+            "affine": affine,
+        }
+        check_choice("transform", self.transform, transforms)
+        net = functools.partial(PixelCNN, width=self.width, depth=self.depth, kernel=self.kernel)
+        flow = autoregressive.Autoregressive(transforms[self.transform](), net)
+        flow = chain(*_logit(self.logit), as_flow(ActNorm()), as_flow(flow))
+        return (flow if classes is None else _of_labels(flow, classes),)
+
+    @property
+    def divisor(self) -> int:
+        """Height and width of an image must be multiples of it: may be any."""
+        return 1
+
+    def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
+        """Its parts with the shapes they work on and their parameters."""
+        size = "×".join(map(str, shape))
+        return [("ActNorm", size, params[0][-2]), ("PixelCNN", size, params[0][-1])]
+
+
+Model = Glow | RealNVP | Autoregressive
+KINDS = {"glow": Glow, "realnvp": RealNVP, "autoregressive": Autoregressive}
+
+
+def _logit(alpha: float | None) -> list[Flow]:
+    return [] if alpha is None else [as_flow(Logit(alpha))]
+
+
+@recorded
+def _of_labels(flow: Flow, num_classes: int) -> Flow:
+    """`flow`, whose context is floats, with labels `[B]` in their place; one-hot floats for it."""
+
+    def embed(labels):
+        check_labels(labels, num_classes, jnp.size(labels))
+        return one_hot(labels, num_classes, jnp.float32)
+
+    return with_context(flow, embed)
+
+
+def _options(model: Glow | RealNVP) -> dict[str, Any]:
+    """The fields of a model as arguments, with its dtype as an array's (None: as the flow's own).
+
+    Raises:
+        ValueError: the dtype is not one of its choices.
+    """
+    options = {f.name: getattr(model, f.name) for f in dataclasses.fields(model)}
+    del options["kind"]
+    check_choice("dtype", model.dtype, ("float32", "bfloat16"))
+    return options | {"dtype": jnp.bfloat16 if model.dtype == "bfloat16" else None}
+
+
+def _classes(conditional: bool, num_classes: int | None) -> int | None:
+    """The number of labels to condition on, None for none."""
+    if conditional and num_classes is None:
+        raise ValueError("model.conditional must be false for data without labels")
+    return num_classes if conditional else None

@@ -1,0 +1,265 @@
+"""Training and evaluation on devices: the only place that knows how many there are.
+
+Steps are written for one device, with `lax.pmean` and `lax.psum` over the axis "data", and mapped
+by `jax.pmap` over all devices of all hosts.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.experimental.multihost_utils import broadcast_one_to_all
+
+from glowjax.compose import chain, passing_by
+from glowjax.densities.bases import standard_normal
+from glowjax.densities.density import Density, density
+from glowjax.densities.discrete import bits_per_dim, check_images, dequantize
+from glowjax.fitting.descent import TrainState, descent
+from glowjax.fitting.optim import learning_rate_schedule, make_optimizer
+from glowjax.nets.zero import ZeroDense
+from glowjax.runs.config import Config
+
+AXIS = "data"
+
+
+TRAIN_NOISE, EVALUATION_NOISE = 0, 1  # independent streams of one seed
+
+
+class Params(NamedTuple):
+    """What is trained: the flow's parameters, and the classifier's where there is one."""
+
+    flow: Any
+    classifier: Any = None
+
+
+class Trainer(NamedTuple):
+    """The pure functions of an experiment, for one device; `mapped` maps them over all.
+
+    init(batch)                              -> state
+    train_step(state, batch)                 -> (state, metrics)
+    evaluate_step(params, batch, samples)    -> sums over examples of all devices
+    check(batch)                             raises ValueError for what is missing or out of range
+    """
+
+    density: Density
+    conditional: bool
+    check: Callable[[dict[str, np.ndarray]], None]
+    init: Callable[..., TrainState]
+    train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    evaluate_step: Callable[..., dict[str, jax.Array]]
+
+
+def make_trainer(
+    config: Config, *, image_shape: tuple[int, int, int], levels: int, num_classes: int | None
+) -> Trainer:
+    """Assembles the functions of an experiment on images of `levels` grey levels.
+
+    Raises:
+        ValueError: the data have no labels, and a conditional model or a classifier needs them;
+            the model has one part, and a classifier needs what comes before the last.
+    """
+    parts = config.model.parts(num_classes)
+    model = density(chain(*parts), image_shape)
+    classes = num_classes if config.classifier_weight > 0 else None
+    if config.classifier_weight > 0 and num_classes is None:
+        raise ValueError("classifier_weight must be 0 for data without labels")
+    if config.classifier_weight > 0 and len(parts) == 1:
+        kind = config.model.kind
+        raise ValueError(
+            f"classifier_weight must be 0 for the model {kind!r}, got {config.classifier_weight}:"
+            " it has no top latent that a classifier could see"
+        )
+    run_length = {"batch_size": config.batch_size, "total_steps": config.train_steps}
+    optimizer = make_optimizer(config.optimizer, **run_length)
+    rate = learning_rate_schedule(config.optimizer, **run_length)
+
+    def check(batch):
+        check_images(batch["image"], levels)
+        if num_classes is None or not (config.model.conditional or classes):
+            return
+        due = f"in 0..{num_classes - 1} for a conditional model or a classifier"
+        if "label" not in batch:
+            raise ValueError(f"labels must be {due}, got none")
+        labels = np.asarray(batch["label"])
+        wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+        if wrong.size:
+            raise ValueError(
+                f"labels must be {due}, got {labels.min()}..{labels.max()}, that of image"
+                f" {wrong[0]} being {labels[wrong[0]]}, the first out of range: labels count from 0"
+            )
+
+    def context(batch):
+        return batch["label"] if config.model.conditional else None
+
+    def bits(params, x, batch):
+        log_prob = model.log_prob(params.flow, x, context(batch))
+        return bits_per_dim(log_prob, image_shape, levels=levels)
+
+    def init(batch):
+        key = jax.random.key(config.seed)
+        index = jnp.arange(len(batch["image"]))
+        x = noisy(config.seed, TRAIN_NOISE, 0, index, batch["image"], levels)
+        params = Params(model.init(key, x, context(batch)))
+        if classes is not None:
+            (*_, h), _ = chain(*parts[:-1]).forward(params.flow[:-1], x)
+            params = params._replace(classifier=classifier_init(key, h, classes))
+        return sgd.init(params)
+
+    def objective(params, batch, step):
+        size = len(batch["image"])
+        index = lax.axis_index(AXIS) * size + jnp.arange(size)
+        x = noisy(config.seed, TRAIN_NOISE, step, index, batch["image"], levels)
+        # What model.log_prob does, with what the classifier sees on the way.
+        seen, z, log_det = x, x, jnp.zeros(size)
+        for part, p in zip(map(passing_by, parts), params.flow, strict=True):
+            seen, (z, change) = z, part.forward(p, z, context(batch))
+            log_det += change
+        log_prob = standard_normal().log_prob(None, z) + log_det
+        loss = jnp.mean(bits_per_dim(log_prob, image_shape, levels=levels))
+        metrics = {"train_bits_per_dim": loss}
+        if classes is not None:
+            cross_entropy, accuracy = classifier_loss(params.classifier, seen[-1], batch["label"])
+            metrics |= {"train_cross_entropy_bits": cross_entropy, "train_accuracy": accuracy}
+            loss += config.classifier_weight * cross_entropy
+        return loss, metrics
+
+    sgd = descent(objective, optimizer, decay=config.ema, axis_name=AXIS)
+
+    def train_step(state, batch):
+        stepped, metrics = sgd.step(state, batch)
+        stepped = halted(state, stepped, metrics)
+        return stepped, metrics | {"learning_rate": rate(state.step)}
+
+    def evaluate_step(params, batch, samples):
+        def sample_bits(sample):
+            index, images = batch["index"], batch["image"]
+            x = noisy(config.seed, EVALUATION_NOISE, sample, index, images, levels)
+            return bits(params, x, batch)
+
+        mean = jnp.mean(lax.map(sample_bits, jnp.arange(samples)), axis=0)
+        weight = batch["weight"]
+        sums = {"count": weight, "bits": weight * mean, "squares": weight * jnp.square(mean)}
+        return lax.psum(jax.tree.map(jnp.sum, sums), AXIS)
+
+    return Trainer(model, config.model.conditional, check, init, train_step, evaluate_step)
+
+
+def halted(before: TrainState, after: TrainState, metrics: dict[str, jax.Array]) -> TrainState:
+    """The state `after` a step; from the first step with a metric that is not finite, `before`.
+
+    The host looks at metrics late. Till then the state stays as it was, and says so by a negative
+    number of steps, `-1 - step`.
+    """
+    finite = jnp.all(jnp.isfinite(jnp.stack([*metrics.values()])))
+    good = finite & (before.step >= 0)
+    kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
+    return kept._replace(step=jnp.where(good, after.step, jnp.minimum(before.step, ~before.step)))
+
+
+def noisy(seed: int, stream: int, step: Any, index: Any, images: Any, levels: int) -> jax.Array:
+    """Dequantizes images with noise by (seed, stream, step, example): on all devices the same.
+
+    Args:
+        seed: of the run.
+        stream: `TRAIN_NOISE` or `EVALUATION_NOISE`.
+        step: of training; in evaluation, which draw of several.
+        index: `[B]`, each example's place in the global batch or in the split.
+        images, levels: as for `dequantize`.
+    """
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), step)
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+    return dequantize(keys, images, levels=levels)
+
+
+def classifier_init(key: jax.Array, h: jax.Array, num_classes: int) -> Any:
+    """Parameters of the linear classifier on a top latent `h: [B, H, W, C]`, zero at first."""
+    return ZeroDense(num_classes).init(key, jnp.mean(h, axis=(1, 2)))["params"]
+
+
+def classifier_loss(params: Any, h: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cross-entropy in bits, and accuracy, of a linear map of the spatial mean of `h`."""
+    num_classes = params["bias"].shape[0]
+    logits: Any = ZeroDense(num_classes).apply({"params": params}, jnp.mean(h, axis=(1, 2)))
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return jnp.mean(losses) / jnp.log(2), jnp.mean(jnp.argmax(logits, -1) == labels)
+
+
+class Mapped(NamedTuple):
+    """A trainer over all devices.
+
+    init(batch)                               -> replicated state, from a whole global batch
+    train_step(state, batch)                  -> (state, metrics), of this host's part
+    evaluate(params, batches, samples=1)      -> bits_per_dim, its standard_error, count
+    """
+
+    init: Callable[..., TrainState]
+    train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    evaluate: Callable[..., dict[str, float]]
+
+
+def mapped(trainer: Trainer) -> Mapped:
+    """Maps the steps of `trainer` over all devices by `jax.pmap`, jit-compiled."""
+    step = jax.pmap(trainer.train_step, axis_name=AXIS, donate_argnums=0)
+    evaluate_step = jax.pmap(
+        trainer.evaluate_step,
+        axis_name=AXIS,
+        static_broadcasted_argnums=2,
+    )
+
+    def init(batch):
+        # One device sees the whole first batch: ActNorm's statistics do not depend on how many
+        # devices there are. All take the first host's: another's may be rounded otherwise.
+        trainer.check(batch)
+        return replicate(broadcast_one_to_all(jax.jit(trainer.init)(batch)))
+
+    def train_step(state, batch):
+        trainer.check(batch)
+        state, metrics = step(state, shard(batch))
+        return state, {name: value[0] for name, value in metrics.items()}
+
+    def evaluate(params, batches: Iterable[dict[str, np.ndarray]], samples=1):
+        totals = {"count": 0.0, "bits": 0.0, "squares": 0.0}
+        for batch in batches:
+            trainer.check(batch)
+            sums = evaluate_step(params, shard(batch), samples)
+            totals = {k: totals[k] + float(v[0]) for k, v in sums.items()}
+        count = totals["count"]
+        mean = totals["bits"] / count
+        variance = max(totals["squares"] / count - mean**2, 0.0)
+        return {
+            "bits_per_dim": mean,
+            "standard_error": (variance / count) ** 0.5,
+            "count": int(count),
+        }
+
+    return Mapped(init, train_step, evaluate)
+
+
+def replicate(tree: Any) -> Any:
+    """Copies a tree to every device of this host, with a leading axis of devices."""
+    devices = jnp.zeros(jax.local_device_count())
+    # With the axis of the steps: of another sharding, the first step would be compiled twice.
+    return jax.pmap(lambda _, t: t, axis_name=AXIS, in_axes=(0, None))(devices, tree)
+
+
+def on_one_device(tree: Any) -> Any:
+    """The first copy of a replicated tree."""
+    return jax.tree.map(lambda a: a[0], tree)
+
+
+def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Splits this host's batch among its devices: `[n, ...] -> [devices, n / devices, ...]`."""
+    n = jax.local_device_count()
+    return {name: a.reshape(n, -1, *a.shape[1:]) for name, a in batch.items()}
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises `ValueError` unless all devices get the same number of examples."""
+    if batch_size % jax.device_count():
+        raise ValueError(
+            f"batch_size must be a multiple of the {jax.device_count()} devices, got {batch_size}"
+        )
