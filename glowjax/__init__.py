@@ -22,6 +22,7 @@ from glowjax.bijections.autoregressive import (
     autoregressive_forward,
     autoregressive_inverse,
 )
+from glowjax.bijections.continuous import Continuous
 from glowjax.bijections.conv1x1 import (
     InvertibleConv1x1,
     conv1x1_forward,
@@ -116,6 +117,7 @@ __all__ = [
     "Autoregressive",
     "Base",
     "Batch",
+    "Continuous",
     "ConvNet",
     "Coupling",
     "Density",

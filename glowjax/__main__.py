@@ -1,7 +1,20 @@
-"""`python -m glowjax` is the command line."""
+"""`python -m glowjax` is the command line, as `glowjax` is."""
 
 import sys
 
-from glowjax.cli import main
+from glowjax.extras import extra
 
-sys.exit(main())
+
+def main() -> int:
+    """Runs the command line; returns the exit status."""
+    try:
+        with extra("train", "the command line"):
+            from glowjax import cli
+    except ModuleNotFoundError as error:
+        print(f"glowjax: {error}", file=sys.stderr)
+        return 1
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

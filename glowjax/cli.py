@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+import glowjax
 from glowjax.checks import require
 from glowjax.fitting.optim import at_most_a_tenth
 from glowjax.progress import show_what_can_be_shown
@@ -28,6 +29,7 @@ usage: glowjax COMMAND ...
   launch N COMMAND ...         train or eval on N processes of this machine
 
 Each takes --help; `glowjax train EXPERIMENT --help` lists every option of the experiment.
+`glowjax --version` prints the version.
 GLOWJAX_TRACEBACK=1 shows where an error came from.
 """
 
@@ -118,6 +120,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE, end="")
+        return 0
+    if arguments == ["--version"]:
+        print(f"glowjax {glowjax.__version__}")
         return 0
     name, *rest = arguments
     if name not in COMMANDS:

@@ -8,10 +8,11 @@ from pathlib import Path
 import glowjax
 
 PACKAGE = Path(glowjax.__file__).parent
-GROUND = {"arrays", "checks", "context", "expression", "progress"}
+GROUND = {"arrays", "checks", "context", "expression", "extras", "progress"}
 FLOWS = {"flow", "reversible", "compose"}
 MAY_IMPORT = {
     "checks": set(),
+    "extras": set(),
     "progress": set(),
     "expression": set(),
     "arrays": {"checks"},
@@ -31,7 +32,7 @@ MAY_IMPORT = {
 }
 MAY_IMPORT["runs"] = set(MAY_IMPORT) - {"timing", "testing"}
 MAY_IMPORT["cli"] = MAY_IMPORT["runs"] | {"runs"}
-MAY_IMPORT["__main__"] = {"cli"}
+MAY_IMPORT["__main__"] = {"cli", "extras"}
 
 
 def modules():

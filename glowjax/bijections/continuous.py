@@ -1,6 +1,6 @@
 """Continuous flows: solutions of an ordinary differential equation (Chen et al. 2018; FFJORD).
 
-Needs diffrax, `pip install glowjax[continuous]`; `import glowjax` does not import this module.
+Needs diffrax, `pip install 'glowjax[continuous]'`.
 """
 
 import functools
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from glowjax.arrays import promote, vary_as, varying_axes
 from glowjax.checks import check_choice, check_context, check_in, check_positive, require
 from glowjax.context import net_inputs, takes_context
+from glowjax.extras import extra
 from glowjax.nets.mlp import MLP
 
 Trace = Literal["exact", "hutchinson"]
@@ -52,12 +53,8 @@ def flow_along(
 
     Source: Chen et al. 2018, theorem 1; Grathwohl et al. 2019, section 3.1.
     """
-    try:
+    with extra("continuous", "a continuous flow"):
         import diffrax
-    except ImportError as error:
-        raise ImportError(
-            "continuous flows need diffrax: pip install glowjax[continuous]"
-        ) from error
 
     chex.assert_shape(probes, (None, *x.shape))
     finest = 16 * float(jnp.finfo(x.dtype).eps)

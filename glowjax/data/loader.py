@@ -15,6 +15,7 @@ from glowjax.checks import check_integer, require
 from glowjax.data.order import draws, stream
 from glowjax.data.source import Source
 from glowjax.data.transform import Transform
+from glowjax.extras import extra
 
 THREADS, PREFETCH = 4, 8  # batches made at once, batches kept ready
 
@@ -67,7 +68,8 @@ def batches(
     check_integer("stop_step", stop_step, start_step)
     if start_step == stop_step:
         return iter(())
-    import grain  # slow to import, so only here
+    with extra("train", "data.batches"):  # grain is slow to import
+        import grain
 
     make = functools.partial(
         batch, source, batch_size=batch_size, seed=seed, transform=transform, shard=shard

@@ -9,6 +9,7 @@ import numpy as np
 from glowjax.checks import check_integer, require
 from glowjax.data.source import Source
 from glowjax.data.transform import check_positive_pair, pair
+from glowjax.extras import extra
 
 MAX_HELD_OUT = 5000
 CHUNK = 1024  # records read at a time when a split is loaded into memory
@@ -46,7 +47,8 @@ def load(
     require(split in ("train", "validation", "test"), "split", split, "train, validation or test")
     if resize is not None:
         check_positive_pair("resize", resize)
-    from glowjax.data.prepare import prepare, quiet  # tensorflow_datasets is slow to import
+    with extra("train", "loading a data set"):  # tensorflow_datasets is slow to import
+        from glowjax.data.prepare import prepare, quiet
 
     with quiet(progress):
         builder = prepare(name, data_dir=data_dir, archives=archives, progress=progress)

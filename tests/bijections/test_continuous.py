@@ -208,5 +208,5 @@ def test_errors():
 def test_a_missing_diffrax_is_named(monkeypatch):
     flow, params, x = bent()
     monkeypatch.setitem(sys.modules, "diffrax", None)
-    with pytest.raises(ImportError, match=r"pip install glowjax\[continuous\]"):
+    with pytest.raises(ImportError, match=r"pip install 'glowjax\[continuous\]'"):
         flow.forward(params, x)
