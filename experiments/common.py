@@ -28,6 +28,7 @@ from rich.table import Table
 
 import glowjax
 from glowjax.densities.objectives import LogProb
+from glowjax.files import write_whole
 
 Figures = dict[str, float | str]
 MEASURED = Path(__file__).parent / "measured"
@@ -162,9 +163,7 @@ def about_run(name: str, options: Run, seconds: float) -> dict[str, Any]:
 def write(path: Path, facts: dict[str, Any]) -> None:
     """Writes JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
 
 def show(name: str, figures: Figures, folder: Path) -> None:

@@ -32,14 +32,15 @@ from glowjax.bijections.conv1x1 import (
     random_rotation,
     random_rotation_lu,
 )
-from glowjax.bijections.coupling import (
-    AdditiveCoupling,
-    AffineCoupling,
-    Coupling,
+from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
+from glowjax.bijections.elementwise import (
+    Elementwise,
+    ElementwiseFlow,
+    additive,
+    affine,
     affine_forward,
     affine_inverse,
 )
-from glowjax.bijections.elementwise import Elementwise, ElementwiseFlow, affine
 from glowjax.bijections.logit import Logit, logit_forward, logit_inverse
 from glowjax.bijections.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
 from glowjax.bijections.permute import Reverse, Shuffle, permute_forward, permute_inverse
@@ -147,6 +148,7 @@ __all__ = [
     "actnorm_forward",
     "actnorm_inverse",
     "actnorm_statistics",
+    "additive",
     "affine",
     "affine_forward",
     "affine_inverse",

@@ -8,11 +8,12 @@ from pathlib import Path
 import glowjax
 
 PACKAGE = Path(glowjax.__file__).parent
-GROUND = {"arrays", "checks", "context", "expression", "extras", "progress"}
+GROUND = {"arrays", "checks", "context", "expression", "extras", "files", "progress"}
 FLOWS = {"flow", "reversible", "compose"}
 MAY_IMPORT = {
     "checks": set(),
     "extras": set(),
+    "files": set(),
     "progress": set(),
     "expression": set(),
     "arrays": {"checks"},

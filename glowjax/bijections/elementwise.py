@@ -1,15 +1,19 @@
 """Increasing maps of single numbers, whose parameters a net gives or are learned as they are."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import promote, sum_event
-from glowjax.checks import check_in
+from glowjax.checks import check_choice, check_in, require
 from glowjax.expression import expressed, recorded
+
+Scale = Literal["exp", "sigmoid", "floor", "tanh"]
+FLOOR = 0.1
 
 
 @expressed
@@ -23,38 +27,96 @@ class Elementwise(NamedTuple):
     floats such as a net puts out; `log_slope: [...]` is ln of the derivative of the map just
     applied. At raw = 0 the map is a fixed one near the identity, and no two of its parameters play
     the same part, so that a net whose last layer starts at zero can learn.
+
+    The last `shared` of the `size` parameters bound the others rather than describe one number: a
+    `Coupling` learns them once a channel, and its net gives the rest.
     """
 
     size: int
     forward: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     inverse: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    shared: int = 0
 
 
 @recorded
-def affine(*, bound: float | None = None) -> Elementwise:
+def additive() -> Elementwise:
+    """z = x + shift, with raw = (shift). Source: Dinh et al. 2015 (NICE), section 3.2."""
+
+    def forward(x, raw):
+        z = promote(x) + promote(raw[..., 0])
+        return z, jnp.zeros_like(z)
+
+    def inverse(z, raw):
+        x = promote(z) - promote(raw[..., 0])
+        return x, jnp.zeros_like(x)
+
+    return Elementwise(1, forward, inverse)
+
+
+@recorded
+def affine(*, scale: Scale = "exp", bound: float | None = None) -> Elementwise:
     """z = (x + shift)·exp(log_scale), with raw = (shift, raw scale).
 
     Args:
-        bound: log_scale = bound·tanh(raw scale / bound); None: the raw scale itself.
+        scale: how log_scale comes of the raw scale r. `"exp"`: it is r. `"sigmoid"`: ln σ(r + 2),
+            scales in (0, 1), as in the released Glow. `"floor"`: ln(0.1 + 0.9·σ(r + 2)), so that
+            no inverse stretches by more than 10. `"tanh"`: gain·tanh(r) + offset, both learned, as
+            in RealNVP; then raw goes on with (gain - 1, offset), which are `shared`.
+        bound: with `"exp"`, log_scale = bound·tanh(r / bound).
 
     Raises:
-        ValueError: a bound that is not positive.
-    """
-    check_in("(0, inf)", optional=True, bound=bound)
+        ValueError: scale is not as above; a bound that is not positive, or of another scale.
 
-    def parameters(raw):
-        shift, log_scale = promote(raw[..., 0]), promote(raw[..., 1])
-        return shift, log_scale if bound is None else bound * jnp.tanh(log_scale / bound)
+    Sources: Dinh et al. 2017, section 3.2; Kingma & Dhariwal 2018, table 1.
+    """
+    check_choice("scale", scale, ("exp", "sigmoid", "floor", "tanh"))
+    check_in("(0, inf)", optional=True, bound=bound)
+    require(bound is None or scale == "exp", "bound", bound, f"None for scale={scale!r}")
+
+    def log_scale(raw):
+        if scale == "sigmoid":
+            return jax.nn.log_sigmoid(raw[..., 1] + 2)
+        if scale == "floor":
+            return jnp.log(FLOOR + (1 - FLOOR) * jax.nn.sigmoid(raw[..., 1] + 2))
+        if scale == "tanh":
+            return (1 + raw[..., 2]) * jnp.tanh(raw[..., 1]) + raw[..., 3]
+        return raw[..., 1] if bound is None else bound * jnp.tanh(raw[..., 1] / bound)
 
     def forward(x, raw):
-        shift, log_scale = parameters(raw)
-        return (promote(x) + shift) * jnp.exp(log_scale), log_scale
+        raw = promote(raw)
+        return _scaled(promote(x) + raw[..., 0], log_scale(raw))
 
     def inverse(z, raw):
-        shift, log_scale = parameters(raw)
-        return promote(z) * jnp.exp(-log_scale) - shift, -log_scale
+        raw = promote(raw)
+        x, log_slope = _scaled(promote(z), -log_scale(raw))
+        return x - raw[..., 0], log_slope
 
-    return Elementwise(2, forward, inverse)
+    return Elementwise(4 if scale == "tanh" else 2, forward, inverse, 2 if scale == "tanh" else 0)
+
+
+def affine_forward(x: jax.Array, shift: jax.Array, log_scale: jax.Array):
+    """z = (x + shift)·exp(log_scale), element by element.
+
+    Args:
+        x, shift, log_scale: `[B, ...]`, of one shape.
+
+    Returns:
+        `(z, log_det)`: log_det `[B]` = Σ log_scale, in nats.
+    """
+    chex.assert_equal_shape([x, shift, log_scale])
+    z, log_slope = _scaled(promote(x) + shift, promote(log_scale))
+    return z, sum_event(log_slope)
+
+
+def affine_inverse(z: jax.Array, shift: jax.Array, log_scale: jax.Array):
+    """x = z·exp(-log_scale) - shift; returns `(x, log_det)` as `affine_forward`."""
+    chex.assert_equal_shape([z, shift, log_scale])
+    x, log_slope = _scaled(promote(z), -promote(log_scale))
+    return x - shift, sum_event(log_slope)
+
+
+def _scaled(x, log_scale):
+    return x * jnp.exp(log_scale), log_scale
 
 
 class ElementwiseFlow(nn.Module):

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from glowjax.bijections.actnorm import GlowActNorm
 from glowjax.bijections.conv1x1 import InvertibleConv1x1
-from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, ScaleMap
+from glowjax.bijections.coupling import Coupling
+from glowjax.bijections.elementwise import Scale, additive, affine
 from glowjax.bijections.permute import Reverse, Shuffle
 from glowjax.bijections.split import Split, TopPrior
 from glowjax.bijections.squeeze import Squeeze
@@ -19,7 +20,7 @@ from glowjax.flow import Flow, as_flow
 from glowjax.nets.convnet import ConvNet
 from glowjax.nets.zero import Dtype, Initializer
 
-Coupling = Literal["affine", "additive"]
+CouplingMap = Literal["affine", "additive"]
 Mixing = Literal["conv1x1", "conv1x1_lu", "reverse", "shuffle"]
 
 
@@ -29,8 +30,8 @@ def glow(
     levels: int = 3,
     steps: int = 32,
     width: int = 512,
-    coupling: Coupling = "affine",
-    scale: ScaleMap = "sigmoid",
+    coupling: CouplingMap = "affine",
+    scale: Scale = "sigmoid",
     mixing: Mixing = "conv1x1",
     num_classes: int | None = None,
     ring: bool = True,
@@ -52,7 +53,7 @@ def glow(
         steps: K, flow steps per level.
         width: hidden channels of the coupling nets.
         coupling: `"affine"` or `"additive"`.
-        scale: map of an affine coupling's scale, see `AffineCoupling`; `"floor"` bounds the
+        scale: map of an affine coupling's scale, see `affine`; `"floor"` bounds the
             inverse, for models that must sample.
         mixing: of channels; the `InvertibleConv1x1`, its LU form, or a fixed permutation.
         num_classes: makes the top prior conditional on labels, `context: [B]` integers.
@@ -92,8 +93,8 @@ def glow_backbone(
     levels: int = 3,
     steps: int = 32,
     width: int = 512,
-    coupling: Coupling = "affine",
-    scale: ScaleMap = "sigmoid",
+    coupling: CouplingMap = "affine",
+    scale: Scale = "sigmoid",
     mixing: Mixing = "conv1x1",
     ring: bool = True,
     norm: bool = True,
@@ -118,11 +119,11 @@ def glow_backbone(
 
 
 @recorded
-def glow_step(*, net, coupling: Coupling, scale: ScaleMap, mixing: Mixing) -> Flow:
+def glow_step(*, net, coupling: CouplingMap, scale: Scale, mixing: Mixing) -> Flow:
     """One step of flow, `[B, H, W, C]` -> the same shape: ActNorm, mixing of channels, coupling.
 
     Args:
-        net: makes the coupling's conditioner, see `AffineCoupling`.
+        net: makes the coupling's conditioner, see `Coupling`.
         coupling, scale, mixing: see `glow`.
 
     Raises:
@@ -131,7 +132,6 @@ def glow_step(*, net, coupling: Coupling, scale: ScaleMap, mixing: Mixing) -> Fl
     Source: Kingma & Dhariwal 2018, section 3, figure 2a.
     """
     check_choice("coupling", coupling, ("affine", "additive"))
-    check_choice("scale", scale, ("sigmoid", "floor", "tanh"))
     check_choice("mixing", mixing, ("conv1x1", "conv1x1_lu", "reverse", "shuffle"))
     mixings = {
         "conv1x1": InvertibleConv1x1(),
@@ -139,11 +139,11 @@ def glow_step(*, net, coupling: Coupling, scale: ScaleMap, mixing: Mixing) -> Fl
         "reverse": Reverse(),
         "shuffle": Shuffle(),
     }
-    couplings = {"affine": AffineCoupling(net, scale=scale), "additive": AdditiveCoupling(net)}
+    transforms = {"affine": affine(scale=scale), "additive": additive()}
     return chain(
         as_flow(GlowActNorm()),
         as_flow(mixings[mixing]),
-        as_flow(couplings[coupling]),
+        as_flow(Coupling(transforms[coupling], net)),
     )
 
 

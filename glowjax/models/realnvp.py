@@ -3,8 +3,8 @@
 import functools
 
 from glowjax.bijections.actnorm import ActNorm
-from glowjax.bijections.coupling import AffineCoupling, Coupling
-from glowjax.bijections.elementwise import Elementwise
+from glowjax.bijections.coupling import Coupling
+from glowjax.bijections.elementwise import Elementwise, affine
 from glowjax.bijections.masks import Mask
 from glowjax.bijections.permute import Reverse
 from glowjax.bijections.split import Split
@@ -123,22 +123,22 @@ def realnvp_mlp(
     """
     check_positive(steps=steps, width=width, depth=depth)
     net = functools.partial(MLP, width=width, depth=depth)
-    if transform is None:
-        step = realnvp_step(net=net)
-    else:
-        step = chain(as_flow(ActNorm()), as_flow(Coupling(transform, net)))
+    step = realnvp_step(net=net, transform=transform)
     return repeat(chain(step, as_flow(Reverse())), steps, backprop=backprop, unroll=unroll)
 
 
 @recorded
-def realnvp_step(*, net, mask: Mask = "channels", swap: bool = False) -> Flow:
-    """One step: ActNorm, then an affine coupling whose log-scale is gain·tanh(·) + offset.
+def realnvp_step(
+    *, net, mask: Mask = "channels", swap: bool = False, transform: Elementwise | None = None
+) -> Flow:
+    """One step: ActNorm, then a coupling.
 
     Args:
-        net, mask, swap: of the coupling, see `AffineCoupling`.
+        net, mask, swap: of the coupling, see `Coupling`.
+        transform: of a number; default: the paper's, `affine(scale="tanh")`.
     """
-    coupling = AffineCoupling(net, mask, swap=swap, scale="tanh")
-    return chain(as_flow(ActNorm()), as_flow(coupling))
+    transform = affine(scale="tanh") if transform is None else transform
+    return chain(as_flow(ActNorm()), as_flow(Coupling(transform, net, mask, swap)))
 
 
 def _couplings(n, mask, width, blocks, dtype, backprop):

@@ -14,9 +14,10 @@ from PIL import Image
 
 from glowjax.checks import check_positive, require
 from glowjax.densities.targets import grid
+from glowjax.files import write_whole
 from glowjax.plots.charts import LogDensity, evaluated
 from glowjax.plots.images import checked
-from glowjax.plots.style import BLUE, COLOURS, INK, PALE, RED, save, write
+from glowjax.plots.style import BLUE, COLOURS, INK, PALE, RED, save
 
 # Placed so that lightness falls evenly.
 DENSITY = LinearSegmentedColormap.from_list(
@@ -153,7 +154,7 @@ def animation(
     pictures[0].save(
         gif, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0
     )
-    write(gif.getvalue(), path)
+    write_whole(path, gif.getvalue())
 
 
 def _grid_values(title: str, log_density: LogDensity, extent, points: int) -> np.ndarray:

@@ -2,11 +2,12 @@
 
 import io
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from glowjax.files import write_whole
 
 INK, GREY, PALE, BLUE, RED = "#222222", "#777777", "#b5cde3", "#2a6aa5", "#c4452d"
 
@@ -42,12 +43,4 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes a figure as PNG, whole or not at all."""
     png = io.BytesIO()
     figure.savefig(png, format="png")
-    write(png.getvalue(), path)
-
-
-def write(content: bytes, path: str | os.PathLike) -> None:
-    """Writes the file beside `path` first, so that `path` is never a broken one."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_whole(path, png.getvalue())

@@ -10,7 +10,6 @@ wait for each other in `hosts` alone, never in orbax, where one that fails would
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from glowjax.files import write_whole
 from glowjax.progress import CONSOLE
 from glowjax.runs.config import Config, from_json, to_json
 from glowjax.runs.hosts import agree, in_turn, is_first_host, of_first_host, on_first_host
@@ -272,7 +272,7 @@ class Run:
 
         def forget():
             kept = [json.dumps(row) + "\n" for row in self.history() if row["step"] <= step]
-            write_atomically(self.folder / "metrics.jsonl", "".join(kept))
+            write_whole(self.folder / "metrics.jsonl", "".join(kept))
             for later in [s for s in self._manager.all_steps() if s > step]:
                 place = self.folder / "damaged" / str(later)
                 shutil.rmtree(place, ignore_errors=True)  # of an earlier time
@@ -392,14 +392,7 @@ def _read_config(folder: Path) -> tuple[Config, dict[str, Any]]:
 
 def _write_config(folder: Path, config: Config, images: dict[str, Any]) -> None:
     about = {"config": to_json(config), "images": images}
-    write_atomically(folder / "config.json", json.dumps(about, indent=2))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file wholly or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(folder / "config.json", json.dumps(about, indent=2))
 
 
 def _rows(lines: list[str]) -> Iterable[dict[str, Any]]:

@@ -14,15 +14,14 @@ import tyro
 from glowjax.arrays import one_hot
 from glowjax.bijections import autoregressive
 from glowjax.bijections.actnorm import ActNorm
-from glowjax.bijections.coupling import ScaleMap
-from glowjax.bijections.elementwise import affine
+from glowjax.bijections.elementwise import Scale, affine
 from glowjax.bijections.logit import Logit
 from glowjax.bijections.mixture_cdf import mixture_cdf
 from glowjax.checks import check_choice, check_labels
 from glowjax.compose import Backprop, chain, with_context
 from glowjax.expression import recorded
 from glowjax.flow import Flow, as_flow
-from glowjax.models.glow import Coupling, Mixing, glow_backbone, glow_top
+from glowjax.models.glow import CouplingMap, Mixing, glow_backbone, glow_top
 from glowjax.models.realnvp import realnvp, realnvp_single_scale
 from glowjax.nets.pixelcnn import PixelCNN
 
@@ -38,8 +37,8 @@ class Glow:
     """K: steps of flow per level."""
     width: int = 512
     """Hidden channels of the coupling nets."""
-    coupling: Coupling = "affine"
-    scale: ScaleMap = "sigmoid"
+    coupling: CouplingMap = "affine"
+    scale: Scale = "sigmoid"
     """Map of an affine coupling's scale; "floor" keeps the inverse bounded."""
     mixing: Mixing = "conv1x1"
     """How channels mix between couplings."""

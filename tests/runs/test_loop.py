@@ -17,7 +17,6 @@ from tensorboardX.proto import event_pb2
 from glowjax.data.source import Source
 from glowjax.data.transform import Transform
 from glowjax.fitting.optim import Optimizer
-from glowjax.runs import folder as checkpoint
 from glowjax.runs import loop, results
 from glowjax.runs.folder import METRIC, Run
 from glowjax.runs.results import abstract_state
@@ -531,12 +530,6 @@ def test_a_log_that_is_broken_in_the_middle_is_named(copy):
         contextlib.closing(Run.open(copy)) as run,
     ):
         run.history()
-
-
-def test_files_are_written_whole(tmp_path):
-    checkpoint.write_atomically(tmp_path / "a.json", "1")
-    checkpoint.write_atomically(tmp_path / "a.json", "2")
-    assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("a.json", "2")]
 
 
 # What is refused, drawn and taken before any training
