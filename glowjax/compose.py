@@ -1,7 +1,7 @@
 """What makes flows of flows: in order, repeated, inverted, in levels, and with what context."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -92,34 +92,53 @@ def invert(flow: Flow) -> Flow:
 
 
 @recorded
-def chain(*flows: Flow) -> Flow:
-    """Applies `flows` one after the other; `params` is the tuple of theirs, log-dets add up.
+def chain(*flows: Flow, **named: Flow) -> Flow:
+    """Applies flows one after the other; log-dets add up.
+
+        chain(a, b)               # params: (those of a, those of b)
+        chain(norm=a, coupling=b) # params: {"norm": those of a, "coupling": those of b}
 
     A context goes to those that take one.
 
     Raises:
-        ValueError: there are no flows, one is no flow, or `params` are not one for each.
+        ValueError: there are no flows, one is no flow, some have names and some have none, or
+            `params` are not one for each.
     """
-    if not flows:
-        raise ValueError("flows must hold at least one flow, got none")
-    if not isinstance(flows[0], Flow) and isinstance(flows[0], tuple | list):
+    if bool(flows) == bool(named):
+        given = f"{len(flows)} without and {len(named)} with a name" if flows else "none"
+        raise ValueError(f"flows must all have names or none, and be one at least, got {given}")
+    if flows and not isinstance(flows[0], Flow) and isinstance(flows[0], tuple | list):
         raise ValueError(f"flows must come one by one, chain(*flows), got {described(flows[0])}")
-    flows = tuple(checked(f"flows[{i}]", flow) for i, flow in enumerate(flows))
+    names = tuple(named) or tuple(f"flows[{i}]" for i in range(len(flows)))
+    flows = tuple(map(checked, names, flows or named.values()))
     takes = any(flow.takes_context for flow in flows)
     if takes:
         flows = tuple(map(passing_by, flows))
 
-    def steps(params, key):
-        if not isinstance(params, tuple | list) or len(params) != len(flows):
+    def pack(parts):
+        return dict(zip(names, parts, strict=True)) if named else tuple(parts)
+
+    def unpack(params):
+        if named:
+            fits, due = isinstance(params, Mapping) and set(params) == set(names), "a dict"
+            given = list(params) if isinstance(params, Mapping) else type(params).__name__
+        else:
+            fits, due = isinstance(params, tuple | list) and len(params) == len(flows), "a tuple"
             given = len(params) if isinstance(params, tuple | list) else type(params).__name__
-            raise ValueError(f"params must be a tuple of {len(flows)}, one a flow, got {given}")
-        return list(zip(flows, params, _keys(key, len(flows)), strict=True))
+        if not fits:
+            wanted = f"{due} of {', '.join(names) if named else len(flows)}, one a flow"
+            raise ValueError(f"params must be {wanted}, got {given}")
+        return [params[name] for name in names] if named else list(params)
+
+    def steps(params, key):
+        return list(zip(flows, unpack(params), _keys(key, len(flows)), strict=True))
 
     def init(key, x, context=None):
-        return _init_in_order(flows, key, x, context)
+        return pack(_init_in_order(flows, key, x, context))
 
     def init_inverse(key, z, context=None):
-        return _init_in_order([invert(flow) for flow in flows[::-1]], key, z, context)[::-1]
+        backwards = [invert(flow) for flow in flows[::-1]]
+        return pack(_init_in_order(backwards, key, z, context)[::-1])
 
     def forward(params, x, context=None, key=None):
         log_dets = []
@@ -143,21 +162,21 @@ def chain(*flows: Flow) -> Flow:
             g_params.append(g_p)
             g_contexts.append(g_context)
         g_context = functools.reduce(reversible.add_gradients, g_contexts)
-        return z, (tuple(g_params[::-1]), g_z, g_context)
+        return z, (pack(g_params[::-1]), g_z, g_context)
 
     def prepare(params):
-        return tuple(flow.prepare(p) for flow, p, _ in steps(params, None))
+        return pack(flow.prepare(p) for flow, p, _ in steps(params, None))
 
     return Flow(init, forward, inverse, init_inverse, backward, prepare, takes)
 
 
-def _init_in_order(flows, key, x, context) -> tuple:
+def _init_in_order(flows, key, x, context) -> list:
     """Initialises each flow on what those before it make of `x`."""
     params = []
     for flow, k in zip(flows, split_key(key, len(flows)), strict=True):
         params.append(flow.init(k, x, context))
         x, _ = flow.forward(params[-1], x, context, k)
-    return tuple(params)
+    return params
 
 
 def _keys(key, n: int):
@@ -287,8 +306,8 @@ def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
     """Flows level by level; after all but the last, a split sends part of the array out as latent.
 
     Each of `splits` maps `h -> (latent, kept)`, and the next level goes on with what is kept. `z`
-    is the tuple of one latent per level, the top one last; `params` the tuple
-    `(level, split, level, ..., level)`. Source: Dinh et al. 2017, section 3.6.
+    is the tuple of one latent per level, the top one last; `params` is a dict of `level1`,
+    `split1`, `level2`, ... Source: Dinh et al. 2017, section 3.6.
 
     Raises:
         ValueError: there is not one split less than levels, or `z` has not one latent per level.
@@ -299,10 +318,13 @@ def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
         )
     levels = [checked(f"levels[{i}]", level) for i, level in enumerate(levels)]
     splits = [checked(f"splits[{i}]", split) for i, split in enumerate(splits)]
-    stages = [on_last(levels[0])]
-    for split, level in zip(splits, levels[1:], strict=True):
-        stages += [on_last(split, outputs=2), on_last(level)]
-    flow = chain(*stages)
+    stages = {"level1": on_last(levels[0])}
+    for number, (split, level) in enumerate(zip(splits, levels[1:], strict=True), 1):
+        stages |= {
+            f"split{number}": on_last(split, outputs=2),
+            f"level{number + 1}": on_last(level),
+        }
+    flow = chain(**stages)
 
     def init(key, x, context=None):
         return flow.init(key, (x,), context)

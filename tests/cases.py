@@ -100,6 +100,20 @@ CASES = {
     "chain": Case(
         glowjax.chain(VECTOR_STEP, as_flow(glowjax.InvertibleConv1x1("lu"))), (3,), ("chain",)
     ),
+    "chain_named": Case(
+        glowjax.repeat(
+            glowjax.chain(
+                norm=as_flow(glowjax.ActNorm()),
+                coupling=as_flow(glowjax.AffineCoupling(SMALL_MLP, scale="floor")),
+                back=glowjax.invert(as_flow(glowjax.Reverse())),
+            ),
+            2,
+            backprop="invert",
+        ),
+        (3,),
+        (),
+        context=2,
+    ),
     "invert": Case(glowjax.invert(VECTOR_STEP), (3,), ("invert",)),
     "repeat": Case(glowjax.repeat(VECTOR_STEP, 3), (3,), ("repeat",)),
     "multiscale": Case(

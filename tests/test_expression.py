@@ -152,7 +152,7 @@ def test_a_dequantized_density_goes_through_pickle():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_models_of_runs_go_through_pickle(kind):
-    for part in KINDS[kind](conditional=True).parts(10):
+    for part in KINDS[kind](conditional=True).parts(10).values():
         check(part)
 
 

@@ -8,6 +8,7 @@ from cases import CASES, NAMES, SMALL_MLP, SMALL_NET, Case, check, coupling_step
 from jax.extend.core import jaxprs_in_params
 
 import glowjax
+from glowjax import as_flow
 from glowjax.testing import flat
 
 RTOL = 1e-9
@@ -130,6 +131,44 @@ def test_chain_refuses_parameters_of_other_flows():
     flow = glowjax.chain(glowjax.as_flow(glowjax.Reverse()))
     with pytest.raises(ValueError, match="params must be a tuple of 1, one a flow, got 2"):
         flow.forward(({}, {}), jnp.ones((2, 3)))
+
+
+def test_a_chain_of_names_is_the_chain_with_a_dict_of_params():
+    norm, coupling = as_flow(glowjax.ActNorm()), as_flow(glowjax.AffineCoupling(SMALL_MLP))
+    named, plain = glowjax.chain(z=norm, a=coupling), glowjax.chain(norm, coupling)
+    x = jax.random.normal(jax.random.key(0), (5, 3))
+    params = named.init(jax.random.key(1), x)
+    assert list(params) == ["z", "a"]  # as given, whatever the alphabet says
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        (params["z"], params["a"]),
+        plain.init(jax.random.key(1), x),
+    )
+    close(named.forward(params, x), plain.forward((params["z"], params["a"]), x))
+    backwards = glowjax.invert(named).init(jax.random.key(1), x)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        (backwards["z"], backwards["a"]),
+        glowjax.invert(plain).init(jax.random.key(1), x),
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "given"), [(({}, {}), "got tuple"), ({"a": {}}, r"got \['a'\]")]
+)
+def test_a_chain_of_names_refuses_other_parameters(params, given):
+    reverse = as_flow(glowjax.Reverse())
+    flow = glowjax.chain(a=reverse, b=reverse)
+    with pytest.raises(ValueError, match=f"params must be a dict of a, b, one a flow, {given}"):
+        flow.forward(params, jnp.ones((2, 3)))
+
+
+def test_flows_of_a_chain_have_names_or_none():
+    reverse = as_flow(glowjax.Reverse())
+    with pytest.raises(ValueError, match=r"names or none.*got 1 without and 1 with a name"):
+        glowjax.chain(reverse, b=reverse)
+    with pytest.raises(ValueError, match="one at least, got none"):
+        glowjax.chain()
 
 
 def test_half_precision_input_is_promoted():

@@ -26,6 +26,7 @@ class Density(NamedTuple):
         sample(params, key, n, temperature=1.0, context=None)      -> x, n of them
         sample_and_log_prob(params, key, n, context=None)          -> x, log_prob of each
         encode(params, x, context=None)                            -> z
+        encode_and_log_prob(params, x, context=None, key=None)     -> z, log_prob of x
         decode(params, z, context=None)                            -> x
 
     `params` are the flow's, or the pair of the flow's and the base's where the base has any; or
@@ -39,6 +40,7 @@ class Density(NamedTuple):
     sample: Callable[..., jax.Array]
     sample_and_log_prob: Callable[..., tuple[jax.Array, jax.Array]]
     encode: Callable[..., Any]
+    encode_and_log_prob: Callable[..., tuple[Any, jax.Array]]
     decode: Callable[..., Any]
 
 
@@ -112,11 +114,14 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
         params = flow.init_inverse(flow_key, z, context)
         return params if base.init is None else (params, base_params)
 
-    def log_prob(params, x, context=None, key=None):
+    def encode_and_log_prob(params, x, context=None, key=None):
         check(x)
         flow_params, base_params = parts(params)
         z, log_det = flow.forward(flow_params, x, context, key)
-        return base.log_prob(base_params, z, context) + log_det
+        return z, base.log_prob(base_params, z, context) + log_det
+
+    def log_prob(params, x, context=None, key=None):
+        return encode_and_log_prob(params, x, context, key)[1]
 
     def draw(params, key, n, temperature, context):
         """Latents of n samples."""
@@ -148,5 +153,14 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
         return flow.inverse(parts(params)[0], z, context, unused_key())[0]
 
     return taking_standardized(
-        Density(init, init_from_base, log_prob, sample, sample_and_log_prob, encode, decode)
+        Density(
+            init=init,
+            init_from_base=init_from_base,
+            log_prob=log_prob,
+            sample=sample,
+            sample_and_log_prob=sample_and_log_prob,
+            encode=encode,
+            encode_and_log_prob=encode_and_log_prob,
+            decode=decode,
+        )
     )

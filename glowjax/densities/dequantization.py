@@ -101,7 +101,7 @@ def noise_density(flow: Flow, event_shape: Sequence[int]) -> Density:
     or 1, and float32 would take v + u into the next bin; with δ, all u are at least as far from
     their bin's edges as the outermost of `dequantize`. Its params are the pair `({}, flow's)`.
     """
-    return density(chain(as_flow(_NoiseLogit()), flow), event_shape)
+    return density(chain(logit=as_flow(_NoiseLogit()), flow=flow), event_shape)
 
 
 class _NoiseLogit(nn.Module):

@@ -33,12 +33,15 @@ class Standardized(NamedTuple):
 def taking_standardized(model: Density) -> Density:
     """`model`, whose functions take `Standardized` parameters too."""
 
-    def log_prob(params, x, context=None, key=None):
+    def encode_and_log_prob(params, x, context=None, key=None):
         if not isinstance(params, Standardized):
-            return model.log_prob(params, x, context, key)
-        return model.log_prob(params.params, _standard(params, x), context, key) - _log_scale(
-            params
-        )
+            return model.encode_and_log_prob(params, x, context, key)
+        u = _standard(params, x)
+        z, log_prob = model.encode_and_log_prob(params.params, u, context, key)
+        return z, log_prob - _log_scale(params)
+
+    def log_prob(params, x, context=None, key=None):
+        return encode_and_log_prob(params, x, context, key)[1]
 
     def sample(params, key, n, temperature=1.0, context=None):
         if not isinstance(params, Standardized):
@@ -66,6 +69,7 @@ def taking_standardized(model: Density) -> Density:
         sample=sample,
         sample_and_log_prob=sample_and_log_prob,
         encode=encode,
+        encode_and_log_prob=encode_and_log_prob,
         decode=decode,
     )
 

@@ -36,5 +36,5 @@ def dequantization_flow(
     """
     check_positive(steps=steps, width=width, blocks=blocks)
     net = functools.partial(ResNet, width=width, blocks=blocks, dtype=dtype)
-    colours = [realnvp_step(net=net, mask="checkerboard", swap=swap) for swap in (False, True)]
-    return repeat(chain(*colours), steps, backprop=backprop, unroll=unroll)
+    even, odd = (realnvp_step(net=net, mask="checkerboard", swap=swap) for swap in (False, True))
+    return repeat(chain(even=even, odd=odd), steps, backprop=backprop, unroll=unroll)

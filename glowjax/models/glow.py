@@ -46,7 +46,7 @@ def glow(
     x -> squeeze -> K × [ActNorm, mixing, coupling] -> split -> squeeze -> … -> top prior, each
     level's leaving half and the top whitened by learned Gaussian priors: the base is N(0, I). With
     the defaults it computes the function of the released TensorFlow code. It is
-    `chain(glow_backbone(...), glow_top(...))`, and its parameters are the pair of theirs.
+    `chain(backbone=glow_backbone(...), top=glow_top(...))`.
 
     Args:
         levels: L; height and width must be divisible by 2^L.
@@ -69,7 +69,7 @@ def glow(
     if num_classes is not None:
         check_positive(num_classes=num_classes)
     return chain(
-        glow_backbone(
+        backbone=glow_backbone(
             levels=levels,
             steps=steps,
             width=width,
@@ -83,7 +83,7 @@ def glow(
             backprop=backprop,
             unroll=unroll,
         ),
-        glow_top(num_classes=num_classes, ring=ring),
+        top=glow_top(num_classes=num_classes, ring=ring),
     )
 
 
@@ -113,7 +113,8 @@ def glow_backbone(
         ConvNet, width=width, ring=ring, norm=norm, output_init=output_init, dtype=dtype
     )
     step = glow_step(net=net, coupling=coupling, scale=scale, mixing=mixing)
-    level = chain(as_flow(Squeeze()), repeat(step, steps, backprop=backprop, unroll=unroll))
+    steps_of_flow = repeat(step, steps, backprop=backprop, unroll=unroll)
+    level = chain(squeeze=as_flow(Squeeze()), steps=steps_of_flow)
     flow = multiscale([level] * levels, [as_flow(Split(ring=ring))] * (levels - 1))
     return _checking_images(flow, levels)
 
@@ -141,9 +142,9 @@ def glow_step(*, net, coupling: CouplingMap, scale: Scale, mixing: Mixing) -> Fl
     }
     transforms = {"affine": affine(scale=scale), "additive": additive()}
     return chain(
-        as_flow(GlowActNorm()),
-        as_flow(mixings[mixing]),
-        as_flow(Coupling(transforms[coupling], net)),
+        actnorm=as_flow(GlowActNorm()),
+        mixing=as_flow(mixings[mixing]),
+        coupling=as_flow(Coupling(transforms[coupling], net)),
     )
 
 

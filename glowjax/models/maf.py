@@ -53,9 +53,11 @@ def maf(
     require(alternate or is_seed(order), "order", order, "'alternate' or a seed of at least 0")
     net = functools.partial(MADE, width=width, depth=depth)
     step = chain(
-        as_flow(ActNorm()),
-        as_flow(Autoregressive(affine(bound=BOUND) if transform is None else transform, net)),
-        as_flow(Reverse() if order == "alternate" else Shuffle(int(order))),
+        actnorm=as_flow(ActNorm()),
+        autoregressive=as_flow(
+            Autoregressive(affine(bound=BOUND) if transform is None else transform, net)
+        ),
+        permutation=as_flow(Reverse() if order == "alternate" else Shuffle(int(order))),
     )
     return repeat(step, steps, backprop=backprop, unroll=unroll)
 

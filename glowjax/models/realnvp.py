@@ -56,13 +56,13 @@ def realnvp(
 
     flows = [
         chain(
-            couplings(3, "checkerboard", level),
-            as_flow(Squeeze()),
-            couplings(3, "channels", level + 1),
+            checkerboard=couplings(3, "checkerboard", level),
+            squeeze=as_flow(Squeeze()),
+            channels=couplings(3, "channels", level + 1),
         )
         for level in range(levels - 1)
     ]
-    last = couplings(4, "checkerboard", levels - 1)
+    last = chain(checkerboard=couplings(4, "checkerboard", levels - 1))
     return multiscale([*flows, last], [as_flow(Split())] * (levels - 1))
 
 
@@ -86,11 +86,11 @@ def realnvp_single_scale(
         return _couplings(n, mask, width, blocks, dtype, backprop)
 
     return chain(
-        couplings(4, "checkerboard"),
-        as_flow(Squeeze()),
-        couplings(3, "channels"),
-        invert(as_flow(Squeeze())),
-        couplings(3, "checkerboard"),
+        checkerboard1=couplings(4, "checkerboard"),
+        squeeze=as_flow(Squeeze()),
+        channels=couplings(3, "channels"),
+        unsqueeze=invert(as_flow(Squeeze())),
+        checkerboard2=couplings(3, "checkerboard"),
     )
 
 
@@ -124,7 +124,9 @@ def realnvp_mlp(
     check_positive(steps=steps, width=width, depth=depth)
     net = functools.partial(MLP, width=width, depth=depth)
     step = realnvp_step(net=net, transform=transform)
-    return repeat(chain(step, as_flow(Reverse())), steps, backprop=backprop, unroll=unroll)
+    return repeat(
+        chain(step=step, reverse=as_flow(Reverse())), steps, backprop=backprop, unroll=unroll
+    )
 
 
 @recorded
@@ -138,11 +140,16 @@ def realnvp_step(
         transform: of a number; default: the paper's, `affine(scale="tanh")`.
     """
     transform = affine(scale="tanh") if transform is None else transform
-    return chain(as_flow(ActNorm()), as_flow(Coupling(transform, net, mask, swap)))
+    return chain(actnorm=as_flow(ActNorm()), coupling=as_flow(Coupling(transform, net, mask, swap)))
 
 
 def _couplings(n, mask, width, blocks, dtype, backprop):
     """`n` steps with alternating masks."""
     net = functools.partial(ResNet, width=width, blocks=blocks, dtype=dtype)
     steps = [realnvp_step(net=net, mask=mask, swap=i % 2 == 1) for i in range(n)]
-    return chain(*[repeat(step, 1, backprop=backprop, unroll=True) for step in steps])
+    return chain(
+        **{
+            f"step{number}": repeat(step, 1, backprop=backprop, unroll=True)
+            for number, step in enumerate(steps, 1)
+        }
+    )

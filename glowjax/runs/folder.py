@@ -28,6 +28,7 @@ from glowjax.runs.hosts import agree, in_turn, is_first_host, of_first_host, on_
 from glowjax.runs.lock import NAME, hold
 
 METRIC = "validation_bits_per_dim"
+FORMAT = 2  # of a run's folder: 1 had parameters without names
 UNLOGGED, STATE, CHECKSUM = "unlogged", "state_sha256", "record_sha256"  # of a record, with METRIC
 Which = Literal["best", "latest"]
 
@@ -381,17 +382,24 @@ def _read_config(folder: Path) -> tuple[Config, dict[str, Any]]:
         raise ValueError(f"run must be a folder that glowjax train made; {folder} {what}{hint}")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        config, images = from_json(about["config"]), about["images"]
-        images = {name: images[name] for name in ("image_shape", "levels", "num_classes")}
-        images["image_shape"] = tuple(images["image_shape"])
+        made_by = about.get("format", 1) if "config" in about else FORMAT
+        if made_by == FORMAT:
+            config, images = from_json(about["config"]), about["images"]
+            images = {name: images[name] for name in ("image_shape", "levels", "num_classes")}
+            images["image_shape"] = tuple(images["image_shape"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ValueError(f"run {folder}: its config.json is not ours: {reason}") from error
+    if made_by != FORMAT:
+        raise ValueError(
+            f"run {folder} is of format {made_by}, and this glowjax reads format {FORMAT} (in"
+            " format 1, parameters had no names): use the version that made it"
+        )
     return config, images
 
 
 def _write_config(folder: Path, config: Config, images: dict[str, Any]) -> None:
-    about = {"config": to_json(config), "images": images}
+    about = {"format": FORMAT, "config": to_json(config), "images": images}
     write_whole(folder / "config.json", json.dumps(about, indent=2))
 
 

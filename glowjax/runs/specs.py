@@ -55,7 +55,7 @@ class Glow:
     unroll: int = 1
     """Steps per iteration of the compiled loop."""
 
-    def parts(self, num_classes: int | None) -> tuple[Flow, ...]:
+    def parts(self, num_classes: int | None) -> dict[str, Flow]:
         """Backbone and top prior, for data with `num_classes` labels.
 
         Raises:
@@ -63,7 +63,8 @@ class Glow:
         """
         options = _options(self)
         classes = _classes(options.pop("conditional"), num_classes)
-        return glow_backbone(**options), glow_top(num_classes=classes, ring=self.ring)
+        top = glow_top(num_classes=classes, ring=self.ring)
+        return {"backbone": glow_backbone(**options), "top": top}
 
     @property
     def divisor(self) -> int:
@@ -72,17 +73,16 @@ class Glow:
 
     def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
         """Its parts with the shapes they work on and their parameters."""
-        (backbone, top), (height, width, channels) = params, shape
+        height, width, channels = shape
         rows = []
-        for level, part in enumerate(backbone[0::2], 1):
+        for level in range(1, self.levels + 1):
             height, width, channels = height // 2, width // 2, channels * 4
-            rows.append(
-                (f"level {level}, {self.steps} steps", f"{height}×{width}×{channels}", part)
-            )
+            part, array = params["backbone"][f"level{level}"], f"{height}×{width}×{channels}"
+            rows.append((f"level {level}, {self.steps} steps", array, part))
             if level < self.levels:
                 channels //= 2
-                rows.append((f"split {level}", "", backbone[1::2][level - 1]))
-        return [*rows, ("top prior", "", top)]
+                rows.append((f"split {level}", "", params["backbone"][f"split{level}"]))
+        return [*rows, ("top prior", "", params["top"])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class RealNVP:
     backprop: Backprop = "store"
     """Activations for the gradient: stored, recomputed, or rebuilt through the inverse."""
 
-    def parts(self, num_classes: int | None) -> tuple[Flow, ...]:
+    def parts(self, num_classes: int | None) -> dict[str, Flow]:
         """The whole model, for data with `num_classes` labels; errors as for `Glow`."""
         options = _options(self)
         classes = _classes(options.pop("conditional"), num_classes)
@@ -118,8 +118,8 @@ class RealNVP:
         else:
             del options["levels"]
             flow = realnvp_single_scale(**options)
-        flow = chain(*_logit(logit), flow)
-        return (flow if classes is None else _of_labels(flow, classes),)
+        flow = chain(**_logit(logit), couplings=flow)
+        return {"flow": flow if classes is None else _of_labels(flow, classes)}
 
     @property
     def divisor(self) -> int:
@@ -128,25 +128,26 @@ class RealNVP:
 
     def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
         """Its parts with the shapes they work on and their parameters."""
-        (*_, params), (height, width, channels) = params[0], shape
+        params, (height, width, channels) = params["flow"]["couplings"], shape
 
         def row(name, weights):
             return name, f"{height}×{width}×{channels}", weights
 
         if self.architecture == "single_scale":
-            first, _, second, _, third = params
-            whole = row("4 checkerboard couplings", first), row("3 checkerboard couplings", third)
+            first = row("4 checkerboard couplings", params["checkerboard1"])
+            last = row("3 checkerboard couplings", params["checkerboard2"])
             height, width, channels = height // 2, width // 2, channels * 4
-            return [whole[0], row("3 channel couplings", second), whole[1]]
+            return [first, row("3 channel couplings", params["channels"]), last]
         rows = []
         for level in range(1, self.levels):
-            (checkerboard, _, channel), split = params[2 * level - 2 : 2 * level]
-            rows.append(row(f"level {level}, 3 checkerboard couplings", checkerboard))
+            part = params[f"level{level}"]
+            rows.append(row(f"level {level}, 3 checkerboard couplings", part["checkerboard"]))
             height, width, channels = height // 2, width // 2, channels * 4
-            rows.append(row(f"level {level}, 3 channel couplings", channel))
+            rows.append(row(f"level {level}, 3 channel couplings", part["channels"]))
             channels //= 2
-            rows.append((f"split {level}", "", split))
-        return [*rows, row(f"level {self.levels}, 4 checkerboard couplings", params[-1])]
+            rows.append((f"split {level}", "", params[f"split{level}"]))
+        last = params[f"level{self.levels}"]
+        return [*rows, row(f"level {self.levels}, 4 checkerboard couplings", last)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +170,7 @@ class Autoregressive:
     conditional: bool = False
     """Show the PixelCNN the data set's labels."""
 
-    def parts(self, num_classes: int | None) -> tuple[Flow, ...]:
+    def parts(self, num_classes: int | None) -> dict[str, Flow]:
         """The whole model, for data with `num_classes` labels; errors as for `Glow`."""
         classes = _classes(self.conditional, num_classes)
         mixture = functools.partial(mixture_cdf, self.components, to="normal")
@@ -181,8 +182,8 @@ class Autoregressive:
         check_choice("transform", self.transform, transforms)
         net = functools.partial(PixelCNN, width=self.width, depth=self.depth, kernel=self.kernel)
         flow = autoregressive.Autoregressive(transforms[self.transform](), net)
-        flow = chain(*_logit(self.logit), as_flow(ActNorm()), as_flow(flow))
-        return (flow if classes is None else _of_labels(flow, classes),)
+        flow = chain(**_logit(self.logit), actnorm=as_flow(ActNorm()), pixels=as_flow(flow))
+        return {"flow": flow if classes is None else _of_labels(flow, classes)}
 
     @property
     def divisor(self) -> int:
@@ -192,15 +193,16 @@ class Autoregressive:
     def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
         """Its parts with the shapes they work on and their parameters."""
         size = "×".join(map(str, shape))
-        return [("ActNorm", size, params[0][-2]), ("PixelCNN", size, params[0][-1])]
+        flow = params["flow"]
+        return [("ActNorm", size, flow["actnorm"]), ("PixelCNN", size, flow["pixels"])]
 
 
 Model = Glow | RealNVP | Autoregressive
 KINDS = {"glow": Glow, "realnvp": RealNVP, "autoregressive": Autoregressive}
 
 
-def _logit(alpha: float | None) -> list[Flow]:
-    return [] if alpha is None else [as_flow(Logit(alpha))]
+def _logit(alpha: float | None) -> dict[str, Flow]:
+    return {} if alpha is None else {"logit": as_flow(Logit(alpha))}
 
 
 @recorded

@@ -4,6 +4,7 @@ Steps are written for one device, with `lax.pmean` and `lax.psum` over the axis 
 by `jax.pmap` over all devices of all hosts.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -15,7 +16,6 @@ from jax import lax
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from glowjax.compose import chain, passing_by
-from glowjax.densities.bases import standard_normal
 from glowjax.densities.density import Density, density
 from glowjax.densities.discrete import bits_per_dim, check_images, dequantize
 from glowjax.fitting.descent import TrainState, descent
@@ -53,6 +53,7 @@ class Trainer(NamedTuple):
     evaluate_step: Callable[..., dict[str, jax.Array]]
 
 
+@functools.lru_cache(maxsize=4)  # so that an evaluation after training compiles nothing again
 def make_trainer(
     config: Config, *, image_shape: tuple[int, int, int], levels: int, num_classes: int | None
 ) -> Trainer:
@@ -63,7 +64,7 @@ def make_trainer(
             the model has one part, and a classifier needs what comes before the last.
     """
     parts = config.model.parts(num_classes)
-    model = density(chain(*parts), image_shape)
+    model = density(chain(**parts), image_shape)
     classes = num_classes if config.classifier_weight > 0 else None
     if config.classifier_weight > 0 and num_classes is None:
         raise ValueError("classifier_weight must be 0 for data without labels")
@@ -99,13 +100,19 @@ def make_trainer(
         log_prob = model.log_prob(params.flow, x, context(batch))
         return bits_per_dim(log_prob, image_shape, levels=levels)
 
+    def features(params, z, batch):
+        """The top latent before the last part has whitened it, which the classifier sees."""
+        name, last = [*parts.items()][-1]
+        (*_, h), _ = passing_by(last).inverse(params.flow[name], z, context(batch))
+        return h
+
     def init(batch):
         key = jax.random.key(config.seed)
         index = jnp.arange(len(batch["image"]))
         x = noisy(config.seed, TRAIN_NOISE, 0, index, batch["image"], levels)
         params = Params(model.init(key, x, context(batch)))
         if classes is not None:
-            (*_, h), _ = chain(*parts[:-1]).forward(params.flow[:-1], x)
+            h = features(params, model.encode(params.flow, x, context(batch)), batch)
             params = params._replace(classifier=classifier_init(key, h, classes))
         return sgd.init(params)
 
@@ -113,16 +120,12 @@ def make_trainer(
         size = len(batch["image"])
         index = lax.axis_index(AXIS) * size + jnp.arange(size)
         x = noisy(config.seed, TRAIN_NOISE, step, index, batch["image"], levels)
-        # What model.log_prob does, with what the classifier sees on the way.
-        seen, z, log_det = x, x, jnp.zeros(size)
-        for part, p in zip(map(passing_by, parts), params.flow, strict=True):
-            seen, (z, change) = z, part.forward(p, z, context(batch))
-            log_det += change
-        log_prob = standard_normal().log_prob(None, z) + log_det
+        z, log_prob = model.encode_and_log_prob(params.flow, x, context(batch))
         loss = jnp.mean(bits_per_dim(log_prob, image_shape, levels=levels))
         metrics = {"train_bits_per_dim": loss}
         if classes is not None:
-            cross_entropy, accuracy = classifier_loss(params.classifier, seen[-1], batch["label"])
+            h = features(params, z, batch)
+            cross_entropy, accuracy = classifier_loss(params.classifier, h, batch["label"])
             metrics |= {"train_cross_entropy_bits": cross_entropy, "train_accuracy": accuracy}
             loss += config.classifier_weight * cross_entropy
         return loss, metrics
@@ -201,6 +204,7 @@ class Mapped(NamedTuple):
     evaluate: Callable[..., dict[str, float]]
 
 
+@functools.lru_cache(maxsize=4)
 def mapped(trainer: Trainer) -> Mapped:
     """Maps the steps of `trainer` over all devices by `jax.pmap`, jit-compiled."""
     step = jax.pmap(trainer.train_step, axis_name=AXIS, donate_argnums=0)

@@ -197,7 +197,7 @@ def muon_updates(config, trees, params, steps=None):
 
 @pytest.mark.parametrize("norm", [True, False])
 def test_muon_gets_the_first_two_kernels_of_each_net_of_a_glow(norm):
-    backbone, top = Glow(levels=2, steps=2, width=4, norm=norm).parts(None)
+    backbone, top = Glow(levels=2, steps=2, width=4, norm=norm).parts(None).values()
 
     def init(x):
         flow = backbone.init(jax.random.key(0), x)
@@ -210,7 +210,7 @@ def test_muon_gets_the_first_two_kernels_of_each_net_of_a_glow(norm):
         for path, _ in jax.tree.leaves_with_path(params)
         if optim.is_muon_kernel(path)
     }
-    levels = "[0][0][1][2]", "[0][2][1][2]"
+    levels = (f"[0]['level{level}']['steps']['coupling']" for level in (1, 2))
     assert got == {f"{l}['net']['conv{i}']['weight']" for l in levels for i in (1, 2)}
 
 

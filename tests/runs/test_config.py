@@ -223,7 +223,7 @@ def test_outlines_hold_all_parameters(model):
 
 @pytest.mark.parametrize("kind", [slow(RealNVP), Autoregressive])
 def test_labels_condition(kind):
-    flow = kind(**SMALL[kind], conditional=True).parts(3)[0]
+    flow = kind(**SMALL[kind], conditional=True).parts(3)["flow"]
     x = jax.random.uniform(jax.random.key(0), (4, 4, 4, 1)) - 0.5
     labels = jnp.array([0, 2, 3, -1])  # the last two are not there
     params = flow.init(jax.random.key(1), x, labels[:1].repeat(4))

@@ -386,6 +386,18 @@ def test_foreign_folders_are_refused(tmp_path, case):
     assert [f.name for f in tmp_path.iterdir()] == ["config.json"]
 
 
+def test_a_run_whose_parameters_have_no_names_is_refused(copy):
+    path = copy / "config.json"
+    about = json.loads(path.read_text())
+    del about["format"]
+    path.write_text(json.dumps(about))
+    before = sorted(copy.rglob("*"))
+    for use in (results.evaluate, lambda folder: results.sample(folder, 1)):
+        with pytest.raises(ValueError, match="is of format 1, and this glowjax reads format 2"):
+            use(copy)
+    assert sorted(copy.rglob("*")) == before  # not a checkpoint of it was called damaged
+
+
 def test_folders_without_a_run_are_refused(config, tmp_path):
     for use in (
         results.evaluate,

@@ -111,7 +111,7 @@ def objective_by_hand(config, params, x, labels):
         return bits
     options: dict[str, Any] = {"coupling": "affine", "scale": "sigmoid", "mixing": "conv1x1"}
     backbone = glow_backbone(**TINY, **options, ring=True, norm=True)
-    (h,), _ = backbone.forward(params.flow[0], x)
+    (h,), _ = backbone.forward(params.flow["backbone"], x)
     weights = params.classifier
     logits = h.mean((1, 2)) @ weights["weight"] + weights["bias"]
     logits *= jnp.exp(3 * weights["log_scale"])
