@@ -262,7 +262,7 @@ def _experiments() -> str:
     lines = ["usage: glowjax train EXPERIMENT [options]", "", "experiments:"]
     for name, path in configs.experiment_files().items():
         lines.append(f"  {name:28}{_first_line(path)}")
-    lines += ["", "or the path of a .py file that defines `config`, a glowjax.config.Config"]
+    lines += ["", "or the path of a .py file that defines `config`, a glowjax.runs.Config"]
     return "\n".join(lines)
 
 

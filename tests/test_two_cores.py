@@ -21,9 +21,10 @@ assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(gradient))
 SIDE_BY_SIDE = """
 import jax
 import jax.numpy as jnp
-from glowjax import linalg, random_rotation_lu
-from glowjax.conv1x1 import dense, lu_product
-from glowjax.residual import limit_spectral_norm
+from glowjax import random_rotation_lu
+from glowjax.bijections import linalg
+from glowjax.bijections.conv1x1 import dense, lu_product
+from glowjax.bijections.residual import limit_spectral_norm
 
 def draw(key):
     return random_rotation_lu(key, 48)

@@ -245,14 +245,14 @@ def test_labels_condition(kind):
 
 def test_an_experiment_may_be_a_file_of_ones_own(tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text("from glowjax.config import Config\n\nconfig = Config(seed=7)\n")
+    path.write_text("from glowjax.runs import Config\n\nconfig = Config(seed=7)\n")
     assert experiment(str(path)) == Config(seed=7)
 
 
 def test_a_file_without_a_config_is_refused(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("config = 3\n")
-    with pytest.raises(ValueError, match=r"mine.py' must define config, a glowjax.config.Config"):
+    with pytest.raises(ValueError, match=r"mine.py' must define config, a glowjax.runs.Config"):
         experiment(str(path))
 
 

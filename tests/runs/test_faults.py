@@ -129,10 +129,7 @@ def experiment(config, folder):
     file = folder.with_suffix(".py")
     file.write_text(
         "from pathlib import Path, PosixPath\n"
-        "from glowjax.config import Config, Data\n"
-        "from glowjax.data import Transform\n"
-        "from glowjax.models import Glow\n"
-        "from glowjax.optim import Optimizer\n"
+        "from glowjax.runs import Config, Data, Glow, Optimizer, Transform\n"
         f"config = {config!r}\n"
     )
     return file
@@ -499,8 +496,8 @@ SOAK = """
 import gc, json, os, sys, threading
 from pathlib import Path
 import jax
-from glowjax import loop
-from glowjax.config import experiment
+from glowjax.runs import loop
+from glowjax.runs.config import experiment
 
 folder, pictures = Path(sys.argv[2]), loop.pictures
 
