@@ -45,7 +45,7 @@ def descent(
     Args:
         objective: of one batch; `step` is the number of steps done before.
         optimizer: optax's; one that looks at the loss (reduce_on_plateau, lbfgs) is given it.
-        decay: of the running average of the parameters (`glowjax.fitting.optim.ema`); None keeps none.
+        decay: of the running average of the parameters (`optim.ema`); None keeps none.
         axis_name: of the mapped axis over which gradients and metrics are averaged; None: none.
 
     Metrics gain `gradient_norm`.

@@ -1,4 +1,4 @@
-"""The Mosaic kernel behind `glowjax.nets.kernels`: a matrix product and its epilogue on Hopper GPUs."""
+"""The Mosaic kernel of `kernels`: a matrix product and its epilogue on Hopper GPUs."""
 
 import functools
 
