@@ -10,7 +10,7 @@ INSTALL = $(if $(UV),uv pip install --python .venv/bin/python,.venv/bin/python -
 STAMP = .venv/.complete
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1 \t/p' Makefile | expand -t 10
 
 demo: $(STAMP) ## train a small Glow on scikit-learn's digits, compare it, sample it: see runs/demo
 	rm -rf runs/demo
@@ -21,8 +21,16 @@ demo: $(STAMP) ## train a small Glow on scikit-learn's digits, compare it, sampl
 gallery: $(STAMP) ## run the experiments for CPUs that have not run yet: one page of all pictures, about two and a half hours
 	.venv/bin/python -m experiments.gallery
 
-test: $(STAMP) ## run the test suite
+check: lint ## check style and types, and run one test of each flow: a minute and a half
+	.venv/bin/python -m pytest -n 2 -m quick
+
+test: $(STAMP) ## run the tests: a few minutes
 	.venv/bin/python -m pytest -n 2
+
+test-slow: $(STAMP) ## run the tests that take longer: train at length, several hosts, whole runs
+	.venv/bin/python -m pytest -n 2 -m "slow and not exhaustive"
+
+test-all: test test-slow ## run all tests but the exhaustive ones, which take hours: pytest -m exhaustive
 
 lint: $(STAMP) ## check style, formatting and types
 	.venv/bin/ruff check
@@ -49,4 +57,4 @@ $(STAMP): pyproject.toml
 	$(INSTALL) --quiet --editable '.[$(EXTRAS)]' $(EXACT:%=--constraint %)
 	@touch $@
 
-.PHONY: help demo gallery test lint format lock clean
+.PHONY: help demo gallery check test test-slow test-all lint format lock clean

@@ -313,17 +313,15 @@ CASES = {
 }
 
 if importlib.util.find_spec("diffrax"):  # of the extra continuous
-    from glowjax.bijections.continuous import Continuous
-
     CASES["continuous"] = Case(
-        as_flow(Continuous(functools.partial(SMALL_MLP, depth=1), rtol=1e-11, atol=1e-11)),
+        as_flow(glowjax.Continuous(functools.partial(SMALL_MLP, depth=1), rtol=1e-11, atol=1e-11)),
         (2,),
-        (),
+        ("Continuous",),
         context=2,
     )
 
 
-# Variants that take long to compile: their tests run with -m slow.
+# Variants that take long to compile: their tests run with -m exhaustive.
 SLOW = {
     "glow_additive_recompute",
     "glow_lu_invert",
@@ -357,7 +355,7 @@ SLOW = {
 
 def named(cases):
     """Names of cases as parameters of a test."""
-    return [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in cases]
+    return [pytest.param(n, marks=pytest.mark.exhaustive) if n in SLOW else n for n in cases]
 
 
 NAMES = named(CASES)

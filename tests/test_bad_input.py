@@ -38,7 +38,7 @@ def generated(few: int, many: int, **strategies):
         }
         quick = settings(max_examples=few, derandomize=True, **options)(given(**strategies)(body))
 
-        @pytest.mark.slow
+        @pytest.mark.exhaustive
         @pytest.mark.parametrize("part", range(PARTS))
         @settings(max_examples=many // PARTS, **options)
         @given(**strategies)

@@ -40,7 +40,7 @@ def command(tmp_path, *options):
 TIMED = {"milliseconds", "least", "most", "images_per_second", "tflops", "compile_seconds"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.float32
 def test_train(in_process, tmp_path, capsys):
     (row,) = command(tmp_path, "train", "--backprop", "invert")["rows"]
@@ -60,7 +60,7 @@ def test_sample(in_process, tmp_path):
     assert all({*TIMED, "peak_bytes"} <= set(row) for row in rows)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.float32
 def test_compile(in_process, tmp_path):
     rows = command(tmp_path, "compile")["rows"]
@@ -68,7 +68,7 @@ def test_compile(in_process, tmp_path):
     assert all(len(row["every_seconds"]) == 1 for row in rows)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.float32
 def test_memory(in_process, tmp_path):
     rows = command(tmp_path, "memory", "--backprop", "invert")["rows"]
@@ -77,7 +77,7 @@ def test_memory(in_process, tmp_path):
         assert row["activation_bytes"] == row["temporary_bytes"] - row["gradient_bytes"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_scale(tmp_path):
     rows = command(tmp_path, "scale", "--devices", "1", "2", "--way", "pmap")["rows"]
     assert [row["devices"] for row in rows] == [1, 2]
@@ -294,7 +294,7 @@ def test_flops_of_glow():
     assert flops < glowjax.matmul_flops(flow.forward, params, x) / 64 < 1.06 * flops
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.float32
 def test_precision(digits_dir, tmp_path):
     options = ["--name", "digits", "--data-dir", str(digits_dir), "--steps", "10"]

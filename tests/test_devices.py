@@ -42,7 +42,7 @@ ALL = [(direction, name) for name in FLOWS for direction in ("forward", "inverse
 
 @pytest.mark.parametrize(
     ("direction", "name"),
-    [c if c in QUICK else pytest.param(*c, marks=pytest.mark.slow) for c in ALL],
+    [c if c in QUICK else pytest.param(*c, marks=pytest.mark.exhaustive) for c in ALL],
 )
 def test_gradients_are_those_of_the_whole_batch(direction, name):
     case, key = FLOWS[name], jax.random.key(3)

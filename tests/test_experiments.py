@@ -13,7 +13,7 @@ from glowjax.runs.config import experiment_files
 
 ENTRIES = {entry.name: entry for entry in listing.entries()}
 SCRIPTS = [name for name, e in ENTRIES.items() if e.command.startswith("python -m experiments.")]
-QUICK = ("planar_two_modes",)  # the others are slow: run with -m slow
+QUICK = ("planar_two_modes",)  # the others are slow: run with -m exhaustive
 
 
 def test_every_experiment_is_listed():
@@ -42,7 +42,7 @@ def test_measured_figures_say_how(name):
 
 @pytest.mark.float32
 @pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SCRIPTS]
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.exhaustive) for n in SCRIPTS]
 )
 def test_runs_in_smoke_size(name, tmp_path):
     module = importlib.import_module(f"experiments.{name}")

@@ -95,7 +95,7 @@ def test_every_flow_goes_through_pickle_and_prints_as_what_makes_it():
 
 
 LONG = {"continuous", "dequantization_flow", "glow", "realnvp", "realnvp_single_scale"}
-TRACED = [pytest.param(n, marks=pytest.mark.slow) if n in LONG | SLOW else n for n in CASES]
+TRACED = [pytest.param(n, marks=pytest.mark.exhaustive) if n in LONG | SLOW else n for n in CASES]
 
 
 @pytest.mark.parametrize("name", TRACED)

@@ -66,7 +66,7 @@ def test_the_inverse_in_the_example_ends_at_its_depth():
     ends_on_two_cores(inverse + "assert abs(x - images).max() < 1e-3")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "size",
     [

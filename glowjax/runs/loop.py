@@ -18,8 +18,10 @@ from glowjax.fitting.descent import TrainState
 from glowjax.fitting.optim import warmup_images
 from glowjax.progress import CONSOLE, progress
 from glowjax.runs.board import board
+from glowjax.runs.checkpoints import METRIC
 from glowjax.runs.config import Config, to_json
-from glowjax.runs.folder import METRIC, Run, check_new
+from glowjax.runs.failed import save_failed
+from glowjax.runs.folder import Run, check_new
 from glowjax.runs.hosts import check_same, host_shard, in_turn, is_first_host, on_first_host
 from glowjax.runs.results import Sources, evaluate, load, pictures, whole
 from glowjax.runs.steps import (
@@ -93,8 +95,8 @@ def train(
             run = stack.enter_context(contextlib.closing(Run.create(run_dir, config, images)))
         on_devices = mapped(trainer)
         summarise(config, source, shapes.params)
-        if resume and run.step() is not None:
-            state = replicate(run.restore(shapes))
+        if resume and run.checkpoints.step() is not None:
+            state = replicate(run.checkpoints.restore(shapes))
         else:
             state = on_devices.init(first)
         start = int(on_one_device(state.step))
@@ -140,7 +142,7 @@ def _steps(
     """Trains from step `start` to the end, or until `stopped`."""
     config = run.config
     stop = config.train_steps
-    pending: list[dict[str, Any]] = run.unlogged(start)
+    pending: list[dict[str, Any]] = run.checkpoints.unlogged(start)
     since, timed = time.perf_counter(), start
     with _writer(run, start) as write, progress(stop, start) as advance:
         batches = data.batches(source, start, stop, **_stream(config), shard=host_shard())
@@ -162,11 +164,11 @@ def _steps(
                 _evaluate_and_save(run, trainer, on_devices, source, validation, state, step, write)
                 since = time.perf_counter()
             elif asked:
-                run.save(step, on_one_device(state), unlogged=pending)
+                run.checkpoints.save(step, on_one_device(state), unlogged=pending)
             if asked:
-                run.wait()
+                run.checkpoints.wait()
                 raise Stopped(asked, step)
-        run.wait()
+        run.checkpoints.wait()
         if asked := stopped(stop + 1):  # during the last evaluation
             raise Stopped(asked, stop)
 
@@ -187,10 +189,10 @@ def _evaluate_and_save(run, trainer, on_devices, source, validation, state, step
         raise _not_finite(run, source, step, f"{METRIC} {bits}", "after", on_one_device(state))
     write({"step": step, "images": step * config.batch_size, METRIC: bits})
     CONSOLE.print(f"step {step:,}: validation {bits:.4f} bits/dim")
-    run.save(step, on_one_device(state), bits)
+    run.checkpoints.save(step, on_one_device(state), bits)
 
     def draw():
-        with run.writing("a picture"):
+        with run.checkpoints.writing("a picture"):
             pictures(run, trainer, on_one_device(weights), source)
 
     on_first_host(draw)
@@ -218,15 +220,16 @@ def _finite(pending, step, run, source, state) -> list[dict[str, Any]]:
 
 def _not_finite(run, source, step, what, when, state) -> FloatingPointError:
     try:
-        folder = run.save_failed(state, data.batch(source, step - 1, **_stream(run.config)))
+        batch = data.batch(source, step - 1, **_stream(run.config))
+        folder = save_failed(run.folder, state, batch)
         kept = f"{folder} holds the step's batch and the state {when} it"
     except (OSError, ValueError) as error:  # the disk is full, too
         kept = f"its batch and state are not kept: {error}"
     with contextlib.suppress(OSError, ValueError):  # the last good one, if it can be written
-        run.wait()
+        run.checkpoints.wait()
     return FloatingPointError(
-        f"step {step}: {what}; stopped, {run.last_good()}; {kept}. A lower optimizer.learning_rate,"
-        " a longer optimizer.warmup_images or optimizer.clip_norm may help"
+        f"step {step}: {what}; stopped, {run.checkpoints.last_good()}; {kept}. A lower"
+        " optimizer.learning_rate, a longer optimizer.warmup_images or optimizer.clip_norm may help"
     )
 
 
@@ -277,7 +280,7 @@ def _check_resumes(run: Run, config: Config) -> None:
         raise ValueError(
             f"config must be the run's own to resume it; differing: {', '.join(differing)}"
         )
-    done = run.step() or 0
+    done = run.checkpoints.step() or 0
     if config.train_steps < done:
         raise ValueError(
             f"train_steps must be at least {done}, the steps that the run has done,"
@@ -318,7 +321,7 @@ def _writer(run: Run, start: int) -> Generator[Any, None, None]:
 
         def write(row):
             numbers = {name: row[name] for name in row if name not in ("step", "images")}
-            with run.writing("its log"):
+            with run.checkpoints.writing("its log"):
                 run.log(row)
                 show(row["step"], numbers)
 

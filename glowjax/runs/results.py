@@ -181,7 +181,7 @@ def restore_weights(run: Run, which: Any, weights: str) -> tuple[Trainer, Params
     if weights == "ema" and run.config.ema is None:
         raise ValueError("weights must be 'raw': the run kept no average")
     trainer = make_trainer(run.config, **run.images)
-    state = run.restore(abstract_state(trainer, run), which)
+    state = run.checkpoints.restore(abstract_state(trainer, run), which)
     return trainer, state.weights(weights), int(state.step)
 
 

@@ -34,7 +34,7 @@ def cubic():
     return Elementwise(2, forward, inverse)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("invert", [False, True])
 def test_any_elementwise_map_will_do(invert):
     flow = as_flow(glowjax.Autoregressive(cubic(), RANDOM_ORDER))
@@ -72,7 +72,7 @@ def test_steps_alternate():
     assert np.all(jacobian(glowjax.maf(steps=2, width=8), "forward") != 0)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_shuffled_maf_is_a_triangle_in_another_order():
     order = np.random.RandomState(1).permutation(4)
     matrix = jacobian(glowjax.maf(steps=1, width=8, order=1), "forward", context=None)

@@ -143,7 +143,7 @@ def check_unbiased(exact, estimates):
     jax.tree.map(check, exact, estimates)
 
 
-@pytest.mark.parametrize("part", ["value", pytest.param("gradients", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("part", ["value", pytest.param("gradients", marks=pytest.mark.exhaustive)])
 def test_hutchinson_is_unbiased(part):
     exact, estimates = draws()
     check_unbiased(exact[part], estimates[part])

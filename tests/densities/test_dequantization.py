@@ -233,7 +233,7 @@ def test_fit_learns_density_and_noise_of_whole_images():
         both.init_from_base(key, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_gradients_reach_both_models():
     shape = (1, 2, 1)
     images = pixels(5, 6).reshape(6, *shape)

@@ -45,7 +45,7 @@ SLOW = ("realnvp_mlp", "coupling")
 
 @pytest.mark.float32
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in FLOWS]
+    "name", [pytest.param(n, marks=[pytest.mark.exhaustive] * (n in SLOW)) for n in FLOWS]
 )
 def test_units_do_not_matter(name):
     model = glowjax.density(FLOWS[name], (2,))

@@ -177,7 +177,7 @@ def test_images_come_back_bit_exact():
     check_images_come_back(flow, (16, 16, 3))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.float32
 def test_images_come_back_bit_exact_at_full_size():
     """As above, with smaller weights: errors grow exponentially with depth times net output.

@@ -154,7 +154,7 @@ def test_single_scale_has_ten_couplings_and_keeps_the_shape():
     assert jax.eval_shape(flow.forward, params, x)[0].shape == x.shape
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_other_coupling_changes_the_other_colour():
     flow = glowjax.realnvp(levels=1, **TINY)
     x = jax.random.normal(jax.random.key(0), (1, 4, 4, 1))

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from glowjax.densities.targets import grid
-from glowjax.plots import style
+from glowjax.plots import charts, images, plane, style
 from glowjax.plots.charts import curves, histogram_1d, histograms, intervals, lines, loss_curve
 from glowjax.plots.images import image_grid, image_rows, sample_sheet
 from glowjax.plots.plane import animation, density_2d, density_frame, scatter_2d
@@ -151,7 +151,8 @@ def figure_of(monkeypatch, plot, path, *arguments, **options):
         figures.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr("glowjax.plots.style.save", keep)
+    for module in (charts, images, plane):
+        monkeypatch.setattr(module, "save", keep)
     plot(path, *arguments, **options)
     assert pixels(path).std() > 0
     return figures[0]

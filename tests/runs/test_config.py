@@ -197,16 +197,18 @@ def test_a_classifier_needs_a_model_of_two_parts(kind):
         build(config, (4, 4, 1), 17, 10)
 
 
-def slow(value):
-    return pytest.param(value, marks=pytest.mark.slow)
+def exhaustive(value):
+    return pytest.param(value, marks=pytest.mark.exhaustive)
 
 
 MODELS = [
     Glow(**SMALL[Glow]),
     RealNVP(**SMALL[RealNVP]),
-    slow(RealNVP(**SMALL[RealNVP], levels=3, logit=None)),
+    exhaustive(RealNVP(**SMALL[RealNVP], levels=3, logit=None)),
     RealNVP(**SMALL[RealNVP], architecture="single_scale", dtype="bfloat16"),
-    slow(RealNVP(**SMALL[RealNVP], architecture="single_scale", logit=None, conditional=True)),
+    exhaustive(
+        RealNVP(**SMALL[RealNVP], architecture="single_scale", logit=None, conditional=True)
+    ),
     Autoregressive(**SMALL[Autoregressive]),
     Autoregressive(**SMALL[Autoregressive], transform="affine", logit=None, conditional=True),
     Autoregressive(**SMALL[Autoregressive], transform="gaussian_mixture", kernel=5),
@@ -221,7 +223,7 @@ def test_outlines_hold_all_parameters(model):
     assert sizes([part for _, _, part in rows]) == sizes(flow)
 
 
-@pytest.mark.parametrize("kind", [slow(RealNVP), Autoregressive])
+@pytest.mark.parametrize("kind", [exhaustive(RealNVP), Autoregressive])
 def test_labels_condition(kind):
     flow = kind(**SMALL[kind], conditional=True).parts(3)["flow"]
     x = jax.random.uniform(jax.random.key(0), (4, 4, 4, 1)) - 0.5

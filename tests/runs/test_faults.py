@@ -22,7 +22,9 @@ from glowjax import data
 from glowjax.fitting.optim import Optimizer
 from glowjax.runs import loop, results
 from glowjax.runs import steps as train
-from glowjax.runs.folder import METRIC, Run
+from glowjax.runs.checkpoints import METRIC
+from glowjax.runs.failed import read_failed
+from glowjax.runs.folder import Run
 from glowjax.runs.results import abstract_state
 from glowjax.runs.steps import make_trainer, mapped, replicate
 from glowjax.runs.stopping import Stopped
@@ -69,7 +71,7 @@ def opened(folder):
 
 def state_of(folder, which: Any = "latest"):
     with opened(folder) as (run, shapes):
-        return jax.device_get(run.restore(shapes, which))
+        return jax.device_get(run.checkpoints.restore(shapes, which))
 
 
 def rows_of(folder):
@@ -194,7 +196,7 @@ def test_a_run_killed_while_it_saves_and_then_preempted_goes_on_exactly(config, 
     assert_as_unbroken(folder, unbroken)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_killed_at_random_moments_goes_on_exactly(config, tmp_path):
     longer = dataclasses.replace(config, train_steps=120)
     unbroken, folder = tmp_path / "unbroken", tmp_path / "killed"
@@ -222,7 +224,7 @@ def test_a_run_killed_at_random_moments_goes_on_exactly(config, tmp_path):
 # Told to stop
 
 
-MORE = [pytest.param(at, marks=pytest.mark.slow) for at in (1, 6, 7, 12, 14)]
+MORE = [pytest.param(at, marks=pytest.mark.exhaustive) for at in (1, 6, 7, 12, 14)]
 
 
 @pytest.mark.parametrize("at", [5, *MORE], ids="step {}".format)
@@ -269,14 +271,14 @@ def test_a_state_saved_without_validation_is_never_the_best(config, tmp_path):
     state = {"x": np.arange(3.0)}
     with contextlib.closing(Run.create(tmp_path / "run", config, IMAGES)) as run:
         for step, bits in enumerate([None, 3.0, None, 4.0, None, None, None], 1):
-            run.save(step, state, bits)
-            assert run.step("best") == (2 if step > 1 else None)
+            run.checkpoints.save(step, state, bits)
+            assert run.checkpoints.step("best") == (2 if step > 1 else None)
     assert steps_of(tmp_path / "run") == [2, 6, 7]
 
 
 def test_a_run_that_was_never_validated_has_no_best(config, tmp_path):
     with contextlib.closing(Run.create(tmp_path / "run", config, IMAGES)) as run:
-        run.save(1, {"x": np.arange(3.0)})
+        run.checkpoints.save(1, {"x": np.arange(3.0)})
     with pytest.raises(ValueError, match="has no validated checkpoint yet"):
         results.evaluate(tmp_path / "run")
 
@@ -300,17 +302,17 @@ def test_a_full_disk_is_named_and_leaves_the_checkpoint_before(config, tmp_path)
     states = [{"x": rng.normal(size=100_000)} for _ in range(3)]
     message = r"a checkpoint cannot be written: .*; the checkpoint of step 1 is the last good one"
     with contextlib.closing(Run.create(folder, config, IMAGES)) as run:
-        run.save(1, states[0], 3.0)
-        run.wait()
+        run.checkpoints.save(1, states[0], 3.0)
+        run.checkpoints.wait()
         with file_size_limit(100_000), pytest.raises(OSError, match=message):
-            run.save(2, states[1], 2.0)
-            run.wait()
-        assert run.step() == run.step("best") == 1
+            run.checkpoints.save(2, states[1], 2.0)
+            run.checkpoints.wait()
+        assert run.checkpoints.step() == run.checkpoints.step("best") == 1
     with contextlib.closing(Run.open(folder)) as run:
-        assert same(run.restore(states[0]), states[0])
-        run.save(2, states[2], 2.0)
+        assert same(run.checkpoints.restore(states[0]), states[0])
+        run.checkpoints.save(2, states[2], 2.0)
     with contextlib.closing(Run.open(folder, read_only=True)) as run:
-        assert same(run.restore(states[0]), states[2])
+        assert same(run.checkpoints.restore(states[0]), states[2])
 
 
 def test_a_log_on_a_full_disk_ends_the_run(config, tmp_path, monkeypatch):
@@ -354,7 +356,7 @@ def damage(rng, folder, step, *, way):
     return lambda: file.write_bytes(whole)
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [20, pytest.param(300, marks=pytest.mark.exhaustive)])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's threads
 def test_damage_to_the_newest_checkpoint_is_harmless_or_named(copy, capfd, count):
     rng = random.Random(count)
@@ -366,10 +368,10 @@ def test_damage_to_the_newest_checkpoint_is_harmless_or_named(copy, capfd, count
         repair = damage(rng, copy, 14, way=["cut", "remove", "flip", "flip", "flip"][number % 5])
         capfd.readouterr()
         with contextlib.closing(Run.open(copy, read_only=True)) as run:
-            latest = run.restore(shapes)
+            latest = run.checkpoints.restore(shapes)
             if same(latest, newest):
                 found["harmless"] += 1
-                assert same(run.restore(shapes, 14), newest)
+                assert same(run.checkpoints.restore(shapes, 14), newest)
             else:
                 found["detected"] += 1
                 warning = "".join(capfd.readouterr().err.split())  # lines are wrapped
@@ -377,7 +379,7 @@ def test_damage_to_the_newest_checkpoint_is_harmless_or_named(copy, capfd, count
                 assert "thatofstep12isusedinstead" in warning
                 assert same(latest, before)
                 with pytest.raises(ValueError, match=r"checkpoint 14 of run .* cannot be read"):
-                    run.restore(shapes, 14)
+                    run.checkpoints.restore(shapes, 14)
         repair()
     print(found)
     assert min(found.values()) > 0
@@ -451,7 +453,7 @@ def test_a_step_that_is_not_finite_is_kept_for_inspection(config, tmp_path, monk
     with pytest.raises(FloatingPointError, match=message):
         loop.train(absurd, folder)
     with opened(folder) as (run, shapes):
-        state, batch = run.failed(shapes)
+        state, batch = read_failed(run.folder, shapes)
         trainer = make_trainer(run.config, **run.images)
     assert int(state.step) == 1
     source = results.load(absurd, "train")
@@ -483,7 +485,7 @@ def test_a_run_goes_on_with_data_of_its_kind_alone(copy, config, monkeypatch):
         loop.train(config, copy, resume=True)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_guard_against_it_changes_no_number(config, unbroken, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "halted", lambda before, after, metrics: after)
     loop.train(config, tmp_path / "unguarded")
@@ -523,7 +525,7 @@ loop.train(experiment(sys.argv[1]), folder)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_long_run_stays_as_small_as_it_was(config, tmp_path):
     steps, evaluations = 6_000, 60
     long = dataclasses.replace(

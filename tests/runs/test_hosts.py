@@ -19,6 +19,7 @@ from host import observed
 from glowjax import cli
 from glowjax.runs import results
 from glowjax.runs import steps as train
+from glowjax.runs.failed import read_failed
 from glowjax.runs.folder import Run
 from glowjax.runs.hosts import check_same, in_turn
 from glowjax.runs.launch import check, launch
@@ -89,7 +90,7 @@ def state_of(folder):
         contextlib.closing(Run.open(folder / "run", read_only=True)) as run,
     ):
         trainer = train.make_trainer(run.config, **run.images)
-        return run.restore(abstract_state(trainer, run))
+        return run.checkpoints.restore(abstract_state(trainer, run))
 
 
 def rows_of(folder):
@@ -142,7 +143,7 @@ def test_two_hosts_log_what_one_does(killed, alone):
     assert_close(rows, rows_of(alone)[: len(rows)])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_hosts_go_on_like_one_that_was_never_stopped(copy, alone, command, capfd):
     started([*command, "--run-dir", str(copy / "run"), "--resume"], copy / "records")
     assert_same_run(copy, alone)
@@ -162,7 +163,7 @@ def test_one_host_goes_on_with_a_run_of_two(copy, alone, command):
     assert_same_run(copy, alone)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("processes", "devices"), [(1, 2), (1, 1), (4, 1)])
 def test_any_number_goes_on_with_a_run_of_two(copy, alone, command, processes, devices):
     arguments = [*command, "--run-dir", str(copy / "run"), "--resume"]
@@ -170,7 +171,7 @@ def test_any_number_goes_on_with_a_run_of_two(copy, alone, command, processes, d
     assert_same_run(copy, alone)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_full_disk_ends_all_hosts_and_leaves_the_checkpoint_before(
     alone, command, copy_of_alone, capfd
 ):
@@ -187,7 +188,7 @@ def test_a_full_disk_ends_all_hosts_and_leaves_the_checkpoint_before(
     assert_same_run(copy_of_alone, alone)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_checkpoint_that_one_host_cannot_read_is_used_by_none(
     alone, command, copy_of_alone, capfd
 ):
@@ -199,7 +200,7 @@ def test_a_checkpoint_that_one_host_cannot_read_is_used_by_none(
     assert_same_run(copy_of_alone, alone)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_step_that_is_not_finite_stops_all_hosts(command, tmp_path, capfd):
     absurd = {"name": "adam", "learning-rate": 1e300, "warmup-images": 0}
     options = [f"--optimizer.{name}={value}" for name, value in absurd.items()]
@@ -213,12 +214,12 @@ def test_a_step_that_is_not_finite_stops_all_hosts(command, tmp_path, capfd):
         contextlib.closing(Run.open(tmp_path / "run", read_only=True)) as run,
     ):
         trainer = train.make_trainer(run.config, **run.images)
-        state, batch = run.failed(abstract_state(trainer, run))
+        state, batch = read_failed(run.folder, abstract_state(trainer, run))
     assert f"glowjax:step{state.step + 1}:" in printed
     assert len(batch["image"]) == BATCH
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_full_folder_is_refused_by_all_hosts(alone, command, tmp_path, capfd):
     with pytest.raises(ChildProcessError, match=r"process [01] of 2 failed \(1\)"):
         started([*command, "--run-dir", str(alone / "run")], tmp_path)
@@ -263,7 +264,7 @@ def test_a_launch_that_is_told_to_stop_while_it_starts_reaches_all(monkeypatch):
     assert time.time() - began < 30
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_of_two_that_is_told_to_stop_saves_and_goes_on(alone, command, tmp_path):
     arguments = [*command, "--run-dir", str(tmp_path / "run")]
     with pytest.raises(SystemExit) as stopped:
@@ -291,7 +292,7 @@ def test_hosts_that_differ_are_refused(monkeypatch):
         check_same(seed=0, resume=False)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("option", ["--resume", "--data.validation=16", "--seed=1"])
 def test_hosts_that_are_told_otherwise_end(alone, command, copy_of_alone, capfd, option):
     arguments = [*command, "--run-dir", str(copy_of_alone / "run"), "--resume"]
@@ -304,7 +305,7 @@ def test_hosts_that_are_told_otherwise_end(alone, command, copy_of_alone, capfd,
     assert_same_run(copy_of_alone, alone)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_hosts_with_other_data_end(command, digits_dir, tmp_path, capfd):
     other = Path(shutil.copytree(digits_dir, tmp_path / "other"))
     train_split, test_split = (next(other.rglob(f"*-{s}.array_record*")) for s in ("train", "test"))

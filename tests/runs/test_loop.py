@@ -18,7 +18,8 @@ from glowjax.data.source import Source
 from glowjax.data.transform import Transform
 from glowjax.fitting.optim import Optimizer
 from glowjax.runs import loop, results
-from glowjax.runs.folder import METRIC, Run
+from glowjax.runs.checkpoints import METRIC
+from glowjax.runs.folder import Run
 from glowjax.runs.results import abstract_state
 from glowjax.runs.specs import Autoregressive, Glow, RealNVP
 from glowjax.runs.steps import Params, make_trainer
@@ -63,7 +64,7 @@ def state_of(folder, which: Any = "latest"):
     """A checkpoint as plain arrays, whatever its structure."""
     with contextlib.closing(Run.open(folder, read_only=True)) as run:
         trainer = make_trainer(run.config, **run.images)
-        return run.restore(abstract_state(trainer, run), which)
+        return run.checkpoints.restore(abstract_state(trainer, run), which)
 
 
 def steps_of(folder):
@@ -157,10 +158,14 @@ def test_last_two_checkpoints_and_the_best_are_kept(config, tmp_path):
     images = {"image_shape": (4, 4, 1), "levels": 17, "num_classes": 10}
     with contextlib.closing(Run.create(tmp_path / "run", config, images)) as run:
         for step, bits in enumerate([5.0, 3.0, 4.0, 4.5, 4.2], 1):
-            run.save(step, state, bits)
+            run.checkpoints.save(step, state, bits)
     assert steps_of(tmp_path / "run") == [2, 4, 5]
     with contextlib.closing(Run.open(tmp_path / "run", read_only=True)) as run:
-        assert (run.step("best"), run.step("latest"), run.step(4)) == (2, 5, 4)
+        assert (
+            run.checkpoints.step("best"),
+            run.checkpoints.step("latest"),
+            run.checkpoints.step(4),
+        ) == (2, 5, 4)
 
 
 def test_parameters_by_level_and_speed_are_printed(trained):
@@ -497,7 +502,7 @@ def test_labels_of_samples(classes):
 
 
 OTHERS = [
-    pytest.param(RealNVP(levels=1, width=4, blocks=1), marks=pytest.mark.slow),
+    pytest.param(RealNVP(levels=1, width=4, blocks=1), marks=pytest.mark.exhaustive),
     Autoregressive(width=4, depth=1, components=2, conditional=True),
 ]
 

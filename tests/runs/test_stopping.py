@@ -14,7 +14,7 @@ from glowjax.runs import stopping
 # A lock taken twice: native code that no signal interrupts and no handler in Python is run in.
 STUCK = """
 import ctypes
-from glowjax.stopping import deferred
+from glowjax.runs.stopping import deferred
 lock, pthread = ctypes.create_string_buffer(128), ctypes.CDLL(None)
 with deferred():
     print("stuck", flush=True)
