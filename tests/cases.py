@@ -278,7 +278,7 @@ CASES = {
     "affine_resnet": Case(
         as_flow(glowjax.AffineCoupling(SMALL_RESNET, "checkerboard", scale="tanh")),
         (3, 4, 1),
-        ("ResNet",),
+        (),
     ),
     "affine_resnet_features": Case(
         as_flow(glowjax.AffineCoupling(SMALL_RESNET, swap=True, scale="tanh")),
@@ -321,6 +321,7 @@ if importlib.util.find_spec("diffrax"):  # of the extra continuous
     )
 
 
+LONG = {"continuous", "dequantization_flow"}  # minutes of one core: their tests are slow
 # Variants that take long to compile: their tests run with -m exhaustive.
 SLOW = {
     "glow_additive_recompute",
@@ -355,7 +356,15 @@ SLOW = {
 
 def named(cases):
     """Names of cases as parameters of a test."""
-    return [pytest.param(n, marks=pytest.mark.exhaustive) if n in SLOW else n for n in cases]
+    return [pytest.param(name, marks=tier(name)) for name in cases]
+
+
+def tier(name):
+    """Marks of a case: the first of a public flow is quick, its variants are not."""
+    if name in SLOW:
+        return [pytest.mark.exhaustive]
+    quick = CASES[name].covers and name not in LONG
+    return [] if quick else [pytest.mark.slow]
 
 
 NAMES = named(CASES)

@@ -16,28 +16,29 @@ import numpy as np
 def glow(params, x, labels=None, coupling="affine"):
     """Map images to whitened latents.
 
-    `params` is `(backbone, top)`, the backbone a flat `(level, split, level, ..., level)`.
+    `params` are those of `glowjax.glow`.
     Returns `(z, log_det, log_prob)`: z is [eps_1, ..., eps_top], log_det is log|det dz/dx|, and
     log_prob is the log-density of x, computed the way the recipe does: log-dets of the flow plus
     the log-densities of the latents *before* whitening. The cost of discretisation is left to
     `bits_per_dim`.
     """
-    backbone, top = params
+    backbone = params["backbone"]
     x = np.asarray(x, np.float64)
     latents, priors = [], []
     log_det = np.zeros(len(x))
-    levels, splits = backbone[0::2], backbone[1::2]
-    for i, (_, stacked) in enumerate(levels):
+    last = sum(name.startswith("level") for name in backbone)
+    for level in range(1, last + 1):
+        stacked = backbone[f"level{level}"]["steps"]
         x = squeeze(x)
-        for k in range(len(stacked[0]["bias"])):
+        for k in range(len(stacked["actnorm"]["bias"])):
             x, step_log_det = flow_step(index_step(stacked, k), x, coupling)
             log_det += step_log_det
-        if i < len(splits):
+        if level < last:
             x, leaving = halves(x)
             latents.append(leaving)
-            priors.append(split_prior(splits[i]["prior"], x))
+            priors.append(split_prior(backbone[f"split{level}"]["prior"], x))
     latents.append(x)
-    priors.append(top_prior(top, x.shape, labels))
+    priors.append(top_prior(params["top"], x.shape, labels))
 
     z = []
     log_prob = log_det.copy()
@@ -50,7 +51,7 @@ def glow(params, x, labels=None, coupling="affine"):
 
 def flow_step(params, x, coupling):
     """ActNorm, then 1x1 mixing, then coupling."""
-    norm, mix, couple = params
+    norm, mix, couple = (params[name] for name in ("actnorm", "mixing", "coupling"))
     height, width = x.shape[1:3]
     x = actnorm(norm, x)
     log_det = height * width * np.sum(3 * norm["log_scale"])

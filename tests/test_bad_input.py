@@ -118,7 +118,7 @@ def calls(draw):
     return name, function, array, context
 
 
-@generated(few=150, many=16_000, call=calls())
+@generated(few=60, many=16_000, call=calls())
 def shapes(call):
     name, function, array, context = call
     flow, params, key = CASES[name].flow, abstract(name)[2], jax.random.key(KEY)
@@ -138,6 +138,7 @@ def shapes(call):
 test_shapes_and_dtypes, test_shapes_and_dtypes_many = shapes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FLOWS if CASES[name].context is not None])
 def test_contexts_without_features_are_refused(name):
     x, context, params, _ = abstract(name)
@@ -234,7 +235,7 @@ def arguments(draw):
     return maker, given
 
 
-@generated(few=150, many=1_600, call=arguments())
+@generated(few=100, many=1_600, call=arguments())
 def options(call):
     maker, given = call
     made = refused(lambda: maker(**given))

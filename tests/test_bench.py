@@ -53,6 +53,7 @@ def test_train(in_process, tmp_path, capsys):
     assert "glowjax" in out
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_sample(in_process, tmp_path):
     rows = command(tmp_path, "sample", "--dtype", "bfloat16")["rows"]
@@ -85,12 +86,14 @@ def test_scale(tmp_path):
     assert all(row["donated"] == 1 and 0 <= row["waiting"] < 1 for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_planar(in_process, tmp_path):
     (row,) = command(tmp_path, "planar", "--repetitions", "3")["rows"]
     assert 0 < row["least"] <= row["seconds_per_1000"] <= row["most"]
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_a_setting_has_a_process_of_its_own():
     (row,) = common.in_subprocess(ceilings.measure, {"small": True})
@@ -167,6 +170,7 @@ def test_bench(realnvp):
         assert timing.examples_per_second * seconds == pytest.approx(6)
 
 
+@pytest.mark.slow
 def test_bench_of_a_context():
     flow = glowjax.glow(levels=1, steps=1, width=4, num_classes=3)
     result = glowjax.bench(flow, jnp.ones((4, 2, 2, 3)), jnp.arange(4) % 3, seconds=0)
@@ -283,6 +287,7 @@ def test_flops_of_convolutions():
     assert glowjax.matmul_flops(grouped, x, jnp.ones((3, 3, 2, 9))) == 2 * 2 * 64 * 9 * 2 * 9
 
 
+@pytest.mark.slow
 def test_flops_of_glow():
     problem = common.Problem()
     flow = glowjax.glow()

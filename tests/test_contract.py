@@ -29,6 +29,7 @@ def key():
 NOT_TAKEN = [name for name in FLOWS if not CASES[name].flow.takes_context]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_flow_takes_a_context_or_refuses_it(name):
     """Every case with a context takes one; a flow that takes none refuses all, and says so."""
@@ -78,6 +79,7 @@ class OfDict(nn.Module):
         return nn.Dense(self.features)(x) + nn.Dense(self.features)(context["a"])
 
 
+@pytest.mark.slow
 def test_nets_of_ones_own_say_by_their_signature_whether_they_take_a_context():
     plain, of_dict = (as_flow(glowjax.AffineCoupling(net)) for net in (Plain, OfDict))
     assert not plain.takes_context and of_dict.takes_context

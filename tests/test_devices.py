@@ -40,6 +40,7 @@ QUICK = {("forward", n) for n in ("residual", "continuous", "repeat_invert", "wi
 ALL = [(direction, name) for name in FLOWS for direction in ("forward", "inverse")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("direction", "name"),
     [c if c in QUICK else pytest.param(*c, marks=pytest.mark.exhaustive) for c in ALL],

@@ -40,6 +40,7 @@ def test_measured_figures_say_how(name):
     assert "--smoke" not in measured["command"]
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 @pytest.mark.parametrize(
     "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.exhaustive) for n in SCRIPTS]

@@ -98,6 +98,7 @@ LONG = {"continuous", "dequantization_flow", "glow", "realnvp", "realnvp_single_
 TRACED = [pytest.param(n, marks=pytest.mark.exhaustive) if n in LONG | SLOW else n for n in CASES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRACED)
 def test_an_unpickled_flow_computes_the_same_bits(name):
     flow = CASES[name].flow
@@ -109,6 +110,7 @@ def test_an_unpickled_flow_computes_the_same_bits(name):
     same(back_constants, constants)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASES)
 def test_a_base_goes_through_pickle(name):
     base = BASES[name]()
@@ -119,6 +121,7 @@ def test_a_base_goes_through_pickle(name):
     assert repr(base) in repr(check(glowjax.density(FLOW, (2,), base)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
 def test_an_elementwise_map_goes_through_pickle(transform):
     raw = jax.random.normal(jax.random.key(0), (5, transform.size))
@@ -127,6 +130,7 @@ def test_an_elementwise_map_goes_through_pickle(transform):
     assert repr(eval(repr(transform), NAMES_OF_EXPRESSIONS)) == repr(transform)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS, ids=repr)
 def test_a_target_goes_through_pickle(target):
     x = jnp.linspace(-1.0, 1.0, 6).reshape(3, 2)
@@ -156,6 +160,7 @@ def test_the_models_of_runs_go_through_pickle(kind):
         check(part)
 
 
+@pytest.mark.slow
 def test_another_process_computes_the_same_bits():
     model = glowjax.density(glowjax.maf(steps=1, width=4), (3,), glowjax.student_t(3.0))
     x = jnp.linspace(-1.0, 1.0, 9).reshape(3, 3)
@@ -315,7 +320,7 @@ def test_printing():
     )
     coupling = glowjax.AffineCoupling(functools.partial(glowjax.ResNet, dtype=jnp.bfloat16))
     assert repr(glowjax.as_flow(coupling)) == (
-        "as_flow(AffineCoupling(net=partial(ResNet, dtype=bfloat16)))"
+        "as_flow(Coupling(transform=affine(scale='sigmoid'), net=partial(ResNet, dtype=bfloat16)))"
     )
     assert repr(glowjax.glow(output_init=jax.nn.initializers.normal(0.1))) == (
         "glow(levels=3, steps=32, width=512, output_init=normal.<locals>.init)"

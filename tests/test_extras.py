@@ -28,6 +28,7 @@ TRAIN = ["array_record", "grain", "matplotlib", "orbax", "PIL", "sklearn", "tens
          "tensorflow_datasets", "tyro"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_functions_need_no_extra():
     program = """
 import jax, glowjax
@@ -47,6 +48,7 @@ def test_the_command_says_what_to_install():
     assert (status, error.strip()) == (1, f"glowjax: {expected}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "said"),
     [

@@ -15,7 +15,8 @@ def test_what_was_there_stays_where_writing_fails(tmp_path, monkeypatch):
     write_whole(tmp_path / "a", "old")
 
     def full(self, content):
-        self.open("wb").write(content[:1])
+        with self.open("wb") as file:
+            file.write(content[:1])
         raise OSError("No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)

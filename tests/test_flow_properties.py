@@ -23,6 +23,7 @@ def test_flow(name):
     check(CASES[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_initialisation_from_the_latent_side_fits(name):
     case = CASES[name]
@@ -37,6 +38,7 @@ def test_initialisation_from_the_latent_side_fits(name):
     assert from_x == from_z
 
 
+@pytest.mark.slow
 def test_repeat_is_a_chain():
     step, n = coupling_step(net=SMALL_MLP), 3
     case = Case(glowjax.repeat(step, n), (4,), (), context=2)
@@ -70,6 +72,7 @@ PREPARED = ["conv1x1", "conv1x1_lu", "additive", "affine", "affine_plain_net", "
 PREPARED += ["affine_checkerboard", "actnorm", "chain", "invert", "glow_step"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PREPARED)
 def test_prepared_parameters_are_the_same_map(name):
     """Bit by bit: it is the same arithmetic, done before."""
@@ -98,6 +101,7 @@ def primitives(jaxpr, inside=False):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixing", ["conv1x1", "conv1x1_lu"])
 @pytest.mark.parametrize("backprop", ["store", "recompute", "invert"])
 def test_repeat_inverts_matrices_outside_its_loop(backprop, mixing):
@@ -171,6 +175,7 @@ def test_flows_of_a_chain_have_names_or_none():
         glowjax.chain()
 
 
+@pytest.mark.slow
 def test_half_precision_input_is_promoted():
     flow = CASES["repeat"].flow
     x = data(CASES["repeat"])[0].astype(jnp.bfloat16)
@@ -191,6 +196,7 @@ def only_features(flow: glowjax.Flow) -> glowjax.Flow:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 @pytest.mark.parametrize("backprop", ["recompute", "invert"])
 def test_rebuilt_gradients_are_the_stored_ones(backprop, direction):
@@ -212,6 +218,7 @@ def test_rebuilt_gradients_are_the_stored_ones(backprop, direction):
     close(gradients(backprop), gradients("store"))
 
 
+@pytest.mark.slow
 def test_glow_gradients_do_not_depend_on_backprop():
     case = CASES["glow_lu_invert"]
     x, labels = data(case)
@@ -242,6 +249,7 @@ def _tiny_glow(backprop):
     )
 
 
+@pytest.mark.slow
 def test_every_public_flow_is_in_the_table():
     covered = {name for case in CASES.values() for name in case.covers}
     combinators = {"as_flow", "chain", "invert", "multiscale", "on_last", "repeat"}

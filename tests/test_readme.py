@@ -41,6 +41,7 @@ def short_fit(monkeypatch):
     monkeypatch.setattr(glowjax, "fit", functools.partial(glowjax.fit, steps=2, show=False))
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_example_of_a_table(short_fit):
     names: dict[str, Any] = {}
@@ -49,6 +50,7 @@ def test_example_of_a_table(short_fit):
     assert jnp.all(jnp.isfinite(names["log_p"]))
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_example_of_a_target(short_fit):
     names: dict[str, Any] = {}
@@ -56,6 +58,7 @@ def test_example_of_a_target(short_fit):
     assert np.isfinite(names["fitted"].history[-1]["loss"]) and np.isfinite(names["log_z"])
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_example_of_a_trained_model(config, tmp_path, monkeypatch):
     from glowjax.runs.loop import train

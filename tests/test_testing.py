@@ -39,6 +39,7 @@ def scale(forward=None, inverse=None, init=None):
     )
 
 
+@pytest.mark.slow
 def test_a_right_flow_passes():
     """Of the caller's precision, whatever that is, and without it changing."""
     for x64 in (True, False):
@@ -48,6 +49,7 @@ def test_a_right_flow_passes():
             assert jnp.result_type(float) == (jnp.float64 if x64 else jnp.float32)
 
 
+@pytest.mark.slow
 def test_the_examples_of_its_documentation():
     assert doctest.testmod(testing, optionflags=doctest.ELLIPSIS).failed == 0
 
@@ -128,6 +130,7 @@ MUTANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_wrong_flow_is_named(name):
     change, said = MUTANTS[name]
@@ -135,6 +138,7 @@ def test_a_wrong_flow_is_named(name):
         check_flow(scale(**change), X)
 
 
+@pytest.mark.slow
 def test_a_missing_factor_of_positions_is_caught():
     def per_position(apply):
         def applied(params, x, context=None, key=None):
@@ -160,6 +164,7 @@ class Squashed(nn.Module):
         return jnp.arctanh(z), -jnp.sum(jnp.log1p(-jnp.square(z)), axis=1)
 
 
+@pytest.mark.slow
 def test_float32_is_checked_too():
     flow = glowjax.as_flow(Squashed())
     check_flow(flow, X / 4)
@@ -167,6 +172,7 @@ def test_float32_is_checked_too():
         check_flow(flow, 5 + X / 4, tolerance=1e-7)
 
 
+@pytest.mark.slow
 def test_tuples_of_arrays():
     flow = glowjax.on_last(glowjax.as_flow(glowjax.AffineCoupling(SMALL_MLP)))
     check_flow(flow, (X, X[:, :2]))

@@ -51,6 +51,7 @@ def ends_on_two_cores(script):
     )
 
 
+@pytest.mark.slow
 def test_factorizations_side_by_side_end():
     ends_on_two_cores(SIDE_BY_SIDE)
 
@@ -61,6 +62,7 @@ def example(size):
     return EXAMPLE.replace(full, size)
 
 
+@pytest.mark.slow
 def test_the_inverse_in_the_example_ends_at_its_depth():
     inverse, _ = example("levels=3, steps=32, width=8").split("model = ")
     ends_on_two_cores(inverse + "assert abs(x - images).max() < 1e-3")

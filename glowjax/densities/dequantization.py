@@ -173,5 +173,6 @@ def dequantized(model: Density, dequantizer: Dequantizer) -> Density:
     def of_model(function):
         return lambda params, *args, **kwargs: function(params[0], *args, **kwargs)
 
-    rest = map(of_model, (model.sample, model.sample_and_log_prob, model.encode, model.decode))
-    return Density(init, init_from_base, log_prob, *rest)
+    rest = {name: of_model(function) for name, function in model._asdict().items()}
+    own = {"init": init, "init_from_base": init_from_base, "log_prob": log_prob}
+    return Density(**rest | own)

@@ -143,14 +143,13 @@ def _read_config(folder: Path) -> tuple[Config, dict[str, Any]]:
         raise ValueError(f"run must be a folder that glowjax train made; {folder} {what}{hint}")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        made_by = about.get("format", 1) if "config" in about else FORMAT
-        if made_by == FORMAT:
-            config, images = from_json(about["config"]), about["images"]
-            images = {name: images[name] for name in ("image_shape", "levels", "num_classes")}
-            images["image_shape"] = tuple(images["image_shape"])
+        config, images = from_json(about["config"]), about["images"]
+        images = {name: images[name] for name in ("image_shape", "levels", "num_classes")}
+        images["image_shape"] = tuple(images["image_shape"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ValueError(f"run {folder}: its config.json is not ours: {reason}") from error
+    made_by = about.get("format", 1)
     if made_by != FORMAT:
         raise ValueError(
             f"run {folder} is of format {made_by}, and this glowjax reads format {FORMAT} (in"

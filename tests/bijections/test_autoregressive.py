@@ -60,6 +60,7 @@ def check_triangular(matrix):
     np.testing.assert_array_equal(matrix != 0, np.tri(len(matrix), dtype=bool))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [glowjax.maf, glowjax.iaf])
 def test_a_step_of_maf_and_iaf_is_a_triangle(model):
     """Which the permutation, at the latent end of maf and the data end of iaf, turns round."""
@@ -67,6 +68,7 @@ def test_a_step_of_maf_and_iaf_is_a_triangle(model):
     check_triangular(matrix[::-1] if model is glowjax.maf else matrix[:, ::-1])
 
 
+@pytest.mark.slow
 def test_steps_alternate():
     """Two steps in opposite orders: every latent depends on every input."""
     assert np.all(jacobian(glowjax.maf(steps=2, width=8), "forward") != 0)
@@ -101,6 +103,7 @@ def substituted(params, z, context):
     return x, jnp.sum(AFFINE.inverse(z, raw)[1], axis=1)
 
 
+@pytest.mark.slow
 def test_inverse_and_its_derivatives_are_those_of_substitution():
     z, context = data(VECTORS)
 
@@ -126,6 +129,7 @@ def test_inverse_and_its_derivatives_are_those_of_substitution():
     close(*measure(z, context))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "net, shapes",
     [
@@ -170,6 +174,7 @@ def test_vmap_of_the_inverse_is_a_loop():
     close((x.reshape(6, 4), log_det.reshape(6)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model, backprop",
     [(glowjax.maf, "invert"), (glowjax.iaf, "invert"), (glowjax.iaf, "recompute")],
@@ -208,11 +213,13 @@ class _WrongOrder(nn.Module):
         return SMALL_MADE(self.features, order="reversed")(x, context)
 
 
+@pytest.mark.slow
 def test_a_wrong_order_is_caught():
     with pytest.raises(AssertionError):
         check(Case(as_flow(glowjax.Autoregressive(AFFINE, _WrongOrder)), (3,), ()))
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_parameters_of_a_wider_type_are_kept_so():
     z, context = data(VECTORS)
@@ -238,6 +245,7 @@ def test_maf_integrates_to_one():
     np.testing.assert_allclose(total(x), 1, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_iaf_samples_with_log_probabilities_from_its_base():
     model = glowjax.density(glowjax.iaf(steps=2, width=8), (3,))
 

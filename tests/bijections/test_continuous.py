@@ -39,6 +39,7 @@ def bent(**hyper):
     return case.flow, jax.jit(lambda: parameters(init))(), data(case, batch=2)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-7, 1e-10])
 def test_errors_follow_the_tolerance(tolerance):
     flow = as_flow(Continuous(Linear, rtol=tolerance, atol=tolerance))
@@ -58,6 +59,7 @@ def test_errors_follow_the_tolerance(tolerance):
     assert max(log_dets) < 1e-13  # of a constant
 
 
+@pytest.mark.slow
 def test_a_nets_errors_are_within_ten_times_the_tolerance():
     """Measured from its own solution at 1e-12."""
 
@@ -92,6 +94,7 @@ def test_velocity_may_change_with_time():
     np.testing.assert_allclose(log_det, -3 * 3.75, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_closed_form():
     flow = as_flow(Continuous(Linear, rtol=1e-10, atol=1e-10))
     x = jax.random.normal(jax.random.key(0), (3, 2))
@@ -143,6 +146,7 @@ def check_unbiased(exact, estimates):
     jax.tree.map(check, exact, estimates)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["value", pytest.param("gradients", marks=pytest.mark.exhaustive)])
 def test_hutchinson_is_unbiased(part):
     exact, estimates = draws()
@@ -152,6 +156,7 @@ def test_hutchinson_is_unbiased(part):
         check_unbiased(exact[part], jax.tree.map(jnp.negative, estimates[part]))
 
 
+@pytest.mark.slow
 def test_one_key_gives_both_directions_one_estimate():
     flow, params, x = bent(trace="hutchinson", rtol=1e-10, atol=1e-10)
     key = jax.random.key(7)
@@ -171,6 +176,7 @@ def test_one_key_gives_both_directions_one_estimate():
 # --------------------------------------------------------------------------------- the module
 
 
+@pytest.mark.slow
 def test_an_example_does_not_depend_on_its_batch():
     flow, params, x = bent()
     forward = jax.jit(flow.forward)
@@ -180,6 +186,7 @@ def test_an_example_does_not_depend_on_its_batch():
     np.testing.assert_allclose(log_det[:1], its_log_det, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_too_many_steps_give_nan():
     flow, params, x = bent(max_steps=2)
     for array in jax.jit(flow.forward)(params, x):
@@ -194,6 +201,7 @@ def test_attributes_are_checked(wrong):
         as_flow(Continuous(**wrong)).init(jax.random.key(0), jnp.ones((2, 3)))
 
 
+@pytest.mark.slow
 def test_errors():
     flow, params, x = bent(trace="hutchinson")
     for f in (flow.forward, flow.inverse):

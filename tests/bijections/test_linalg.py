@@ -32,6 +32,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("part", [1, 3])
 def test_values_and_derivatives_are_those_of_jax(name, part, monkeypatch):

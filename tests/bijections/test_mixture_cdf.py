@@ -36,6 +36,7 @@ def rows(x, raw=RAW):
 # --------------------------------------------------------------------------------- values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "to"), ALL)
 def test_is_the_mixtures_cdf_and_density(family, to):
     x = np.linspace(-4, 4, 41)
@@ -50,6 +51,7 @@ def test_is_the_mixtures_cdf_and_density(family, to):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_density_integrates_to_one(family):
     x, width = jnp.linspace(-80, 80, 8001, retstep=True)
@@ -57,6 +59,7 @@ def test_density_integrates_to_one(family):
     np.testing.assert_allclose(np.sum(np.exp(log_prob)) * width, 1, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "to"), ALL)
 def test_at_raw_0_every_parameter_matters_and_none_twice(family, to):
     forward = mixture_cdf(4, family=family, to=to).forward
@@ -84,6 +87,7 @@ def test_near_the_identity_at_raw_0():
         assert np.max(np.abs(z - x)) < 1 and np.max(np.abs(log_slope)) < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_net_gone_wild_still_has_an_inverse(family):
     """Log-scales beyond the bound are the bound's."""
@@ -98,6 +102,7 @@ def test_a_net_gone_wild_still_has_an_inverse(family):
 # ---------------------------------------------------------------------------------- tails
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "to"), [pair for pair in ALL if pair[1] != "uniform"])
 def test_far_tails_in_float64(family, to):
     """Against the one component that is left there, to whose tail the others add nothing."""
@@ -116,6 +121,7 @@ def test_far_tails_in_float64(family, to):
     np.testing.assert_allclose(inverse_log_slope, -log_slope, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 @pytest.mark.parametrize(("family", "to"), [pair for pair in ALL if pair[1] != "uniform"])
 def test_far_tails_in_float32(family, to):
@@ -170,6 +176,7 @@ def test_uniform_goes_from_0_to_1_and_no_further_in_float32(family):
     check_uniform(family, np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_number_for_latents_outside(family):
     uniform = jax.jit(mixture_cdf(K, family=family, to="uniform").inverse)
@@ -194,6 +201,7 @@ def test_latents_outside_do_not_spoil_gradients_of_others():
     assert np.all(np.isfinite(jax.jit(jax.grad(loss))(jnp.asarray(RAW))))
 
 
+@pytest.mark.slow
 def test_normal_quantile_of_a_log_probability():
     log_p = np.array([-np.log(2), -0.7, -0.72, -1, -1.5, -2, -4, -10, -37, -200, -1e3, -1e5, -1e12])
     z = jax.jit(_lower_normal_quantile)(log_p)
@@ -212,6 +220,7 @@ def test_normal_quantile_of_a_log_probability():
 # -------------------------------------------------------------------------------- samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_samples_are_distributed_as_inverted_noise(family):
     n = 4000
@@ -239,6 +248,7 @@ def test_samples_have_the_dtype_of_their_parameters():
 # ---------------------------------------------------------------------------- derivatives
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "to"), [("logistic", "logit"), ("gaussian", "normal"), ("gaussian", "uniform")]
 )

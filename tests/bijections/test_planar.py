@@ -50,12 +50,14 @@ def round_trip(u, w, b, seed=0):
     )
 
 
+@pytest.mark.slow
 def test_invertible_with_extreme_parameters():
     for seed in range(3):
         errors = jax.jit(round_trip, static_argnums=3)(*extreme_parameters(), seed)
         assert np.max(errors) < 50
 
 
+@pytest.mark.slow
 def test_without_the_constraint_points_meet(monkeypatch):
     """Of a + wᵀu·tanh(a) with wᵀu = -3, a = 0 and a = 3·tanh(3…) give 0 both."""
     u, w, b = jnp.asarray(-3 * W), jnp.asarray(W), jnp.zeros(())
@@ -85,6 +87,7 @@ def test_the_constraint():
     np.testing.assert_allclose(u_hat[free], u[free], rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_scalar_equation_increases():
     a = jnp.linspace(-10, 10, 4000)  # 0 is in the middle of a step
     for product in (-1e30, -3.0, 0.0, 20.0):
@@ -96,11 +99,13 @@ def test_the_scalar_equation_increases():
         np.testing.assert_allclose(log_slope, np.sign(product) * np.log1p(abs(product)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flow", [STACK, glowjax.invert(STACK)])
 def test_integrates_to_one_in_2d(flow):
     np.testing.assert_allclose(integral_2d(flow), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_through_the_inverse():
     z = jnp.asarray([[0.3, -0.7], [1.2, 0.4], [-0.5, 0.1]])
     u = jnp.asarray([[-1.5, 1.0], [0.5, 0.3], [0.2, -0.4]])  # one product below 0, two above
@@ -118,10 +123,12 @@ def test_parameters_of_their_own_for_each_example():
         np.testing.assert_allclose(one[1][0], log_det[i], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_start():
     check_start(STACK, 5)
 
 
+@pytest.mark.slow
 def test_as_an_approximate_posterior():
     """Sampling goes forward through the stack; log-probabilities of the samples agree."""
     stack = glowjax.repeat(as_flow(Planar(SMALL_MLP)), 4)
@@ -145,6 +152,7 @@ def test_as_an_approximate_posterior():
     assert len(compiled) == 1
 
 
+@pytest.mark.slow
 def test_a_deeper_stack_is_no_larger_program():
     def size(n):
         flow = glowjax.repeat(as_flow(Planar()), n)
@@ -154,6 +162,7 @@ def test_a_deeper_stack_is_no_larger_program():
     assert size(2) == size(5)
 
 
+@pytest.mark.slow
 def test_errors():
     key, x, context = jax.random.key(0), jnp.ones((4, 2)), jnp.ones((4, 3))
     with pytest.raises(ValueError, match=r"x must be of shape \[B, D\], got \(4, 2, 3\)"):

@@ -38,6 +38,7 @@ def test_invertible_with_extreme_parameters():
     assert np.max(jax.jit(round_trip)()) < 50
 
 
+@pytest.mark.slow
 def test_without_the_constraint_points_meet(monkeypatch):
     """With β = -2 and α = 1, the circle r = 1 goes to the centre."""
     one, centre = jnp.log(jnp.expm1(1.0)), jnp.asarray(CENTRE)
@@ -55,6 +56,7 @@ def test_without_the_constraint_points_meet(monkeypatch):
     assert not np.max(round_trip()[0]) < 50
 
 
+@pytest.mark.slow
 def test_the_closed_form_is_the_root_of_an_increasing_equation():
     raw_alpha, raw_beta = (a[:, None] for a in jnp.asarray(RAW).T)
     alpha, gamma = jax.nn.softplus(raw_alpha), jax.nn.softplus(raw_beta)
@@ -73,6 +75,7 @@ def test_the_closed_form_is_the_root_of_an_increasing_equation():
     np.testing.assert_allclose(jax.vmap(closed)(rho(r), raw_alpha[:, 0], raw_beta[:, 0]), root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raw_beta", [-100.0, -2.0, 0.0, 3.0])
 def test_the_centre_stays_and_has_finite_gradients(raw_beta):
     raw, centre = jnp.asarray([0.5, raw_beta]), jnp.asarray(CENTRE)
@@ -93,18 +96,21 @@ def test_the_centre_stays_and_has_finite_gradients(raw_beta):
         assert all(np.all(np.isfinite(g)) for g in gradients)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flow", [STACK, glowjax.invert(STACK)])
 def test_integrates_to_one_in_2d(flow):
     """Within 1e-4: a density with cusps at the centres converges slowly."""
     np.testing.assert_allclose(integral_2d(flow), 1, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_through_the_inverse():
     z = jnp.asarray([[0.3, -0.7], [1.2, 0.4], [-2.5, 0.1]])
     raws = jnp.asarray([0.2, -1.0, 0.5]), jnp.asarray([-2.0, 1.0, 0.3])
     check_grads(jax.jit(radial_inverse), (z, jnp.asarray(CENTRE), *raws), order=2)
 
 
+@pytest.mark.slow
 def test_gradients_where_the_two_forms_of_the_root_meet():
     z = jnp.asarray([[1.0]])
     raws = jnp.asarray(0.2), jnp.log(jnp.expm1(1.0))  # γ = ρ = 1 but for rounding
@@ -115,10 +121,12 @@ def test_gradients_where_the_two_forms_of_the_root_meet():
     check_grads(loss, (z, jnp.zeros(1), *raws), order=1)
 
 
+@pytest.mark.slow
 def test_the_start():
     check_start(STACK, 5)
 
 
+@pytest.mark.slow
 def test_as_an_approximate_posterior():
     model = glowjax.density(glowjax.invert(glowjax.repeat(as_flow(Radial(SMALL_MLP)), 3)), (2,))
     context = jax.random.normal(jax.random.key(0), (20, 3))

@@ -49,6 +49,7 @@ def test_weights_are_scaled_only_above_the_bound():
     np.testing.assert_array_equal(zeros, 1)  # and not NaN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["residual", "residual_repeat"])
 @pytest.mark.parametrize("scale", [1e-2, 1.0, 1e4])
 def test_the_lipschitz_bound_holds_for_all_weights(name, scale):
@@ -100,6 +101,7 @@ def test_nan_stays_in_its_example():
     np.testing.assert_allclose(x, z / 1.5)
 
 
+@pytest.mark.slow
 def test_gradients_of_the_inverse():
     """Forward after inverse is the identity, so that its gradients are those of the identity."""
     flow, params, z = steep()
@@ -133,6 +135,7 @@ def test_gradients_of_the_inverse():
 # ------------------------------------------------------------------------------ log-determinants
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coefficient", [0.5, 0.9])
 def test_the_series_is_within_its_bound(coefficient):
     """Summed over the basis as probes, vᵀJᵏv is the trace itself."""
@@ -186,15 +189,18 @@ def check_unbiased(exact, estimates):
     jax.tree.map(check, exact, estimates)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terms", [1, 4])
 def test_roulette_is_unbiased_in_value_and_gradient(terms):
     check_unbiased(*draws("roulette", terms))
 
 
+@pytest.mark.slow
 def test_a_long_series_is_unbiased_in_value_and_gradient():
     check_unbiased(*draws("power_series", 60))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["value", "gradients"])
 def test_the_check_catches(part):
     exact, estimates = draws("roulette", 4)
@@ -205,6 +211,7 @@ def test_the_check_catches(part):
         check_unbiased(exact[part], estimates[part])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_det", ESTIMATED)
 def test_one_key_gives_both_directions_one_estimate(log_det):
     flow, params, x = steep(log_det=log_det)
@@ -216,6 +223,7 @@ def test_one_key_gives_both_directions_one_estimate(log_det):
     assert np.any(forward != flow.log_det(params, x, key=jax.random.key(8)))
 
 
+@pytest.mark.slow
 def test_rebuilt_gradients_use_the_same_estimates():
     step = as_flow(SMALL_RESIDUAL(depth=1, log_det="roulette", terms=2))
     x = data(CASES["residual_repeat"])[0]
@@ -240,6 +248,7 @@ def test_rebuilt_gradients_use_the_same_estimates():
     )
 
 
+@pytest.mark.slow
 def test_a_density_samples_though_its_log_det_is_estimated():
     flow, params, x = steep(log_det="power_series")
     model = glowjax.density(flow, (3,))
@@ -254,6 +263,7 @@ def test_a_density_samples_though_its_log_det_is_estimated():
 # ------------------------------------------------------------------------------------ the module
 
 
+@pytest.mark.slow
 def test_prepared_parameters_are_the_same_map():
     flow = CASES["residual"].flow
     x, context = data(CASES["residual"])
@@ -268,6 +278,7 @@ def test_prepared_parameters_are_the_same_map():
     jax.tree.map(np.testing.assert_array_equal, prepared, raw)
 
 
+@pytest.mark.slow
 def test_context_is_not_limited():
     flow = CASES["residual"].flow
     x, context = data(CASES["residual"])
@@ -294,6 +305,7 @@ def test_attributes_are_checked(wrong):
         as_flow(glowjax.Residual(**wrong)).init(jax.random.key(0), jnp.ones((2, 3)))
 
 
+@pytest.mark.slow
 def test_inputs_are_checked():
     flow = CASES["residual"].flow
     x, context = data(CASES["residual"])

@@ -39,6 +39,7 @@ def test_identity_outside():
         np.testing.assert_allclose(log_slope, 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_round_trip_at_and_near_knots():
     near = np.array([0, 1e-15, 1e-12, 1e-9, 1e-6, 1e-3])
     x = np.concatenate([*knots(RAW)], axis=-1)[..., None] + np.concatenate([-near, near])
@@ -93,6 +94,7 @@ def test_every_parameter_matters(raw, rank):
     assert np.linalg.matrix_rank(z, tol=1e-9) == rank
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["forward", "inverse"])
 def test_gradients_at_knots(name):
     """distrax alone has half the gradient there (a quarter in the inverse), 0 being a knot."""
@@ -110,6 +112,7 @@ def test_gradients_at_knots(name):
     np.testing.assert_allclose(of_raw, beside, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_gradients_at_knots_in_float32():
     apply = rational_quadratic(4).inverse

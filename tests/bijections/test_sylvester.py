@@ -39,6 +39,7 @@ def against(packed):
     return packed.at[rows, rows].set(1.0).at[rows, rows + 1].set(-20.0)
 
 
+@pytest.mark.slow
 def test_invertible_with_extreme_parameters(monkeypatch):
     x, reflections, packed, bias = draw(0)
     extremes = [packed, 4 * packed, against(packed), 1e-12 * packed, 0 * packed]
@@ -56,6 +57,7 @@ def test_invertible_with_extreme_parameters(monkeypatch):
     assert not np.max(jax.jit(lambda: worst())()[2]) < 0.1  # NaN, or points that met
 
 
+@pytest.mark.slow
 def test_the_frame_is_orthonormal_and_the_rest_stays():
     for rank in (1, 3, 5):
         x, reflections, packed, bias = draw(1, rank)
@@ -66,6 +68,7 @@ def test_the_frame_is_orthonormal_and_the_rest_stays():
         np.testing.assert_allclose(moved @ frame @ frame.T, moved, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_the_triangles():
     """z is of the formula, with R and R̃ upper triangular and of all numbers that are packed."""
     x, reflections, packed, bias = draw(2)
@@ -83,6 +86,7 @@ def test_the_triangles():
     assert np.all(jax.grad(loss)(packed) != 0)
 
 
+@pytest.mark.slow
 def test_one_direction_is_a_planar_flow():
     x, reflections, packed, bias = draw(3, rank=1)
     q = module._frame(reflections)[:, 0]
@@ -92,6 +96,7 @@ def test_one_direction_is_a_planar_flow():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11), sylvester, planar)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inverted", [False, True])
 def test_integrates_to_one_in_2d(inverted):
     flow = glowjax.repeat(as_flow(Sylvester(rank=2)), 2)
@@ -99,15 +104,18 @@ def test_integrates_to_one_in_2d(inverted):
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_through_the_inverse():
     x, *params = draw(4, rank=2, size=3)
     check_grads(jax.jit(sylvester_inverse), (x[:2], *params), order=1)
 
 
+@pytest.mark.slow
 def test_the_start():
     check_start(glowjax.repeat(as_flow(Sylvester(rank=RANK)), 2), SIZE)
 
 
+@pytest.mark.slow
 def test_more_directions_are_no_larger_program():
     def sizes(rank):
         flow = as_flow(Sylvester(rank=rank))
@@ -118,6 +126,7 @@ def test_more_directions_are_no_larger_program():
     assert sizes(2) == sizes(6)
 
 
+@pytest.mark.slow
 def test_errors():
     key, x = jax.random.key(0), jnp.ones((4, 3))
     wrongs: list[Any] = [0, 4, 1.5]

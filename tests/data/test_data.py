@@ -58,6 +58,7 @@ def same(a, b):
 # Digits
 
 
+@pytest.mark.slow
 def test_digits_are_sklearns_in_the_order_of_a_fixed_permutation(digits_dir):
     order = np.random.RandomState(0).permutation(1797)
     truth = load_digits()

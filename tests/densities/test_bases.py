@@ -64,6 +64,7 @@ def grid_1d(extent=40.0, points=40_000):
 # ---------------------------------------------------------------------- densities and samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIXED)
 def test_fixed_bases_are_scipys(name):
     base, expected = FIXED[name]()
@@ -80,6 +81,7 @@ def test_uniform_is_minus_infinity_outside():
     np.testing.assert_allclose(log_p, [-np.inf, -np.log(2), -np.inf])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNED)
 def test_learned_bases_integrate_to_one_and_samples_follow(name):
     base = LEARNED[name]
@@ -177,6 +179,7 @@ class Step(nn.Module):
         return self.param("size", lambda _: jnp.full((), 40.0)) * jnp.sign(x[:, :1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tries", [2, 4])
 def test_truncation_leaves_what_is_never_accepted(tries):
     """α = ½^(tries - 1) of the mass is that of a plain normal: half of it lies below 0."""
@@ -190,6 +193,7 @@ def test_truncation_leaves_what_is_never_accepted(tries):
     np.testing.assert_allclose(np.mean(x < 0), alpha / 2, atol=0.01)
 
 
+@pytest.mark.slow
 def test_the_normaliser_has_the_error_that_is_told():
     z = jax.random.normal(jax.random.key(3), (1, 2))
 
@@ -215,6 +219,7 @@ def test_the_normaliser_has_the_error_that_is_told():
 # ------------------------------------------------------------------- temperature and gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNED)
 def test_temperature_scales_around_the_centre(name):
     base = LEARNED[name]
@@ -239,6 +244,7 @@ def test_temperature_scales_around_the_centre(name):
     assert len(np.unique(warm)) == warm.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNED)
 def test_gradients_reach_every_parameter_of_tuple_latents(name):
     base = LEARNED[name]
@@ -257,6 +263,7 @@ def test_gradients_reach_every_parameter_of_tuple_latents(name):
         assert np.all(np.isfinite(leaf)) and np.all(np.any(leaf != 0, axis=-1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["diagonal_normal", "gaussian_mixture", "student_t"])
 def test_samples_are_differentiable(name):
     base, like = LEARNED[name], jnp.zeros((9, 2))
@@ -273,6 +280,7 @@ def test_samples_are_differentiable(name):
 # ------------------------------------------------------------------------------ with a flow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNED)
 def test_a_density_takes_a_learned_base(name):
     base = LEARNED[name]

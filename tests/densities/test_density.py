@@ -44,6 +44,7 @@ def test_integrates_to_one_in_1d(base):
     np.testing.assert_allclose(np.sum(np.exp(log_prob)) * width, 1, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "base",
     [
@@ -65,6 +66,7 @@ def test_integrates_to_one_in_2d(base):
     np.testing.assert_allclose(total(x), 1, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_wrong_log_det_would_not_integrate_to_one():
     def forward(params, x, context=None, key=None):
         z, log_det = VECTORS.forward(params, x, context, key)
@@ -78,6 +80,7 @@ def test_a_wrong_log_det_would_not_integrate_to_one():
     assert abs(total - 1) > 0.1
 
 
+@pytest.mark.slow
 def test_log_prob_of_an_affine_flow_is_the_normals():
     model = glowjax.density(ACTNORM, (2, 1, 3))  # one mean and deviation a channel
     mean, deviation = np.array([1.0, -2.0, 0.5]), np.array([0.5, 2.0, 1.5])
@@ -90,6 +93,7 @@ def test_log_prob_of_an_affine_flow_is_the_normals():
 # --------------------------------------------------------------------------------- samples
 
 
+@pytest.mark.slow
 def test_samples_have_the_densitys_moments():
     model = glowjax.density(ACTNORM, (2,))
     params = affine([1.0, -2.0], [0.5, 2.0])
@@ -100,6 +104,7 @@ def test_samples_have_the_densitys_moments():
     np.testing.assert_allclose(jnp.corrcoef(x.T)[0, 1], 0, atol=0.03)
 
 
+@pytest.mark.slow
 def test_temperature_scales_the_latents():
     model = glowjax.density(VECTORS, (2,))
 
@@ -119,6 +124,7 @@ def test_temperature_scales_the_latents():
     assert np.all(other != drawn[1])
 
 
+@pytest.mark.slow
 def test_a_scalar_base_is_cooled_towards_its_mean():
     model = glowjax.density(ACTNORM, (2,), distrax.Logistic(3.0, 0.5))
     params = affine([0.0, 0.0], [1.0, 1.0])
@@ -133,6 +139,7 @@ def test_a_base_without_a_mean_samples_at_temperature_1():
     assert model.sample(affine([0.0], [1.0]), jax.random.key(0), 3).shape == (3, 1)
 
 
+@pytest.mark.slow
 def test_conditional_samples_and_their_latents():
     shape, labels = (4, 4, 1), jnp.array([0, 1, 2, 3, 3])
     model = glowjax.density(LABELLED, shape)
@@ -160,6 +167,7 @@ TFP = tfp.distributions
 PAIR = np.array([0.5, -0.5]), np.array([0.7, 1.4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("theirs", "distraxs"),
     [
@@ -190,6 +198,7 @@ def test_a_distribution_of_tfp_is_a_base_as_one_of_distrax_is(theirs, distraxs):
 # ------------------------------------------------------------------------------ parameters
 
 
+@pytest.mark.slow
 def test_a_learned_base_is_learned():
     def init(key, z):
         return {"mean": jnp.mean(z, 0) + 1.0}
@@ -271,6 +280,7 @@ def test_errors_of_bases():
 # --------------------------------------------------------------------------------- imports
 
 
+@pytest.mark.slow
 def test_importing_glowjax_stays_light():
     heavy = ["distrax", "tensorflow_datasets", "tensorflow", "matplotlib", "orbax", "optax"]
     heavy += ["diffrax", "equinox"]
@@ -284,6 +294,7 @@ def test_importing_glowjax_stays_light():
 # ------------------------------------------------------------------------ from the latent side
 
 
+@pytest.mark.slow
 def test_samples_come_with_their_log_probability():
     case = Case(VECTORS, (2,), ())
     model = glowjax.density(VECTORS, (2,), distrax.Logistic(0.0, 0.5))
@@ -294,6 +305,7 @@ def test_samples_come_with_their_log_probability():
     np.testing.assert_allclose(log_prob, model.log_prob(params, x), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_density_is_initialised_without_data():
     model = glowjax.density(glowjax.invert(VECTORS), (2,))
     params = jax.jit(model.init_from_base, static_argnums=1)(jax.random.key(0), 64)

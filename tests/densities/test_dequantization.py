@@ -30,6 +30,7 @@ def pixels(levels, n):
 # ----------------------------------------------------------------------------------- noise
 
 
+@pytest.mark.slow
 def test_noise_integrates_to_one_over_the_bin_and_depends_on_the_image():
     q = noise_density(FLOW, PAIR)
     edges = np.linspace(EDGE, 1 - EDGE, 801)
@@ -50,6 +51,7 @@ def test_noise_integrates_to_one_over_the_bin_and_depends_on_the_image():
     assert np.isnan(outside)
 
 
+@pytest.mark.slow
 def test_samples_come_with_the_log_density_of_their_noise():
     levels, images = 5, pixels(5, 6)
     dequantizer = glowjax.variational_dequantizer(FLOW, levels=levels)
@@ -67,6 +69,7 @@ def test_samples_come_with_the_log_density_of_their_noise():
     np.testing.assert_allclose(log_q, expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_one_key_each_makes_noise_independent_of_the_batch():
     images, keys = pixels(256, 4), jax.random.split(jax.random.key(3), 4)
     dequantizer = glowjax.variational_dequantizer(FLOW)
@@ -93,6 +96,7 @@ def far(sign):
     return as_flow(glowjax.Reverse())._replace(inverse=inverse)
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 @pytest.mark.parametrize("levels", [2, 5, 17, 32, 255, 256])
 def test_no_noise_leaves_its_bin_in_float32(levels):
@@ -168,6 +172,7 @@ def draws(dequantizer, n, params=()):
     return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), n)) - np.log(LEVELS)
 
 
+@pytest.mark.slow
 def test_the_bound_is_exact_with_the_true_posterior():
     bound = draws(glowjax.variational_dequantizer(posterior(), levels=LEVELS), 20)
     # Every draw is the probability of the bin less its edges, which hold 1e-3 of it at most.
@@ -177,6 +182,7 @@ def test_the_bound_is_exact_with_the_true_posterior():
     np.testing.assert_allclose(bound[0], jnp.log(mass()), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_importance_weighting_tightens_the_bound_to_the_exact_probability():
     """Uniform noise: means over 4,000 draws of the bound's n = 1, 8, 4000.
 
@@ -211,6 +217,7 @@ def test_with_uniform_noise_it_is_the_log_density_of_dequantized_images():
     np.testing.assert_array_equal(bound, MODEL.log_prob(MODEL_PARAMS, x))
 
 
+@pytest.mark.slow
 def test_fit_learns_density_and_noise_of_whole_images():
     levels, images = 4, pixels(4, 256) // 2 * 3  # 0 and 3 alone
     dequantizer = glowjax.variational_dequantizer(FLOW, levels=levels)

@@ -20,6 +20,7 @@ def greys(levels, copies=1):
     return np.tile(np.arange(levels, dtype=np.uint8), (copies, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize("levels", LEVELS)
 def test_quantize_undoes_dequantize(levels, x64):
@@ -37,6 +38,7 @@ def test_quantize_undoes_dequantize(levels, x64):
     assert abs(fraction.var() - 1 / 12) < 5 * np.sqrt(1 / 180 / fraction.size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", LEVELS)
 def test_the_outermost_noise_stays_in_its_bin(levels):
     for extreme in (0.5 / 2**13, 1 - 0.5 / 2**13):
@@ -60,6 +62,7 @@ def test_bin_centres(levels):
     np.testing.assert_array_equal(glowjax.quantize(x, levels=levels), greys(levels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raw", [False, True])
 def test_keys_of_examples_give_what_one_by_one_gives(raw):
     images = greys(32, 3)

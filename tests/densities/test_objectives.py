@@ -36,6 +36,7 @@ def test_forward_kl_is_the_cross_entropy():
     np.testing.assert_allclose(glowjax.forward_kl(MODEL, PARAMS, x), entropy, atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [1.0, 0.2])
 def test_reverse_kl_and_its_gradient(beta):
     def loss(params):
@@ -61,6 +62,7 @@ def test_alpha_divergence(alpha):
     np.testing.assert_allclose(value, renyi(alpha) - LOG_Z, atol=0.03)
 
 
+@pytest.mark.slow
 def test_importance_weighted_bound_rises_to_log_z():
     def bound(n):
         keys = jax.random.split(jax.random.key(0), N // n)

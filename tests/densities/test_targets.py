@@ -64,6 +64,7 @@ def test_energies_at_points_worked_out_by_hand():
     )
 
 
+@pytest.mark.slow
 def test_an_envelope_makes_an_energy_integrable():
     plain, bounded = targets.energy(2), targets.energy(2, envelope=4.0)
     x = jnp.array([[1.0, -1.0], [0.0, 4.0], [8.0, 0.0]])
@@ -87,6 +88,7 @@ def test_two_modes_is_the_first_energy_at_other_scales():
     np.testing.assert_allclose(value, -3.125 - 0.5 * 25 / 9, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["energy_1", "two_modes", "ring_mixture", "circular_gaussians"])
 def test_modes_are_symmetric(name):
     log_prob = TARGETS[name].log_prob
@@ -128,6 +130,7 @@ def test_normalised_targets_integrate_to_one(name):
     np.testing.assert_allclose(log_z, 0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rings", [1, 3])
 def test_rings_have_their_closed_normaliser(rings):
     """∫ over the plane of g(|z| - R; s) = 2π·(s²·exp(-R²/2s²) + R·s·√(π/2)·(1 + erf(R/s√2)))."""
@@ -164,6 +167,7 @@ def test_grid_kl_of_normals_is_the_closed_one():
     np.testing.assert_allclose(same.kl, 0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_grid_kl_tells_of_mass_outside_and_of_empty_parts():
     target = Target(normal((0.0, 0.0), (1.0, 1.0)), (-5.0, 5.0))
     half = grid_kl(normal((5.0, 0.0), (0.5, 0.5)), target, 200)
@@ -188,6 +192,7 @@ def test_grid_is_of_midpoints_row_by_row():
 # ----------------------------------------------------------------------------------- samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NORMALISED)
 def test_samples_follow_the_density(name):
     """χ² of counts in the cells of a grid against the density's integrals over them."""
@@ -211,6 +216,7 @@ def test_eight_gaussians_have_the_targets_density():
     np.testing.assert_allclose(toy.eight_gaussians(key, 5), target.sample(key, 5), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", toy.TOY)
 def test_toy_data(name):
     draw = jax.jit(toy.TOY[name], static_argnums=1)  # float32, though x64 is on

@@ -39,6 +39,7 @@ def test_maximum_likelihood():
     assert result.history[-1]["loss"] < result.history[0]["loss"] - 1
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_result_and_params_stay_the_callers():
     params = start()
     a, b = (fitted(steps=30, params=params, seed=3, evaluate_every=n) for n in (30, 7))
@@ -79,6 +80,7 @@ def test_average_is_evaluated_and_returned():
     assert np.all(averaged.params["bias"] > raw.params["bias"])  # behind, on the way to -3
 
 
+@pytest.mark.slow
 def test_towards_a_target_without_data():
     step = glowjax.chain(
         glowjax.as_flow(glowjax.GlowActNorm(log_scale_factor=1.0)),
@@ -99,6 +101,7 @@ def test_towards_a_target_without_data():
     assert result.history[0]["loss"] > -log_z + 0.3
 
 
+@pytest.mark.slow
 def test_context_goes_with_its_examples():
     flow = glowjax.as_flow(glowjax.Coupling(glowjax.affine(), SMALL_MLP))
     model = glowjax.density(flow, (2,))
@@ -169,6 +172,7 @@ def test_numbers_that_are_not_finite_are_named(model, value):
         glowjax.fit(model, data(200), weights=spoiled(value)[:, 1], **options)
 
 
+@pytest.mark.slow
 def test_a_held_out_row_outside_the_support_is_refused_before_training():
     flow = glowjax.chain(
         glowjax.as_flow(glowjax.Logit()), glowjax.as_flow(glowjax.GlowActNorm(log_scale_factor=1.0))
@@ -186,6 +190,7 @@ def test_a_held_out_row_outside_the_support_is_refused_before_training():
         glowjax.fit(uniform, inside, params={}, validation=0, steps=5, show=False)
 
 
+@pytest.mark.slow
 def test_a_label_out_of_range_is_the_datas_fault():
     model = glowjax.density(
         glowjax.as_flow(glowjax.Planar()), (2,), glowjax.class_conditional_normal(3)
@@ -198,6 +203,7 @@ def test_a_label_out_of_range_is_the_datas_fault():
             )
 
 
+@pytest.mark.slow
 def test_weights_count_in_training_initialisation_and_validation():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(size=(400, 2)) - 3, rng.normal(size=(200, 2)) + 3])
@@ -219,6 +225,7 @@ def test_weights_of_validation_may_be_given_beside_it():
     )
 
 
+@pytest.mark.slow
 def test_a_key_takes_the_place_of_a_seed():
     a, b, c = (fitted(steps=5, key=jax.random.key(k), params=None) for k in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
@@ -239,6 +246,7 @@ def test_a_schedule_that_looks_at_the_loss_sees_it():
     fitted(optimizer=plateau, steps=6)
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_line_searches_work():
     result = glowjax.fit(

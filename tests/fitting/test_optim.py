@@ -195,6 +195,7 @@ def muon_updates(config, trees, params, steps=None):
     return updates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [True, False])
 def test_muon_gets_the_first_two_kernels_of_each_net_of_a_glow(norm):
     backbone, top = Glow(levels=2, steps=2, width=4, norm=norm).parts(None).values()

@@ -43,6 +43,7 @@ def held_out_nats(model, scale, offset, **options):
 SLOW = ("realnvp_mlp", "coupling")
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.exhaustive] * (n in SLOW)) for n in FLOWS]
@@ -65,6 +66,7 @@ def test_actnorm_makes_latents_standard_in_any_units(scale):
     np.testing.assert_allclose(np.std(z, 0), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_standardized_parameters_serve_every_function_of_a_density():
     model = glowjax.density(FLOWS["planar"], (2,))
     _, fitted = held_out_nats(model, 1e-3, 10.0)
@@ -79,6 +81,7 @@ def test_standardized_parameters_serve_every_function_of_a_density():
     np.testing.assert_allclose(np.std(again, 0), [1.4e-3, 0.7e-3], rtol=0.5)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_standardized_parameters():
     model = glowjax.density(FLOWS["planar"], (2,))
     first, fitted = held_out_nats(model, 1e3, 0.0)
@@ -87,6 +90,7 @@ def test_training_goes_on_from_standardized_parameters():
     np.testing.assert_array_equal(more.params.scale, fitted.params.scale)
 
 
+@pytest.mark.slow
 def test_a_flow_with_a_bounded_support_sees_the_data_as_they_are():
     flow = glowjax.chain(as_flow(glowjax.Logit()), as_flow(glowjax.ActNorm()))
     model = glowjax.density(flow, (2,))
@@ -96,6 +100,7 @@ def test_a_flow_with_a_bounded_support_sees_the_data_as_they_are():
     assert np.all(model.sample(fitted.params, jax.random.key(0), 50) < 1)
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_values_that_fall_together_in_float32_are_refused():
     model = glowjax.density(FLOWS["actnorm"], (1,))
@@ -106,6 +111,7 @@ def test_values_that_fall_together_in_float32_are_refused():
     glowjax.fit(model, days, steps=2, show=False)
 
 
+@pytest.mark.slow
 def test_constant_columns_are_no_reason_to_fail():
     x = np.concatenate([ring(300, 0), np.full((300, 1), 7.0)], axis=1)
     for name in ("actnorm", "planar"):

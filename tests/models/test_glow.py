@@ -34,8 +34,8 @@ def flat(z):
     "levels, coupling, mixing, num_classes",
     [
         (3, "affine", "conv1x1", None),
-        (2, "affine", "conv1x1_lu", 4),
-        (2, "additive", "conv1x1", None),
+        pytest.param(2, "affine", "conv1x1_lu", 4, marks=pytest.mark.slow),
+        pytest.param(2, "additive", "conv1x1", None, marks=pytest.mark.slow),
     ],
 )
 def test_glow_is_the_released_function(levels, coupling, mixing, num_classes):
@@ -76,12 +76,14 @@ def test_glow_is_the_released_function(levels, coupling, mixing, num_classes):
     assert [a.shape for a in z] == [a.shape for a in expected[0]]
 
 
+@pytest.mark.slow
 def test_log_det_is_the_jacobians():
     """768 dimensions: within 1e-9 here, and by the float32 test below within 1e-5."""
     log_det, expected = jacobian_of_glow()
     np.testing.assert_allclose(log_det, expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_log_det_is_the_jacobians_in_float32():
     log_det, expected = jacobian_of_glow()
@@ -127,6 +129,7 @@ def recorded(monkeypatch):
     return outputs
 
 
+@pytest.mark.slow
 def test_every_actnorm_starts_with_mean_0_and_deviation_1(recorded):
     x, _ = data(Case(small_glow(), (8, 8, 3), ()), batch=8)
     params = jax.jit(small_glow().init)(jax.random.key(1), x)
@@ -144,6 +147,7 @@ def test_every_actnorm_starts_with_mean_0_and_deviation_1(recorded):
         np.testing.assert_allclose(given["log_scale"], log_scale, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_constant_channels_and_single_images_start_finite(recorded):
     flow = small_glow()
 
@@ -170,6 +174,7 @@ def test_constant_channels_and_single_images_start_finite(recorded):
 # -------------------------------------------------------------------------------- precision
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_images_come_back_bit_exact():
     """All grey levels, at the centres of their bins, of 8 and 5 bits and of 17 levels."""
@@ -216,6 +221,7 @@ def check_images_come_back(flow, shape):
         assert np.std(flat(encoded)) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_bfloat16_nets_leave_the_flow_in_float32():
     """Nets that round to 3 digits move log-dets by less than 0.001 a dimension.
@@ -243,6 +249,7 @@ def test_bfloat16_nets_leave_the_flow_in_float32():
 # ------------------------------------------------------------------------------------- cost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backprop", ["store", "recompute", "invert"])
 def test_programs_do_not_grow_with_depth(backprop):
     def size(steps):
@@ -262,6 +269,7 @@ def test_programs_do_not_grow_with_depth(backprop):
     assert size(640) < 1.01 * size(64)  # numbers have more digits
 
 
+@pytest.mark.slow
 def test_the_rebuilt_gradient_evaluates_each_net_once():
     """As many matrix products as recomputation has: XLA shares the net of inverse and gradient."""
 
@@ -367,7 +375,7 @@ ERRORS = {
 ARGUMENTS: dict[str, Any] = {
     "coupling": "multiplicative",
     "mixing": "conv3x3",
-    "scale": "exp",
+    "scale": "linear",
     "backprop": "forget",
     "levels": 0,
     "steps": 0,
@@ -382,6 +390,7 @@ def test_errors_of_arguments(name):
         glowjax.glow(**{name: ARGUMENTS[name]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors(name):
     call, message = ERRORS[name]

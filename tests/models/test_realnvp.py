@@ -26,6 +26,7 @@ def moved(params, noise=0.3):
 # ------------------------------------------------------------------------------------- net
 
 
+@pytest.mark.slow
 def test_weight_norm_sets_the_norm_of_each_output_channel():
     direction = jax.random.normal(jax.random.key(0), (3, 3, 2, 4))
     scale = jnp.asarray([0.5, 1.0, 2.0, -3.0])
@@ -36,6 +37,7 @@ def test_weight_norm_sets_the_norm_of_each_output_channel():
     np.testing.assert_allclose(weight / direction * scale > 0, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", [(2, 5), (2, 4, 4, 1), (2, 8, 8, 1)], ids=str)
 def test_resnet_starts_as_zero_and_reads_its_context(context):
     net = SMALL_RESNET(3)
@@ -54,6 +56,7 @@ def test_resnet_starts_as_zero_and_reads_its_context(context):
     np.testing.assert_array_equal(gradient[1], jnp.zeros_like(gradient[1]))  # of the other example
 
 
+@pytest.mark.slow
 def test_resnet_without_context_is_the_formula():
     """Against a plain reading of its docstring, one product for each output number."""
     net = glowjax.ResNet(2, width=3, blocks=2)
@@ -83,6 +86,7 @@ def test_resnet_without_context_is_the_formula():
     np.testing.assert_allclose(y, conv(p["out"], relu(skips)), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_resnet_in_bfloat16_keeps_parameters_and_output_in_float32():
     x = jax.random.normal(jax.random.key(0), (4, 4, 4, 2))
@@ -112,6 +116,7 @@ def test_resnet_refuses_other_contexts():
 # ------------------------------------------------------------------------------------ model
 
 
+@pytest.mark.slow
 def test_couplings_start_as_the_identity():
     x = jax.random.normal(jax.random.key(0), (2, 2, 4, 1))
     flow = as_flow(glowjax.AffineCoupling(SMALL_RESNET, "checkerboard", scale="tanh"))
@@ -125,6 +130,7 @@ def test_couplings_start_as_the_identity():
     np.testing.assert_array_equal(log_det, np.zeros(2))
 
 
+@pytest.mark.slow
 def test_realnvp_sends_half_of_each_level_out_and_doubles_the_width():
     flow = glowjax.realnvp(levels=3, width=4, blocks=1)
     x = jnp.zeros((2, 8, 16, 3))
@@ -146,6 +152,7 @@ def test_realnvp_sends_half_of_each_level_out_and_doubles_the_width():
     ]
 
 
+@pytest.mark.slow
 def test_single_scale_has_ten_couplings_and_keeps_the_shape():
     flow = glowjax.realnvp_single_scale(**TINY)
     x = jnp.zeros((2, 4, 6, 1))
@@ -181,6 +188,7 @@ def test_every_other_coupling_changes_the_other_colour():
     np.testing.assert_allclose(outputs[-1][1], z, rtol=1e-12)  # the model is just these
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backprop, found", [("recompute", 10), ("invert", 10), ("store", 0)])
 def test_backprop_is_of_each_coupling_by_itself(backprop, found):
     x = jnp.zeros((2, 4, 4, 1))
@@ -192,6 +200,7 @@ def test_backprop_is_of_each_coupling_by_itself(backprop, found):
         assert len(wrapped) == found
 
 
+@pytest.mark.slow
 def test_realnvp_mlp_integrates_to_one():
     flow = glowjax.realnvp_mlp(steps=2, width=4)
     model = glowjax.density(flow, (2,))
@@ -206,6 +215,7 @@ def test_realnvp_mlp_integrates_to_one():
     np.testing.assert_allclose(total(x), 1, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_errors():
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="levels must be a whole number"):

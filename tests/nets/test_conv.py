@@ -38,6 +38,7 @@ def operands(channels, features, *, ring=False):
     return x, weight, jax.random.normal(keys[2], (features,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ring", [False, True])
 @pytest.mark.parametrize("channels, features", CHANNELS)
 def test_product_of_patches_is_xlas_convolution(channels, features, ring):
@@ -48,6 +49,7 @@ def test_product_of_patches_is_xlas_convolution(channels, features, ring):
     close(y, expected(x, weight, bias, ring=ring), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ring", [False, True])
 @pytest.mark.parametrize("channels, features", CHANNELS)
 def test_sum_of_taps_is_xlas_convolution(channels, features, ring):
@@ -58,6 +60,7 @@ def test_sum_of_taps_is_xlas_convolution(channels, features, ring):
     close(y, expected(x, weight, bias, ring=ring), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 1)])  # the padding is all that taps see
 def test_smallest_images(shape):
     _, weight, bias = operands(3, 4, ring=True)
@@ -69,6 +72,7 @@ def test_smallest_images(shape):
     close(summed, due, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [1, 4, 7])
 def test_spread_to_taps_is_the_transpose_of_sum_of_taps(features):
     lanes = 64
@@ -78,6 +82,7 @@ def test_spread_to_taps_is_the_transpose_of_sum_of_taps(features):
     np.testing.assert_array_equal(conv.spread_to_taps(g, lanes), due)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (4, 5)])
 def test_ring_conv_is_xlas_convolution_of_zeros(size):
     weight = jax.random.normal(jax.random.key(0), (3, 3, 1, 6))
@@ -99,6 +104,7 @@ def test_float32_products_are_not_rounded_to_less():
     assert "HIGHEST" not in precision(jnp.bfloat16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("narrow", ["in", "out"])
 def test_bfloat16_rounds_once(narrow):
     """Operands have 8 bits and products are exact, so that only weights and results round."""

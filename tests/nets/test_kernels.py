@@ -160,6 +160,7 @@ def test_float32_is_left_to_xla(on_hopper):
     assert kernels_in(kernels.matmul_bias_relu, x, weight, bias) == 0
 
 
+@pytest.mark.slow
 def test_other_machines_leave_it_to_xla():
     x, weight, bias, h = operands(128, 64, 256)
     assert kernels_in(kernels.matmul_bias_relu, x, weight, bias) == 0

@@ -62,6 +62,7 @@ def check_causal_and_dense(net, shape, features):
     assert by_context is None or np.all(by_context != 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_outputs_depend_on_exactly_what_is_before_them(name):
     check_causal_and_dense(*NETS[name])
@@ -70,6 +71,7 @@ def test_outputs_depend_on_exactly_what_is_before_them(name):
 # Mutants: wrong masks, a wrong order and wrong shifts, each of which the test above must catch.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["natural", "images in context"])
 @pytest.mark.parametrize(
     "wrong",
@@ -88,6 +90,7 @@ def test_wrong_masks_are_caught(wrong, name, monkeypatch):
         check_causal_and_dense(*NETS[name])
 
 
+@pytest.mark.slow
 def test_a_wrong_order_is_caught(monkeypatch):
     net, *rest = NETS["random"]
     monkeypatch.setattr(np, "argsort", lambda order: order)
@@ -95,6 +98,7 @@ def test_a_wrong_order_is_caught(monkeypatch):
         check_causal_and_dense(net, *rest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("down, right", [(0, 1), (1, 0), (2, 1)])
 def test_wrong_shifts_are_caught(down, right, monkeypatch):
     shift = pixelcnn._shift
@@ -121,6 +125,7 @@ def test_orders():
     np.testing.assert_array_equal(PIXELCNN().ordering((2, 3, 2)), np.arange(12))
 
 
+@pytest.mark.slow
 def test_pixelcnn_sees_all_within_its_reach():
     """Two layers of 3×3: three rows up, two pixels to the left, and above to either side."""
     height, width = 5, 7
@@ -132,6 +137,7 @@ def test_pixelcnn_sees_all_within_its_reach():
     np.testing.assert_array_equal(seen, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["natural", "one number", "images in context"])
 def test_nets_start_at_zero(name):
     net, shape, features = NETS[name]
@@ -141,6 +147,7 @@ def test_nets_start_at_zero(name):
     np.testing.assert_array_equal(y, np.zeros((4, *shape, 2)))
 
 
+@pytest.mark.slow
 def test_a_number_without_context_has_constants():
     params = MADE().init(jax.random.key(0), jnp.ones((3, 1)))["params"]
     assert jax.tree.map(jnp.shape, params) == {"bias": (2,), "log_scale": (2,)}

@@ -11,6 +11,7 @@ from cases import whole
 import glowjax
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 @pytest.mark.parametrize("options", [{}, {"ring": False, "norm": False}])
 def test_convnet_in_bfloat16_keeps_parameters_and_output_in_float32(options):
@@ -54,6 +55,7 @@ def value_and_gradients(net, params, x):
     return y, gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, PLAIN], ids=["glow", "plain"])
 @pytest.mark.parametrize("channels, features", [(2, 4), (3, 7)])
 def test_bfloat16_net_and_its_gradients_are_those_of_float64(channels, features, options):
@@ -84,6 +86,7 @@ def test_bfloat16_net_and_its_gradients_are_those_of_float64(channels, features,
     jax.tree.map(check, g_params, exact_g_params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, PLAIN], ids=["glow", "plain"])
 @pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
 def test_prepared_parameters_are_the_same_function(dtype, options):
@@ -148,6 +151,7 @@ def test_mlp_reads_its_context():
     assert jnp.all(gradient != 0)
 
 
+@pytest.mark.slow
 def test_wrong_channels_are_refused_in_a_repeat_too():
     net = functools.partial(glowjax.ConvNet, width=8)
     steps = glowjax.repeat(glowjax.as_flow(glowjax.AffineCoupling(net)), 2)
@@ -158,6 +162,7 @@ def test_wrong_channels_are_refused_in_a_repeat_too():
         steps.forward({}, jnp.ones((2, 4, 4, 5)))
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 @pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
 def test_gradients_under_shard_map_are_those_of_the_whole_batch(dtype):

@@ -28,6 +28,7 @@ def contains(picture, part):
     return any((windows[i, j] == part).all() for i, j in corners)
 
 
+@pytest.mark.slow
 def test_import_does_not_load_matplotlib():
     code = "import sys, glowjax; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -24,7 +24,7 @@ import pytest
 from orbax.checkpoint import CheckpointManager
 
 from glowjax import cli
-from glowjax.runs import loop
+from glowjax.runs import loop, results
 from glowjax.runs import steps as train
 
 restore = CheckpointManager.restore
@@ -68,7 +68,7 @@ def observed(records: Path) -> Generator[None]:
         return on_devices._replace(init=init, train_step=train_step)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (train, loop):
+        for module in (train, loop, results):
             patch.setattr(module, "make_trainer", in_float64)
         patch.setattr(loop, "mapped", recorded)
         if os.environ.get("FULL"):

@@ -155,6 +155,7 @@ def test_options_that_do_not_parse(capsys, arguments):
     assert capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -199,6 +200,7 @@ SHORT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SHORT)
 def test_a_shorter_run_warms_up_for_a_tenth_of_it_unless_told(given, case):
     options, images = SHORT[case]
@@ -233,6 +235,7 @@ LOCALES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locale", LOCALES)
 def test_output_that_the_locale_lacks_ends_nothing(locale):
     command = [sys.executable, "-m", "glowjax", "train"]
@@ -264,12 +267,14 @@ def _is_text(node):
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
+@pytest.mark.slow
 def test_a_finished_run(run):
     assert {"config.json", "metrics.jsonl", "samples.png", "curves.png"} <= {
         f.name for f in run.iterdir()
     }
 
 
+@pytest.mark.slow
 def test_eval(run, capsys):
     assert main(["eval", str(run), "--split", "validation", "--samples", "2"]) == 0
     out = capsys.readouterr().out
@@ -277,6 +282,7 @@ def test_eval(run, capsys):
     assert "bits/dim, 150 images, weights of step 2" in out
 
 
+@pytest.mark.slow
 def test_sample(run, tmp_path, capsys):
     path = tmp_path / "new" / "sheet.png"
     assert main(["sample", str(run), "--num", "6", "--out", str(path)]) == 0
@@ -284,6 +290,7 @@ def test_sample(run, tmp_path, capsys):
     assert len(np.unique(np.asarray(Image.open(path)))) > 2
 
 
+@pytest.mark.slow
 def test_going_on(run, digits_dir, capsys):
     where = ["--run-dir", run, "--data.data-dir", digits_dir]
     assert "holds something already" in fails(capsys, "train", "glow_digits", *where, *TINY)

@@ -215,6 +215,7 @@ MODELS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_outlines_hold_all_parameters(model):
     flow = build(Config(model=model), (8, 8, 1), 17, 10).params.flow
@@ -223,6 +224,7 @@ def test_outlines_hold_all_parameters(model):
     assert sizes([part for _, _, part in rows]) == sizes(flow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [exhaustive(RealNVP), Autoregressive])
 def test_labels_condition(kind):
     flow = kind(**SMALL[kind], conditional=True).parts(3)["flow"]
@@ -268,6 +270,7 @@ def test_every_experiment_is_in_the_table():
     assert set(TABLE) | set(OTHERS) == set(EXPERIMENTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_experiments_are_the_recipes_and_can_be_built(name):
     levels, steps, coupling, bits, side = TABLE[name]
@@ -300,6 +303,7 @@ def test_our_recipe_for_cifar10_trains_the_papers_function_and_its_shifts_end():
     assert end is not None and 0 < end < ours.train_steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_experiments_can_be_built(name):
     kind, grey, shape = OTHERS[name]

@@ -176,6 +176,7 @@ def finish(process, code=0):
     return printed
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_saves_and_then_preempted_goes_on_exactly(config, unbroken, tmp_path):
     folder = tmp_path / "killed"
     process = command(config, folder)
@@ -227,6 +228,7 @@ def test_a_run_killed_at_random_moments_goes_on_exactly(config, tmp_path):
 MORE = [pytest.param(at, marks=pytest.mark.exhaustive) for at in (1, 6, 7, 12, 14)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [5, *MORE], ids="step {}".format)
 def test_a_signal_lets_the_step_end_and_saves_it(config, unbroken, tmp_path, monkeypatch, at):
     folder, before = tmp_path / "stopped", signal.getsignal(signal.SIGINT)
@@ -243,6 +245,7 @@ def test_a_signal_lets_the_step_end_and_saves_it(config, unbroken, tmp_path, mon
     assert_as_unbroken(folder, unbroken)
 
 
+@pytest.mark.slow
 def test_a_signal_during_the_last_evaluation_counts(config, unbroken, tmp_path, monkeypatch):
     folder, pictures = tmp_path / "stopped", loop.pictures
 
@@ -259,6 +262,7 @@ def test_a_signal_during_the_last_evaluation_counts(config, unbroken, tmp_path, 
     assert_as_unbroken(folder, unbroken)
 
 
+@pytest.mark.slow
 def test_a_start_that_ended_before_its_config_can_be_made_again(config, unbroken, tmp_path):
     folder = tmp_path / "begun"
     (folder / "checkpoints").mkdir(parents=True)
@@ -315,6 +319,7 @@ def test_a_full_disk_is_named_and_leaves_the_checkpoint_before(config, tmp_path)
         assert same(run.checkpoints.restore(states[0]), states[2])
 
 
+@pytest.mark.slow
 def test_a_log_on_a_full_disk_ends_the_run(config, tmp_path, monkeypatch):
     # Files grow to 1,000 bytes, which TensorBoard's reaches first.
     after_step(monkeypatch, 6, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, full[1])))
@@ -327,6 +332,7 @@ def test_a_log_on_a_full_disk_ends_the_run(config, tmp_path, monkeypatch):
         resource.setrlimit(resource.RLIMIT_FSIZE, full)
 
 
+@pytest.mark.slow
 def test_a_picture_on_a_full_disk_ends_the_run(config, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError("No space left on device")
@@ -356,6 +362,7 @@ def damage(rng, folder, step, *, way):
     return lambda: file.write_bytes(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [20, pytest.param(300, marks=pytest.mark.exhaustive)])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's threads
 def test_damage_to_the_newest_checkpoint_is_harmless_or_named(copy, capfd, count):
@@ -385,6 +392,7 @@ def test_damage_to_the_newest_checkpoint_is_harmless_or_named(copy, capfd, count
     assert min(found.values()) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(copy, config, unbroken, capfd):
     for file in (copy / "checkpoints" / "14").rglob("*"):
@@ -398,12 +406,14 @@ def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(copy, confi
     assert (copy / "damaged" / "14").is_dir()  # to be looked at
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_its_state_keeps_no_other_from_use(copy, config, unbroken):
     shutil.rmtree(copy / "checkpoints" / "14" / "default")
     loop.train(config, copy, resume=True)
     assert_as_unbroken(copy, unbroken)
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_named_where_the_best_is_asked_for(copy, capfd):
     record = copy / "checkpoints" / "12" / "metrics" / "metrics"
     record.write_text(record.read_text().replace(f'"{METRIC}": ', f'"{METRIC}": 1'))
@@ -424,7 +434,7 @@ def test_where_no_checkpoint_can_be_read_the_newest_is_named(copy):
 def test_two_runs_in_a_folder_are_refused_but_using_one_is_not(copy, config, tmp_path):
     holder = python(
         "-c",
-        "import pathlib, sys, time\nfrom glowjax.lock import hold\n"
+        "import pathlib, sys, time\nfrom glowjax.runs.lock import hold\n"
         "with hold(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(600)",
         str(copy),
     )
@@ -444,6 +454,7 @@ def test_two_runs_in_a_folder_are_refused_but_using_one_is_not(copy, config, tmp
 # Not finite
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_is_kept_for_inspection(config, tmp_path, monkeypatch):
     # The first update leads to weights whose loss is not finite, which is seen at step 3.
     optimizer = Optimizer(name="adam", learning_rate=1e30, warmup_images=0)
@@ -467,6 +478,7 @@ def test_a_step_that_is_not_finite_is_kept_for_inspection(config, tmp_path, monk
     assert same(jax.tree.map(lambda a: a[0], again.params), state.params)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_is_named_on_a_full_disk_too(config, tmp_path, monkeypatch):
     def full(*arguments, **arrays):
         raise OSError("No space left on device")

@@ -25,6 +25,8 @@ from glowjax.runs.hosts import check_same, in_turn
 from glowjax.runs.launch import check, launch
 from glowjax.runs.results import abstract_state
 
+pytestmark = pytest.mark.slow  # they start processes
+
 HOST = str(Path(__file__).parent / "host.py")
 STEPS, BATCH = 6, tiny.OPTIONS["batch-size"]
 ABORT = "import os, signal; os.kill(os.getpid(), signal.SIGABRT)"
@@ -115,6 +117,7 @@ def assert_same_run(folder, want):
     assert_close(rows_of(folder), rows_of(want))
 
 
+@pytest.mark.slow
 def test_hosts_start_from_the_same_state(killed, alone):
     (want,) = records_of(alone)
     for got in records_of(killed[0]):
@@ -232,6 +235,7 @@ def test_a_launch_names_the_first_that_failed():
         launch([sys.executable, "-c", code], 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_launch_that_is_told_to_stop_waits_for_what_its_processes_save(tmp_path, number):
     code = (

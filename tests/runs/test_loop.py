@@ -112,12 +112,14 @@ def replace_source(monkeypatch, **changes):
 # What a run leaves behind
 
 
+@pytest.mark.slow
 def test_config_is_kept(folder, config):
     with contextlib.closing(Run.open(folder, read_only=True)) as run:
         assert run.config == config
         assert run.images == {"image_shape": (4, 4, 1), "levels": 17, "num_classes": 10}
 
 
+@pytest.mark.slow
 def test_log_has_a_row_per_step_and_validation(folder):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     train = [row for row in rows if METRIC not in row]
@@ -179,6 +181,7 @@ def test_parameters_by_level_and_speed_are_printed(trained):
     assert "images/s, 0:00:00 left" in printed
 
 
+@pytest.mark.slow
 def test_result_is_that_of_the_best_checkpoint(folder, trained):
     again = results.evaluate(folder)
     assert again == trained[1]
@@ -213,6 +216,7 @@ def test_a_killed_run_resumes_exactly(folder, config, tmp_path, monkeypatch, cap
     assert_same(state_of(killed), state_of(folder))  # weights, average and optimiser, bit for bit
 
 
+@pytest.mark.slow
 def test_a_run_of_muon_on_images_in_memory(config, tmp_path):
     rng = np.random.default_rng(0)
     sources = {
@@ -236,6 +240,7 @@ def test_a_run_of_muon_on_images_in_memory(config, tmp_path):
         results.evaluate(tmp_path / "run", split="all", sources=sources)
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_checkpoint_starts_again(folder, config, tmp_path):
     early = tmp_path / "early"
     early.mkdir()
@@ -244,6 +249,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(folder, config, t
     assert rows_of(early) == rows_of(folder)[:3]
 
 
+@pytest.mark.slow
 def test_a_finished_run_takes_more_steps(copy, config):
     longer = dataclasses.replace(config, train_steps=7)
     loop.train(longer, copy, resume=True)
@@ -261,6 +267,7 @@ def test_more_steps_are_refused_where_the_learning_rate_depends_on_them(tmp_path
         loop.train(longer, tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_only_tests_it(copy, config, trained):
     assert loop.train(config, copy, resume=True) == trained[1]
     assert rows_of(copy) == rows_of(trained[0])
@@ -280,6 +287,7 @@ def test_another_config_is_refused_by_the_names_of_its_fields(copy, config):
     assert rows_of(copy)[-1]["step"] == 6
 
 
+@pytest.mark.slow
 def test_moved_data_are_no_other_config(copy, config, digits_dir, tmp_path):
     moved = shutil.copytree(digits_dir, tmp_path / "moved")
     there = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=moved))
@@ -292,6 +300,7 @@ def test_moved_data_are_no_other_config(copy, config, digits_dir, tmp_path):
 # Stopping
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(folder, config, tmp_path, monkeypatch):
     run = tmp_path / "nan"
     break_step(monkeypatch, 5, lambda s, m: (s, m | {"train_bits_per_dim": np.float32("nan")}))
@@ -304,6 +313,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(folder, config, tmp
     assert_same(state_of(run), state_of(folder, 4))
 
 
+@pytest.mark.slow
 def test_weights_that_lead_too_far_are_not_saved(config, tmp_path):
     # The first loss and gradient are finite; what the step makes of them is not.
     optimizer = Optimizer(name="adam", learning_rate=1e30, warmup_images=0)
@@ -361,6 +371,7 @@ def test_bad_data_are_refused(conditional, tmp_path, monkeypatch, case):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_data_without_labels_are_enough_for_an_unconditional_model(
     folder, config, tmp_path, monkeypatch
 ):
@@ -421,6 +432,7 @@ def test_a_run_without_checkpoints_has_nothing_to_evaluate(folder, tmp_path):
         results.evaluate(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_broken_checkpoint_is_named(copy):
     files = [f for f in (copy / "checkpoints" / "6").rglob("*") if f.is_file()]
     for file in files:
@@ -434,6 +446,7 @@ def test_a_broken_checkpoint_is_named(copy):
 # Using a run
 
 
+@pytest.mark.slow
 def test_weights_can_be_chosen(folder):
     bits = {w: results.evaluate(folder, weights=w)["bits_per_dim"] for w in ("ema", "raw")}
     assert bits["ema"] == results.evaluate(folder)["bits_per_dim"]
@@ -458,6 +471,7 @@ def test_evaluation_refuses(folder, case):
         results.evaluate(folder, **arguments)
 
 
+@pytest.mark.slow
 def test_same_seed_same_samples(folder):
     images = results.sample(folder, 5)
     assert images.shape == (5, 4, 4, 1)
@@ -484,6 +498,7 @@ def test_sampling_refuses(folder, case):
         results.sample(folder, **arguments)
 
 
+@pytest.mark.slow
 def test_a_conditional_run(classes):
     last = [row for row in rows_of(classes) if METRIC not in row][-1]
     assert 0 <= last["train_accuracy"] <= 1
@@ -493,6 +508,7 @@ def test_a_conditional_run(classes):
     assert results.evaluate(classes)["count"] == 247
 
 
+@pytest.mark.slow
 def test_labels_of_samples(classes):
     by_turns, threes = results.sample(classes, 4), results.sample(classes, 4, label=3)
     np.testing.assert_array_equal(by_turns[3], threes[3])
@@ -507,6 +523,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", OTHERS, ids=["realnvp", "autoregressive"])
 def test_a_run_of_another_kind_of_model(config, tmp_path, model):
     folder = tmp_path / "run"
@@ -524,6 +541,7 @@ def test_a_run_of_another_kind_of_model(config, tmp_path, model):
         loop.train(config, folder, resume=True)
 
 
+@pytest.mark.slow
 def test_samples_in_chunks_are_of_one_size(folder, monkeypatch):
     whole = results.sample(folder, 5)
     monkeypatch.setattr(results, "SAMPLE_CHUNK", 2)
@@ -580,6 +598,7 @@ def test_runs_from_before_the_warmup_had_a_default_keep_theirs(config, tmp_path)
         loop._check_resumes(run, new)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 13])
 def test_pictures_of_any_number_of_channels(config, tmp_path, monkeypatch, channels):
     images = np.random.RandomState(0).randint(0, 256, (6, 8, 8, channels)).astype(np.uint8)

@@ -23,6 +23,7 @@ with deferred():
 """
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_a_process_stuck_in_native_code():
     def start():
         pipe = subprocess.PIPE

@@ -151,6 +151,7 @@ def assert_close(got, want):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), got, want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "devices"),
     [(PLAIN, 4), (CONDITIONAL, 1), (CONDITIONAL, 2), (CONDITIONAL, 4)],
@@ -193,6 +194,7 @@ def after_20_steps(config, state, devices):
     return jax.device_get((on_one_device(state), jax.tree.map(lambda *s: sum(s), *sums)))
 
 
+@pytest.mark.slow
 def test_20_steps_are_the_same_on_any_number_of_devices():
     state = start(CONDITIONAL)
     one, two, four = (after_20_steps(CONDITIONAL, state, devices) for devices in (1, 2, 4))
@@ -201,6 +203,7 @@ def test_20_steps_are_the_same_on_any_number_of_devices():
     assert_close(four, one)
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_20_steps_are_the_same_in_single_precision():
     state = jax.jit(trainer_of(CONDITIONAL).init)(batch(0))
@@ -210,6 +213,7 @@ def test_20_steps_are_the_same_in_single_precision():
     np.testing.assert_allclose(same_sums["bits"], sums["bits"], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [PLAIN, MUON], ids=["glow_adamax", "muon"])
 def test_the_loss_goes_down_on_one_batch(config):
     on_devices = mapped_of(config)
@@ -220,6 +224,7 @@ def test_the_loss_goes_down_on_one_batch(config):
     assert np.mean(losses[-5:]) < losses[0] - 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [PLAIN, MUON], ids=["glow_adamax", "muon"])
 def test_no_buffer_of_the_state_is_held_twice(config):
     state = mapped_of(config).init(batch(0))
@@ -229,6 +234,7 @@ def test_no_buffer_of_the_state_is_held_twice(config):
     assert not any(a.is_deleted() for a in leaves(new))
 
 
+@pytest.mark.slow
 def test_the_step_is_compiled_once(caplog):
     on_devices = mapped(trainer_of(dataclasses.replace(PLAIN, seed=6)))
     state = on_devices.init(batch(0))
@@ -266,6 +272,7 @@ def test_noise_depends_on_seed_stream_step_and_example_alone():
         assert np.mean(first == other) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "samples"), [(PLAIN, 1), (CONDITIONAL, 3)], ids=["plain 1", "conditional 3"]
 )
