@@ -25,10 +25,10 @@ check: lint ## check style and types, and run one test of each flow: a minute an
 	.venv/bin/python -m pytest -n 2 -m quick
 
 test: $(STAMP) ## run the tests: a few minutes
-	.venv/bin/python -m pytest -n 2
+	.venv/bin/python -m pytest -n 2 --dist loadgroup
 
 test-slow: $(STAMP) ## run the tests that take longer: train at length, several hosts, whole runs
-	.venv/bin/python -m pytest -n 2 -m "slow and not exhaustive"
+	.venv/bin/python -m pytest -n 2 --dist loadgroup -m "slow and not exhaustive"
 
 test-all: test test-slow ## run all tests but the exhaustive ones, which take hours: pytest -m exhaustive
 

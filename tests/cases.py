@@ -133,7 +133,13 @@ CASES = {
         IMAGE,
         ("glow_step",),
     ),
-    "glow": Case(small_glow(), (4, 4, 1), ("glow", "glow_backbone", "glow_top"), noise=0.02),
+    "glow": Case(
+        glowjax.glow(levels=1, steps=2, width=8, output_init=drawn),
+        (2, 4, 1),
+        ("glow", "glow_backbone", "glow_top"),
+        noise=0.02,
+    ),
+    "glow_levels": Case(small_glow(), (4, 4, 1), (), noise=0.02),
     "glow_lu_invert": Case(
         small_glow(mixing="conv1x1_lu", scale="floor", backprop="invert", num_classes=4),
         (4, 8, 2),

@@ -203,6 +203,7 @@ def values(row):
 
 
 test_values, test_values_many = values
+test_values = pytest.mark.slow(test_values)  # it compiles every small flow
 
 
 # ------------------------------------------------------------------------- numbers and choices

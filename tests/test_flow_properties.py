@@ -4,7 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, NAMES, SMALL_MLP, SMALL_NET, Case, check, coupling_step, data, parameters
+from cases import (
+    CASES,
+    LONG,
+    NAMES,
+    SLOW,
+    SMALL_MLP,
+    SMALL_NET,
+    Case,
+    check,
+    coupling_step,
+    data,
+    parameters,
+)
 from jax.extend.core import jaxprs_in_params
 
 import glowjax
@@ -21,6 +33,25 @@ def close(a, b, rtol=RTOL):
 @pytest.mark.parametrize("name", NAMES)
 def test_flow(name):
     check(CASES[name])
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", [n for n in CASES if CASES[n].covers and n not in LONG | SLOW])
+def test_round_trip(name):
+    """The least of what `test_flow` proves, for `make check`."""
+    case = CASES[name]
+    x, context = data(case)
+
+    @jax.jit
+    def measure(x):
+        params = parameters(case)
+        z, log_det = case.flow.forward(params, x, context)
+        back, inverse_log_det = case.flow.inverse(params, z, context)
+        return log_det, -inverse_log_det, flat(x), flat(back)
+
+    log_det, inverse_log_det, x, back = measure(x)
+    close(back, x)
+    close(inverse_log_det, log_det)
 
 
 @pytest.mark.slow

@@ -29,7 +29,8 @@ from glowjax.runs.results import abstract_state
 from glowjax.runs.steps import make_trainer, mapped, replicate
 from glowjax.runs.stopping import Stopped
 
-pytestmark = pytest.mark.float32  # as runs are
+# As runs are, and trained ones are shared.
+pytestmark = [pytest.mark.float32, pytest.mark.xdist_group("runs")]
 
 IMAGES = {"image_shape": (4, 4, 1), "levels": 17, "num_classes": 10}
 PATIENCE = 1200  # seconds, on a busy machine
@@ -421,6 +422,7 @@ def test_a_damaged_record_is_named_where_the_best_is_asked_for(copy, capfd):
     assert "checkpoint 12 is damaged; it may have been the best" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_where_no_checkpoint_can_be_read_the_newest_is_named(copy):
     for file in (copy / "checkpoints").glob("*/metrics/metrics"):
         file.write_text("{")

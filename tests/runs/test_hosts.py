@@ -25,7 +25,7 @@ from glowjax.runs.hosts import check_same, in_turn
 from glowjax.runs.launch import check, launch
 from glowjax.runs.results import abstract_state
 
-pytestmark = pytest.mark.slow  # they start processes
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]  # they start processes
 
 HOST = str(Path(__file__).parent / "host.py")
 STEPS, BATCH = 6, tiny.OPTIONS["batch-size"]

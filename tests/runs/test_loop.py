@@ -24,7 +24,8 @@ from glowjax.runs.results import abstract_state
 from glowjax.runs.specs import Autoregressive, Glow, RealNVP
 from glowjax.runs.steps import Params, make_trainer
 
-pytestmark = pytest.mark.float32  # as runs are
+# As runs are, and trained ones are shared.
+pytestmark = [pytest.mark.float32, pytest.mark.xdist_group("runs")]
 
 
 @pytest.fixture(scope="module")
