@@ -6,7 +6,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 EXACT = $(wildcard .ci/requirements-$(VERSION).txt)
 UV = $(shell uv --version 2>/dev/null)
-INSTALL = $(if $(UV),uv pip install --python .venv/bin/python,.venv/bin/python -m pip install)
+INSTALL = $(if $(UV),uv pip install --python .venv/bin/python,.venv/bin/python -m pip install --no-compile)
 STAMP = .venv/.complete
 
 help: ## show this list

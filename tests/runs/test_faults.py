@@ -29,8 +29,8 @@ from glowjax.runs.results import abstract_state
 from glowjax.runs.steps import make_trainer, mapped, replicate
 from glowjax.runs.stopping import Stopped
 
-# As runs are, and trained ones are shared.
-pytestmark = [pytest.mark.float32, pytest.mark.xdist_group("runs")]
+# Runs are of float32, and trained ones are shared.
+pytestmark = [pytest.mark.float32, pytest.mark.slow, pytest.mark.xdist_group("faults")]
 
 IMAGES = {"image_shape": (4, 4, 1), "levels": 17, "num_classes": 10}
 PATIENCE = 1200  # seconds, on a busy machine

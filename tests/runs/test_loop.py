@@ -24,7 +24,7 @@ from glowjax.runs.results import abstract_state
 from glowjax.runs.specs import Autoregressive, Glow, RealNVP
 from glowjax.runs.steps import Params, make_trainer
 
-# As runs are, and trained ones are shared.
+# Runs are of float32, and trained ones are shared.
 pytestmark = [pytest.mark.float32, pytest.mark.xdist_group("runs")]
 
 
