@@ -1,7 +1,8 @@
 """Refusals in words: what came, and what is due."""
 
+import math
 import operator
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,17 +78,34 @@ def require(ok: Any, name: str, given: Any, wanted: str) -> None:
         raise ValueError(f"{name} must be {wanted}, got {given!r}")
 
 
-def check_in(interval: str, *, optional: bool = False, **numbers: Any) -> None:
-    """Raises `ValueError` unless every named number is in an interval as "[0, 1)" or "(0, inf)".
+class Interval(NamedTuple):
+    """Numbers between two ends, which belong to it where they are `closed`."""
 
-    With `optional` None will do too.
-    """
-    low, high = map(float, interval[1:-1].split(","))
+    low: float
+    high: float
+    closed: Literal["neither", "low", "both"] = "neither"
+
+    def __contains__(self, value: Any) -> bool:
+        above = value > self.low or (self.closed != "neither" and value == self.low)
+        below = value < self.high or (self.closed == "both" and value == self.high)
+        return bool(above and below)
+
+    def __str__(self) -> str:
+        opening = "(" if self.closed == "neither" else "["
+        closing = "]" if self.closed == "both" else ")"
+        return f"{opening}{self.low:.6g}, {self.high:.6g}{closing}"
+
+
+POSITIVE = Interval(0, math.inf)
+NON_NEGATIVE = Interval(0, math.inf, "low")
+BELOW_ONE = Interval(0, 1, "low")
+
+
+def check_in(interval: Interval, *, optional: bool = False, **numbers: Any) -> None:
+    """Raises `ValueError` unless every named number is in an interval; `optional`: or is None."""
     for name, value in numbers.items():
         try:
-            above = value >= low if interval[0] == "[" else value > low
-            below = value <= high if interval[-1] == "]" else value < high
-            ok = bool(above and below) and not isinstance(value, bool)
+            ok = value in interval and not isinstance(value, bool)
         except (TypeError, ValueError):  # no number, or several
             ok = optional and value is None
         require(ok, name, value, f"{'None or ' * optional}in {interval}")

@@ -98,7 +98,9 @@ CASES = {
         as_flow(glowjax.TopPrior(num_classes=4, ring=False)), IMAGE, (), context="labels"
     ),
     "chain": Case(
-        glowjax.chain(VECTOR_STEP, as_flow(glowjax.InvertibleConv1x1("lu"))), (3,), ("chain",)
+        glowjax.chain(as_flow(glowjax.ActNorm()), as_flow(glowjax.InvertibleConv1x1("lu"))),
+        (3,),
+        ("chain",),
     ),
     "chain_named": Case(
         glowjax.repeat(

@@ -118,7 +118,7 @@ def calls(draw):
     return name, function, array, context
 
 
-@generated(few=60, many=16_000, call=calls())
+@generated(few=40, many=16_000, call=calls())
 def shapes(call):
     name, function, array, context = call
     flow, params, key = CASES[name].flow, abstract(name)[2], jax.random.key(KEY)
@@ -236,7 +236,7 @@ def arguments(draw):
     return maker, given
 
 
-@generated(few=100, many=1_600, call=arguments())
+@generated(few=60, many=1_600, call=arguments())
 def options(call):
     maker, given = call
     made = refused(lambda: maker(**given))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import promote, vary_as, varying_axes
-from glowjax.checks import check_choice, check_context, check_in, check_positive, require
+from glowjax.checks import POSITIVE, check_choice, check_context, check_in, check_positive, require
 from glowjax.context import net_inputs, takes_context
 from glowjax.extras import extra
 from glowjax.nets.mlp import MLP
@@ -125,7 +125,7 @@ class Continuous(nn.Module):
         check_positive(max_steps=self.max_steps)
         require(x.ndim == 2, "x", x.shape, "of shape [B, D]")
         check_context(context, x)
-        check_in("(0, inf)", rtol=self.rtol, atol=self.atol)
+        check_in(POSITIVE, rtol=self.rtol, atol=self.atol)
         if self.is_initializing():
             net = self.net(features=x.shape[-1], name="net")
             _at_time(lambda x, context: net(*net_inputs(net, x, context)), x, start, context)

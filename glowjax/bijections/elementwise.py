@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import promote, sum_event
-from glowjax.checks import check_choice, check_in, require
+from glowjax.checks import POSITIVE, check_choice, check_in, require
 from glowjax.expression import expressed, recorded
 
 Scale = Literal["exp", "sigmoid", "floor", "tanh"]
@@ -70,7 +70,7 @@ def affine(*, scale: Scale = "exp", bound: float | None = None) -> Elementwise:
     Sources: Dinh et al. 2017, section 3.2; Kingma & Dhariwal 2018, table 1.
     """
     check_choice("scale", scale, ("exp", "sigmoid", "floor", "tanh"))
-    check_in("(0, inf)", optional=True, bound=bound)
+    check_in(POSITIVE, optional=True, bound=bound)
     require(bound is None or scale == "exp", "bound", bound, f"None for scale={scale!r}")
 
     def log_scale(raw):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import promote, sum_event
-from glowjax.checks import check_in
+from glowjax.checks import Interval, check_in
 
 
 def logit_forward(x: jax.Array, alpha: float = 0.0):
@@ -49,7 +49,7 @@ class Logit(nn.Module):
     alpha: float = 0.0
 
     def __post_init__(self):
-        check_in("[0, 0.5)", alpha=self.alpha)
+        check_in(Interval(0, 0.5, "low"), alpha=self.alpha)
         super().__post_init__()
 
     def forward(self, x):

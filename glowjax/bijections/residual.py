@@ -12,7 +12,7 @@ from jax import lax
 
 from glowjax.arrays import HIGHEST, promote, sum_event, vary_as
 from glowjax.bijections.linalg import inverse_and_log_abs_det, spectral_norm
-from glowjax.checks import check_choice, check_context, check_in, check_positive, require
+from glowjax.checks import Interval, check_choice, check_context, check_in, check_positive, require
 
 LogDet = Literal["exact", "power_series", "roulette"]
 
@@ -239,7 +239,7 @@ class Residual(nn.Module):
     def _contraction(self, x, context):
         check_positive(width=self.width, depth=self.depth, terms=self.terms)
         check_choice("log_det", self.log_det, ("exact", "power_series", "roulette"))
-        check_in("(0, 1)", coefficient=self.coefficient)
+        check_in(Interval(0, 1), coefficient=self.coefficient)
         require(x.ndim == 2, "x", x.shape, "of shape [B, D]")
         net = self._net(x, context)
         x = x.astype(jnp.result_type(x, *net.weights))  # the inverse's loop keeps one dtype

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from glowjax.arrays import promote
 from glowjax.bijections.elementwise import Elementwise
-from glowjax.checks import check_in, check_integer
+from glowjax.checks import POSITIVE, Interval, check_in, check_integer
 from glowjax.expression import recorded
 
 
@@ -40,9 +40,9 @@ def rational_quadratic(
     import distrax  # slow to import
 
     check_integer("bins", bins, 2)
-    check_in("(0, inf)", bound=bound)
-    check_in(f"(0, {2 * bound / bins})", min_bin=min_bin)  # below the mean of the bins
-    check_in("(0, 1)", min_slope=min_slope)
+    check_in(POSITIVE, bound=bound)
+    check_in(Interval(0, 2 * bound / bins), min_bin=min_bin)  # below the mean of the bins
+    check_in(Interval(0, 1), min_slope=min_slope)
     size = 3 * bins - 1
 
     def spline(raw):

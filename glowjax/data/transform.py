@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from glowjax.checks import check_choice, check_in, check_integer, require
+from glowjax.checks import Interval, check_choice, check_in, check_integer, require
 from glowjax.data.order import below
 from glowjax.data.source import Source
 
@@ -50,7 +50,7 @@ class Transform:
                 check_integer("pad", pixels, 0)
         if self.crop is not None:
             check_positive_pair("crop", self.crop)
-        check_in("[0, 0.5]", shift=self.shift)
+        check_in(Interval(0, 0.5, "both"), shift=self.shift)
         check_choice("shift_edge", self.shift_edge, ("repeat", "reflect"))
         if self.shift_steps is not None:
             check_integer("shift_steps", self.shift_steps, 0)

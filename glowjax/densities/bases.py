@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glowjax.arrays import draw_in_rows, promote, sum_event
-from glowjax.checks import check_in, check_integer, check_labels, check_positive
+from glowjax.checks import POSITIVE, Interval, check_in, check_integer, check_labels, check_positive
 from glowjax.expression import expressed, recorded
 from glowjax.nets.mlp import MLP
 
@@ -117,8 +117,8 @@ def uniform(low: float, high: float) -> Base:
     """
     import distrax
 
-    check_in("(-inf, inf)", high=high)
-    check_in(f"(-inf, {high})", low=low)
+    check_in(Interval(-math.inf, math.inf), high=high)
+    check_in(Interval(-math.inf, high), low=low)
     return distrax_base(distrax.Uniform(float(low), float(high)))
 
 
@@ -138,7 +138,7 @@ def student_t(df: float, *, learned: bool = False) -> Base:
     Sources: Jaini et al. 2020, Tails of Lipschitz triangular flows; for one ν a latent, Liang et
     al. 2022, Fat-tailed variational inference with anisotropic tail adaptive flows.
     """
-    check_in("(0, inf)", df=df)
+    check_in(POSITIVE, df=df)
 
     def init(key, z):
         return {"log_df": jax.tree.map(lambda a: jnp.full_like(promote(a[0]), jnp.log(df)), z)}

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from glowjax.arrays import split_key
-from glowjax.checks import check_array, check_event_shape, check_in, check_key, check_positive
+from glowjax.checks import (
+    NON_NEGATIVE,
+    check_array,
+    check_event_shape,
+    check_in,
+    check_key,
+    check_positive,
+)
 from glowjax.compose import passing_by
 from glowjax.densities.bases import Base, distrax_base, standard_normal
 from glowjax.densities.standardized import taking_standardized
@@ -134,7 +141,7 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
 
     def sample(params, key, n, temperature=1.0, context=None):
         if not isinstance(temperature, Tracer):
-            check_in("[0, inf)", temperature=temperature)
+            check_in(NON_NEGATIVE, temperature=temperature)
         z = draw(params, key, n, temperature, context)
         return flow.inverse(parts(params)[0], z, context, unused_key())[0]
 

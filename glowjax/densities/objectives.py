@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
-from glowjax.checks import check_in, check_positive
+from glowjax.checks import BELOW_ONE, check_in, check_positive
 from glowjax.densities.density import Density
 
 LogProb = Callable[[jax.Array], jax.Array]  # [B, ...] -> [B], nats, normalised or not
@@ -99,7 +99,7 @@ def alpha_divergence(
 
     Source: Li & Turner 2016, equation 6.
     """
-    check_in("[0, 1)", alpha=alpha)
+    check_in(BELOW_ONE, alpha=alpha)
     log_w = log_weights(density, params, target, key, n, context)
     return -log_mean_exp((1 - alpha) * log_w) / (1 - alpha)
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.scipy.stats import norm
 
 from glowjax.arrays import promote
-from glowjax.checks import check_choice, check_in, check_positive, require
+from glowjax.checks import POSITIVE, check_choice, check_in, check_positive, require
 from glowjax.expression import expressed, recorded
 
 
@@ -52,7 +52,7 @@ def energy(number: int, *, envelope: float | None = None) -> Target:
     Source: Rezende & Mohamed 2015, table 1.
     """
     check_choice("number", number, (1, 2, 3, 4))
-    check_in("(0, inf)", optional=True, envelope=envelope)
+    check_in(POSITIVE, optional=True, envelope=envelope)
 
     def log_prob(x):
         x = promote(x)
@@ -110,7 +110,7 @@ def two_modes(loc: float = 2.0, scale: float = 0.1) -> Target:
 
     Source: Stimper et al. 2023, normflows, distributions/prior.py.
     """
-    check_in("(0, inf)", loc=loc, scale=scale)
+    check_in(POSITIVE, loc=loc, scale=scale)
 
     def log_prob(x):
         z1, z2 = _coordinates(x)
@@ -139,8 +139,8 @@ def circular_gaussians(
     Source: Stimper et al. 2022, Resampling base distributions of normalizing flows.
     """
     check_positive(modes=modes)
-    check_in("(0, inf)", radius=radius)
-    check_in("(0, inf)", optional=True, scale=scale)
+    check_in(POSITIVE, radius=radius)
+    check_in(POSITIVE, optional=True, scale=scale)
     if scale is None:
         scale = radius / 3 * (math.sin(math.pi / modes) if modes > 1 else 1.0)
     angles = 2 * np.pi * np.arange(modes) / modes
@@ -195,7 +195,7 @@ def banana(*, bend: float = 0.5, noise: float = 0.3) -> Target:
 
     Source: Haario et al. 1999, Adaptive proposal distribution for random walk Metropolis.
     """
-    check_in("(0, inf)", noise=noise)
+    check_in(POSITIVE, noise=noise)
 
     def log_prob(x):
         x1, x2 = _coordinates(x)
@@ -219,7 +219,7 @@ def funnel(*, std: float = 3.0) -> Target:
 
     Source: Neal 2003, Slice sampling, section 8, of ten dimensions there.
     """
-    check_in("(0, inf)", std=std)
+    check_in(POSITIVE, std=std)
 
     def log_prob(x):
         x1, x2 = _coordinates(x)

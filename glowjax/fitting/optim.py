@@ -8,7 +8,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from glowjax.checks import check_choice, check_in, require
+from glowjax.checks import (
+    BELOW_ONE,
+    NON_NEGATIVE,
+    POSITIVE,
+    Interval,
+    check_choice,
+    check_in,
+    require,
+)
 
 # Glow counts an "epoch" of this many images, whatever the data set.
 _EPOCH_IMAGES = 50_000
@@ -31,8 +39,8 @@ def scale_by_glow_adamax(
 
     Source: Kingma & Ba (2015), section 7.1; Glow's released code for the square root.
     """
-    check_in("[0, 1)", b1=b1, b2=b2)
-    check_in("[0, inf)", eps=eps)
+    check_in(BELOW_ONE, b1=b1, b2=b2)
+    check_in(NON_NEGATIVE, eps=eps)
 
     def init(params):
         # Two trees of zeros: a buffer held twice could not be donated.
@@ -79,8 +87,8 @@ def warmup(
 
     Source: Glow's released code (10 epochs of 50,000 images, then constant).
     """
-    check_in("[0, inf)", peak=peak, images=images)
-    check_in("[1, inf)", batch_size=batch_size)
+    check_in(NON_NEGATIVE, peak=peak, images=images)
+    check_in(Interval(1, math.inf, "low"), batch_size=batch_size)
     check_choice("then", then, ("constant", "cosine"))
 
     ramp = optax.linear_schedule(0.0, peak, images) if images else optax.constant_schedule(peak)
@@ -184,25 +192,25 @@ class Optimizer:
 
     def __post_init__(self):
         check_choice("name", self.name, _RULES)
-        check_in("[0, inf)", learning_rate=self.learning_rate)
-        check_in("[0, inf)", optional=True, warmup_images=self.warmup_images)
-        check_in("[0, 1)", b1=self.b1)
-        check_in("[0, 1)", optional=True, b2=self.b2)
-        check_in("[0, inf)", optional=True, weight_decay=self.weight_decay)
+        check_in(NON_NEGATIVE, learning_rate=self.learning_rate)
+        check_in(NON_NEGATIVE, optional=True, warmup_images=self.warmup_images)
+        check_in(BELOW_ONE, b1=self.b1)
+        check_in(BELOW_ONE, optional=True, b2=self.b2)
+        check_in(NON_NEGATIVE, optional=True, weight_decay=self.weight_decay)
         require(
             self.weight_decay is None or self.name in ("adamw", "muon"),
             "weight_decay",
             self.weight_decay,
             f"None for {self.name} (adamw and muon alone decay weights)",
         )
-        check_in("[0, inf)", optional=True, muon_learning_rate=self.muon_learning_rate)
+        check_in(NON_NEGATIVE, optional=True, muon_learning_rate=self.muon_learning_rate)
         require(
             self.muon_learning_rate is None or self.name == "muon",
             "muon_learning_rate",
             self.muon_learning_rate,
             f"None for {self.name} (muon alone has it)",
         )
-        check_in("(0, inf)", optional=True, clip_norm=self.clip_norm)
+        check_in(POSITIVE, optional=True, clip_norm=self.clip_norm)
         check_choice("decay", self.decay, ("constant", "cosine"))
 
 
@@ -309,7 +317,7 @@ def ema(average: Any, params: Any, step: jax.typing.ArrayLike, *, decay: float =
     Raises:
       ValueError: decay outside [0, 1).
     """
-    check_in("[0, 1)", decay=decay)
+    check_in(BELOW_ONE, decay=decay)
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return optax.incremental_update(params, average, 1 - kept)
 

@@ -12,7 +12,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from glowjax.checks import check_choice, check_in, check_integer, check_positive
+from glowjax.checks import (
+    BELOW_ONE,
+    NON_NEGATIVE,
+    check_choice,
+    check_in,
+    check_integer,
+    check_positive,
+)
 from glowjax.data.transform import Transform, check_positive_pair
 from glowjax.fitting.optim import Optimizer
 from glowjax.runs.specs import KINDS, Glow, Model
@@ -85,8 +92,10 @@ class Config:
         check_choice("evaluate_with", self.evaluate_with, ("ema", "raw"))
         if self.ema is None and self.evaluate_with == "ema":
             raise ValueError("evaluate_with must be 'raw' where ema is None, got 'ema'")
-        check_in("[0, 1)", optional=True, ema=self.ema)
-        check_in("[0, inf)", classifier_weight=self.classifier_weight, temperature=self.temperature)
+        check_in(BELOW_ONE, optional=True, ema=self.ema)
+        check_in(
+            NON_NEGATIVE, classifier_weight=self.classifier_weight, temperature=self.temperature
+        )
 
 
 def to_json(config: Any) -> dict[str, Any]:

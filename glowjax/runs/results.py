@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glowjax import data, plots
-from glowjax.checks import check_choice, check_in, check_integer, check_positive
+from glowjax.checks import NON_NEGATIVE, check_choice, check_in, check_integer, check_positive
 from glowjax.densities.discrete import quantize, to_uint8
 from glowjax.fitting.descent import TrainState
 from glowjax.runs.config import Config
@@ -115,7 +115,7 @@ def sample(
     """
     check_positive(num=num)
     check_integer("seed", seed, 0, 2**32 - 1)
-    check_in("[0, inf)", temperature=temperature)
+    check_in(NON_NEGATIVE, temperature=temperature)
     with contextlib.closing(Run.open(run_dir, read_only=True)) as run:
         weights = weights or run.config.evaluate_with
         trainer, params, _ = restore_weights(run, checkpoint, weights)

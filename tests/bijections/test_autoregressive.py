@@ -81,6 +81,7 @@ def test_a_shuffled_maf_is_a_triangle_in_another_order():
     check_triangular(matrix[np.argsort(order)])
 
 
+@pytest.mark.slow
 def test_maf_starts_as_a_normalisation_of_the_data():
     x = 5 + 3 * jax.random.normal(jax.random.key(0), (50, 3))
     flow = glowjax.maf(steps=3, width=8)
@@ -160,6 +161,7 @@ def test_the_program_of_the_inverse_does_not_grow_with_the_numbers(net, shapes):
         assert f"tensor<{np.prod(shapes[1])}x2x" not in many
 
 
+@pytest.mark.slow
 def test_vmap_of_the_inverse_is_a_loop():
     z, context = data(VECTORS, batch=6)
     split = z.reshape(2, 3, 4), context.reshape(2, 3, 2)
@@ -231,6 +233,7 @@ def test_parameters_of_a_wider_type_are_kept_so():
 # ---------------------------------------------------------------------------------- densities
 
 
+@pytest.mark.slow
 def test_maf_integrates_to_one():
     flow = glowjax.maf(steps=2, width=8)
     model = glowjax.density(flow, (2,))

@@ -213,6 +213,7 @@ def test_errors():
         bent()[0].forward(params, x[:, :2])
 
 
+@pytest.mark.slow
 def test_a_missing_diffrax_is_named(monkeypatch):
     flow, params, x = bent()
     monkeypatch.setitem(sys.modules, "diffrax", None)

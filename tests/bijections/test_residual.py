@@ -288,6 +288,7 @@ def test_context_is_not_limited():
     assert np.all(np.linalg.norm(moved, axis=1) > 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_det", ESTIMATED)
 def test_estimates_need_a_key(log_det):
     flow, params, x = steep(log_det=log_det)

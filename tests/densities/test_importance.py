@@ -32,6 +32,7 @@ def test_estimates_and_their_stated_error():
     np.testing.assert_allclose(jnp.std(result.log_z), jnp.mean(result.log_z_error), rtol=0.15)
 
 
+@pytest.mark.slow
 def test_the_target_itself_as_proposal_has_equal_weights():
     params = {"bias": -MEAN, "log_scale": np.zeros(2)}
     result = glowjax.importance_sampling(MODEL, params, target, jax.random.key(0), 10)

@@ -245,6 +245,7 @@ def test_the_step_is_compiled_once(caplog):
     assert len(compiled) == 1
 
 
+@pytest.mark.slow
 def test_initialisation_sees_the_whole_batch():
     on_four = on_one_device(mapped_of(PLAIN).init(batch(0)))
     on_one = jax.jit(trainer_of(PLAIN).init)(batch(0))
