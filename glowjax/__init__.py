@@ -80,7 +80,13 @@ from glowjax.densities.dequantization import (
     uniform_dequantizer,
     variational_dequantizer,
 )
-from glowjax.densities.discrete import bin_centres, bits_per_dim, dequantize, quantize, to_uint8
+from glowjax.densities.discrete_images import (
+    bin_centres,
+    bits_per_dim,
+    dequantize,
+    quantize,
+    to_uint8,
+)
 from glowjax.densities.importance import Importance, importance_sampling
 from glowjax.densities.objectives import (
     alpha_divergence,

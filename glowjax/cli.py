@@ -17,7 +17,7 @@ from glowjax.fitting.optim import at_most_a_tenth
 from glowjax.progress import show_what_can_be_shown
 from glowjax.runs import config as configs
 from glowjax.runs import hosts, launch
-from glowjax.runs.stopping import Stopped
+from glowjax.runs.signals import Stopped
 
 USAGE = """\
 usage: glowjax COMMAND ...

@@ -53,7 +53,7 @@ def config(digits_dir):
     from glowjax.data.transform import Transform
     from glowjax.fitting.optim import Optimizer
     from glowjax.runs.config import Config, Data
-    from glowjax.runs.specs import Glow
+    from glowjax.runs.models import Glow
 
     return Config(
         data=Data(name="digits", data_dir=digits_dir, transform=Transform(crop=4, shift=0.25)),

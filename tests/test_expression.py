@@ -19,7 +19,7 @@ import glowjax
 from glowjax import Base, Density, Dequantizer, Elementwise, Flow, Target
 from glowjax.densities import targets
 from glowjax.expression import WIDTH
-from glowjax.runs.specs import KINDS
+from glowjax.runs.models import KINDS
 
 KINDS_OF_TUPLE = (Base, Density, Dequantizer, Elementwise, Flow, Target)
 NAMES_OF_EXPRESSIONS = {

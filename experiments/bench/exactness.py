@@ -11,8 +11,8 @@ import numpy as np
 import glowjax
 from glowjax.runs import results
 from glowjax.runs.folder import Run
+from glowjax.runs.models import Glow
 from glowjax.runs.results import restore_weights
-from glowjax.runs.specs import Glow
 
 
 def main(

@@ -13,7 +13,7 @@ from experiments.bench.common import Columns, Report
 from glowjax import data
 from glowjax.fitting.optim import Optimizer
 from glowjax.runs.config import Config
-from glowjax.runs.specs import Glow
+from glowjax.runs.models import Glow
 from glowjax.runs.steps import (
     Mapped,
     Trainer,

@@ -28,7 +28,7 @@ from experiments.bench.common import (
 )
 from glowjax.compose import Backprop
 from glowjax.runs.config import Config
-from glowjax.runs.specs import Glow
+from glowjax.runs.models import Glow
 from glowjax.runs.steps import AXIS, Trainer, check_batch_size, make_trainer, mapped, shard
 from glowjax.timing import check_repetitions, no_persistent_cache, summary, time_calls
 

@@ -1,7 +1,7 @@
 """Prepared data sets to batches of images."""
 
 from glowjax.data.loader import batch, batches, eval_batches
-from glowjax.data.order import stream
+from glowjax.data.shuffle import stream
 from glowjax.data.source import Source
 from glowjax.data.stored import MAX_HELD_OUT, load
 from glowjax.data.transform import Transform

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from glowjax.checks import check_integer, require
-from glowjax.data.order import draws, stream
+from glowjax.data.shuffle import draws, stream
 from glowjax.data.source import Source
 from glowjax.data.transform import Transform
 from glowjax.extras import extra

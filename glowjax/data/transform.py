@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from glowjax.checks import Interval, check_choice, check_in, check_integer, require
-from glowjax.data.order import below
+from glowjax.data.shuffle import below
 from glowjax.data.source import Source
 
 

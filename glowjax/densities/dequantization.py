@@ -13,7 +13,13 @@ from glowjax.bijections.logit import logit_forward, logit_inverse
 from glowjax.checks import check_integer, require
 from glowjax.compose import chain, passing_by
 from glowjax.densities.density import Density, density
-from glowjax.densities.discrete import bin_centres, check_images, dequantize, one_key_each, place
+from glowjax.densities.discrete_images import (
+    bin_centres,
+    check_images,
+    dequantize,
+    one_key_each,
+    place,
+)
 from glowjax.expression import expressed, recorded
 from glowjax.flow import Flow, as_flow, checked
 

@@ -14,7 +14,7 @@ from glowjax.checks import check_integer, check_positive, require
 from glowjax.densities.density import Density
 from glowjax.densities.objectives import forward_kl
 from glowjax.densities.standardized import Standardized
-from glowjax.fitting.examples import Batch, Examples, order, split
+from glowjax.fitting.rows import Batch, Examples, order, split
 from glowjax.progress import progress
 
 INITIALISED, EVALUATED = 1024, 4096  # examples at a time

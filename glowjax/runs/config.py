@@ -22,7 +22,7 @@ from glowjax.checks import (
 )
 from glowjax.data.transform import Transform, check_positive_pair
 from glowjax.fitting.optim import Optimizer
-from glowjax.runs.specs import KINDS, Glow, Model
+from glowjax.runs.models import KINDS, Glow, Model
 
 
 @dataclass(frozen=True, kw_only=True)

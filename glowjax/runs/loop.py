@@ -17,13 +17,13 @@ from glowjax.checks import require
 from glowjax.fitting.descent import TrainState
 from glowjax.fitting.optim import warmup_images
 from glowjax.progress import CONSOLE, progress
-from glowjax.runs.board import board
 from glowjax.runs.checkpoints import METRIC
 from glowjax.runs.config import Config, to_json
 from glowjax.runs.failed import save_failed
 from glowjax.runs.folder import Run, check_new
 from glowjax.runs.hosts import check_same, host_shard, in_turn, is_first_host, on_first_host
 from glowjax.runs.results import Sources, evaluate, load, pictures, whole
+from glowjax.runs.signals import Stopped, deferred
 from glowjax.runs.steps import (
     Mapped,
     Params,
@@ -34,7 +34,7 @@ from glowjax.runs.steps import (
     on_one_device,
     replicate,
 )
-from glowjax.runs.stopping import Stopped, deferred
+from glowjax.runs.tensorboard import board
 
 MOVABLE = ("data.data_dir", "data.archives")  # may differ when a run is resumed
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from glowjax import data, plots
 from glowjax.checks import NON_NEGATIVE, check_choice, check_in, check_integer, check_positive
-from glowjax.densities.discrete import quantize, to_uint8
+from glowjax.densities.discrete_images import quantize, to_uint8
 from glowjax.fitting.descent import TrainState
 from glowjax.runs.config import Config
 from glowjax.runs.folder import Run

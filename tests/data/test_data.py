@@ -22,7 +22,7 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 from glowjax import data
-from glowjax.data import builders, order, stored
+from glowjax.data import builders, shuffle, stored
 from glowjax.data import prepare as datasets
 from glowjax.data.images import decode
 from glowjax.data.source import Source
@@ -471,7 +471,7 @@ def test_another_process_that_was_first_is_no_error(tmp_path, monkeypatch):
 def test_batch_depends_on_seed_and_step_only(digits):
     arguments: dict[str, Any] = dict(batch_size=16, transform=Transform(shift=0.2, flip=True))
     first = data.batch(digits, 3, seed=7, **arguments)
-    order._order.cache_clear()
+    shuffle._order.cache_clear()
     same(data.batch(digits, 3, seed=7, **arguments), first)
     for step, seed in ((3, 8), (4, 7)):
         other = data.batch(digits, step, seed=seed, **arguments)
@@ -480,9 +480,9 @@ def test_batch_depends_on_seed_and_step_only(digits):
 
 def test_stream_is_frozen():
     """The bytes of these draws are part of what a resumed run relies on."""
-    assert order._order(10, 0, 0).tolist() == [5, 3, 7, 8, 2, 4, 1, 0, 6, 9]
+    assert shuffle._order(10, 0, 0).tolist() == [5, 3, 7, 8, 2, 4, 1, 0, 6, 9]
     draws = [1537918297, 2521712018, 2119170542, 3960232324]
-    assert order.draws(5, 1000, 1)[0, :4].tolist() == draws
+    assert shuffle.draws(5, 1000, 1)[0, :4].tolist() == draws
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 23, 60])

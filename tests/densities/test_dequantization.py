@@ -12,7 +12,7 @@ from jax.scipy.stats import norm
 import glowjax
 from glowjax import as_flow
 from glowjax.densities.dequantization import EDGE, noise_density
-from glowjax.densities.discrete import place
+from glowjax.densities.discrete_images import place
 
 FLOW = glowjax.realnvp_mlp(steps=2, width=4)
 PAIR = (2,)  # two pixels

@@ -10,7 +10,7 @@ import pytest
 from recipe_numpy import adamax_reference
 
 from glowjax.fitting import optim
-from glowjax.runs.specs import Glow
+from glowjax.runs.models import Glow
 
 STEPS = 50
 STEADY = optim.Optimizer(warmup_images=0, learning_rate=0.1)

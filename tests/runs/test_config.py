@@ -13,7 +13,7 @@ import pytest
 from glowjax.data.transform import Transform
 from glowjax.fitting.optim import Optimizer, learning_rate_schedule, warmup
 from glowjax.runs.config import Config, Data, experiment, experiment_files, from_json, to_json
-from glowjax.runs.specs import KINDS, Autoregressive, Glow, RealNVP
+from glowjax.runs.models import KINDS, Autoregressive, Glow, RealNVP
 from glowjax.runs.steps import make_trainer
 
 EXPERIMENTS = sorted(experiment_files())

@@ -26,8 +26,8 @@ from glowjax.runs.checkpoints import METRIC
 from glowjax.runs.failed import read_failed
 from glowjax.runs.folder import Run
 from glowjax.runs.results import abstract_state
+from glowjax.runs.signals import Stopped
 from glowjax.runs.steps import make_trainer, mapped, replicate
-from glowjax.runs.stopping import Stopped
 
 # Runs are of float32, and trained ones are shared.
 pytestmark = [pytest.mark.float32, pytest.mark.slow, pytest.mark.xdist_group("faults")]

@@ -20,8 +20,8 @@ from glowjax.fitting.optim import Optimizer
 from glowjax.runs import loop, results
 from glowjax.runs.checkpoints import METRIC
 from glowjax.runs.folder import Run
+from glowjax.runs.models import Autoregressive, Glow, RealNVP
 from glowjax.runs.results import abstract_state
-from glowjax.runs.specs import Autoregressive, Glow, RealNVP
 from glowjax.runs.steps import Params, make_trainer
 
 # Runs are of float32, and trained ones are shared.

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from glowjax.runs import stopping
+from glowjax.runs import signals
 
 # A lock taken twice: native code that no signal interrupts and no handler in Python is run in.
 STUCK = """
 import ctypes
-from glowjax.runs.stopping import deferred
+from glowjax.runs.signals import deferred
 lock, pthread = ctypes.create_string_buffer(128), ctypes.CDLL(None)
 with deferred():
     print("stuck", flush=True)
@@ -35,7 +35,7 @@ def test_a_second_signal_ends_a_process_stuck_in_native_code():
             assert process.stdout.readline() == "stuck\n"
             for _ in range(2):  # as `timeout` sends one
                 process.send_signal(signal.SIGTERM)
-        time.sleep(stopping.APART + 0.5)
+        time.sleep(signals.APART + 0.5)
         for number, process in stuck.items():
             assert process.poll() is None
             process.send_signal(number)
@@ -49,10 +49,10 @@ def test_a_second_signal_ends_a_process_stuck_in_native_code():
 
 
 def test_a_second_interrupt_that_the_main_thread_heeds_does_not_end_the_process(monkeypatch):
-    monkeypatch.setattr(stopping, "APART", 0.0)
-    monkeypatch.setattr(stopping, "GRACE", 0.2)
+    monkeypatch.setattr(signals, "APART", 0.0)
+    monkeypatch.setattr(signals, "GRACE", 0.2)
     descriptor = signal.set_wakeup_fd(-1)
-    with pytest.raises(KeyboardInterrupt), stopping.deferred() as stopped:
+    with pytest.raises(KeyboardInterrupt), signals.deferred() as stopped:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stopped(1) == signal.SIGTERM
         time.sleep(0.01)

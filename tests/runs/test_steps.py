@@ -13,12 +13,12 @@ import pytest
 
 from glowjax import data
 from glowjax.densities.density import density
-from glowjax.densities.discrete import bits_per_dim, dequantize
+from glowjax.densities.discrete_images import bits_per_dim, dequantize
 from glowjax.fitting import optim
 from glowjax.fitting.optim import Optimizer
 from glowjax.models.glow import glow, glow_backbone
 from glowjax.runs.config import Config
-from glowjax.runs.specs import Glow
+from glowjax.runs.models import Glow
 from glowjax.runs.steps import (
     AXIS,
     EVALUATION_NOISE,

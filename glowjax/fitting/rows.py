@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glowjax.checks import require
-from glowjax.data.order import stream
+from glowjax.data.shuffle import stream
 
 
 class Batch(NamedTuple):
