@@ -3,7 +3,8 @@
 from glowjax.extras import extra
 
 with extra("train", "glowjax.plots"):
-    from glowjax.plots.charts import curves, histogram_1d, histograms, intervals, lines, loss_curve
+    from glowjax.plots.charts import curves, lines, loss_curve
+    from glowjax.plots.distributions import histogram_1d, histograms, intervals
     from glowjax.plots.images import image_grid, image_rows, sample_sheet
     from glowjax.plots.plane import animation, density_2d, density_frame, scatter_2d
     from glowjax.plots.style import BLUE, COLOURS, RED

@@ -15,7 +15,7 @@ from PIL import Image
 from glowjax.checks import check_positive, require
 from glowjax.densities.targets import grid
 from glowjax.files import write_whole
-from glowjax.plots.charts import LogDensity, evaluated
+from glowjax.plots.distributions import LogDensity, evaluated
 from glowjax.plots.images import checked
 from glowjax.plots.style import BLUE, COLOURS, INK, PALE, RED, save
 

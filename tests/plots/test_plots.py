@@ -6,8 +6,9 @@ import pytest
 from PIL import Image, ImageSequence
 
 from glowjax.densities.targets import grid
-from glowjax.plots import charts, images, plane, style
-from glowjax.plots.charts import curves, histogram_1d, histograms, intervals, lines, loss_curve
+from glowjax.plots import charts, distributions, images, plane, style
+from glowjax.plots.charts import curves, lines, loss_curve
+from glowjax.plots.distributions import histogram_1d, histograms, intervals
 from glowjax.plots.images import image_grid, image_rows, sample_sheet
 from glowjax.plots.plane import animation, density_2d, density_frame, scatter_2d
 
@@ -152,7 +153,7 @@ def figure_of(monkeypatch, plot, path, *arguments, **options):
         figures.append(figure)
         save(figure, path)
 
-    for module in (charts, images, plane):
+    for module in (charts, distributions, images, plane):
         monkeypatch.setattr(module, "save", keep)
     plot(path, *arguments, **options)
     assert pixels(path).std() > 0
