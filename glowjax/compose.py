@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -109,36 +109,22 @@ def chain(*flows: Flow, **named: Flow) -> Flow:
         raise ValueError(f"flows must all have names or none, and be one at least, got {given}")
     if flows and not isinstance(flows[0], Flow) and isinstance(flows[0], tuple | list):
         raise ValueError(f"flows must come one by one, chain(*flows), got {described(flows[0])}")
-    names = tuple(named) or tuple(f"flows[{i}]" for i in range(len(flows)))
+    parts = _Parts(tuple(named), len(flows))
+    names = parts.names or [f"flows[{i}]" for i in range(len(flows))]
     flows = tuple(map(checked, names, flows or named.values()))
     takes = any(flow.takes_context for flow in flows)
     if takes:
         flows = tuple(map(passing_by, flows))
 
-    def pack(parts):
-        return dict(zip(names, parts, strict=True)) if named else tuple(parts)
-
-    def unpack(params):
-        if named:
-            fits, due = isinstance(params, Mapping) and set(params) == set(names), "a dict"
-            given = list(params) if isinstance(params, Mapping) else type(params).__name__
-        else:
-            fits, due = isinstance(params, tuple | list) and len(params) == len(flows), "a tuple"
-            given = len(params) if isinstance(params, tuple | list) else type(params).__name__
-        if not fits:
-            wanted = f"{due} of {', '.join(names) if named else len(flows)}, one a flow"
-            raise ValueError(f"params must be {wanted}, got {given}")
-        return [params[name] for name in names] if named else list(params)
-
     def steps(params, key):
-        return list(zip(flows, unpack(params), _keys(key, len(flows)), strict=True))
+        return list(zip(flows, parts.unpack(params), _keys(key, len(flows)), strict=True))
 
     def init(key, x, context=None):
-        return pack(_init_in_order(flows, key, x, context))
+        return parts.pack(_init_in_order(flows, key, x, context))
 
     def init_inverse(key, z, context=None):
         backwards = [invert(flow) for flow in flows[::-1]]
-        return pack(_init_in_order(backwards, key, z, context)[::-1])
+        return parts.pack(_init_in_order(backwards, key, z, context)[::-1])
 
     def forward(params, x, context=None, key=None):
         log_dets = []
@@ -162,12 +148,34 @@ def chain(*flows: Flow, **named: Flow) -> Flow:
             g_params.append(g_p)
             g_contexts.append(g_context)
         g_context = functools.reduce(reversible.add_gradients, g_contexts)
-        return z, (pack(g_params[::-1]), g_z, g_context)
+        return z, (parts.pack(g_params[::-1]), g_z, g_context)
 
     def prepare(params):
-        return pack(flow.prepare(p) for flow, p, _ in steps(params, None))
+        return parts.pack(flow.prepare(p) for flow, p, _ in steps(params, None))
 
     return Flow(init, forward, inverse, init_inverse, backward, prepare, takes)
+
+
+class _Parts(NamedTuple):
+    """How a chain keeps the parameters of its flows: by name in a dict, or else in a tuple."""
+
+    names: tuple[str, ...]
+    count: int  # of flows without a name
+
+    def pack(self, parts) -> Any:
+        return dict(zip(self.names, parts, strict=True)) if self.names else tuple(parts)
+
+    def unpack(self, params) -> list:
+        if self.names:
+            fits, due = isinstance(params, Mapping) and set(params) == set(self.names), "a dict"
+            given = list(params) if isinstance(params, Mapping) else type(params).__name__
+        else:
+            fits, due = isinstance(params, tuple | list) and len(params) == self.count, "a tuple"
+            given = len(params) if isinstance(params, tuple | list) else type(params).__name__
+        if not fits:
+            wanted = f"{due} of {', '.join(self.names) or self.count}, one a flow"
+            raise ValueError(f"params must be {wanted}, got {given}")
+        return [params[name] for name in self.names] if self.names else list(params)
 
 
 def _init_in_order(flows, key, x, context) -> list:
