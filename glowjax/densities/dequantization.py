@@ -81,12 +81,12 @@ def variational_dequantizer(flow: Flow, *, levels: int = 256) -> Dequantizer:
     def init(key, images):
         centres = bin_centres(images, levels=levels)
         q = noise_density(flow, centres.shape[1:])
-        return q.init_from_base(key, len(centres), centres)[1]
+        return q.init_from_base(key, len(centres), centres)["flow"]
 
     def draw(params, key, images):
         centres = bin_centres(images, levels=levels)
         q = noise_density(flow, centres.shape[1:])
-        u, log_q = q.sample_and_log_prob(({}, params), key, len(centres), centres)
+        u, log_q = q.sample_and_log_prob({"logit": {}, "flow": params}, key, len(centres), centres)
         return place(images, u, levels), log_q
 
     def sample(params, key, images):
@@ -105,7 +105,8 @@ def noise_density(flow: Flow, event_shape: Sequence[int]) -> Density:
 
     On (δ, 1 - δ)^D it integrates to 1; outside it is 0, here NaN. With δ = 0, σ would round to 0
     or 1, and float32 would take v + u into the next bin; with δ, all u are at least as far from
-    their bin's edges as the outermost of `dequantize`. Its params are the pair `({}, flow's)`.
+    their bin's edges as the outermost of `dequantize`. Its params are
+    `{"logit": {}, "flow": those of the flow}`.
     """
     return density(chain(logit=as_flow(_NoiseLogit()), flow=flow), event_shape)
 

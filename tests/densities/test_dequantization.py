@@ -62,7 +62,11 @@ def test_samples_come_with_the_log_density_of_their_noise():
         x, log_q = dequantizer.sample(params, jax.random.key(1), images)
         u = (x + 0.5) * levels - images
         centres = glowjax.bin_centres(images, levels=levels)
-        return u, log_q, noise_density(FLOW, PAIR).log_prob(({}, params), u, centres)
+        return (
+            u,
+            log_q,
+            noise_density(FLOW, PAIR).log_prob({"logit": {}, "flow": params}, u, centres),
+        )
 
     u, log_q, expected = measure(images)
     assert log_q.shape == (6,) and np.std(u) > 0.1

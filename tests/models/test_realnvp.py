@@ -145,11 +145,18 @@ def test_realnvp_sends_half_of_each_level_out_and_doubles_the_width():
             a.shape[-1] for path, a in found if "['conv']['bias']" in jax.tree_util.keystr(path)
         ]
 
-    assert [widths(level) for level in params[::2]] == [
-        [4] * 3 + [8] * 3,
-        [8] * 3 + [16] * 3,
-        [16] * 4,
-    ]
+    assert {
+        f"{level} {part}": widths(weights)
+        for level in ("level1", "level2", "level3")
+        for part, weights in params[level].items()
+        if part != "squeeze"
+    } == {
+        "level1 checkerboard": [4] * 3,
+        "level1 channels": [8] * 3,
+        "level2 checkerboard": [8] * 3,
+        "level2 channels": [16] * 3,
+        "level3 checkerboard": [16] * 4,
+    }
 
 
 @pytest.mark.slow
@@ -157,7 +164,9 @@ def test_single_scale_has_ten_couplings_and_keeps_the_shape():
     flow = glowjax.realnvp_single_scale(**TINY)
     x = jnp.zeros((2, 4, 6, 1))
     params = jax.eval_shape(flow.init, jax.random.key(0), x)
-    assert [len(part) for part in params] == [4, 0, 3, 0, 3]
+    assert {name: len(part) for name, part in params.items()} == {
+        "checkerboard1": 4, "squeeze": 0, "channels": 3, "unsqueeze": 0, "checkerboard2": 3
+    }  # fmt: skip
     assert jax.eval_shape(flow.forward, params, x)[0].shape == x.shape
 
 
@@ -168,15 +177,15 @@ def test_every_other_coupling_changes_the_other_colour():
 
     @jax.jit
     def stages(x):
-        params = moved(flow.init(jax.random.key(1), x))[0]
+        params = moved(flow.init(jax.random.key(1), x))["level1"]["checkerboard"]
         outputs = []
-        for i, p in enumerate(params):
+        for i, name in enumerate(f"step{number}" for number in range(1, len(params) + 1)):
             step = glowjax.realnvp_step(
                 net=functools.partial(glowjax.ResNet, **TINY), mask="checkerboard", swap=i % 2 == 1
             )
-            normal, coupling = jax.tree.map(lambda a: a[0], p)
-            h, _ = as_flow(glowjax.ActNorm()).forward(normal, x)
-            x, _ = step.forward((normal, coupling), x)
+            p = jax.tree.map(lambda a: a[0], params[name])
+            h, _ = as_flow(glowjax.ActNorm()).forward(p["actnorm"], x)
+            x, _ = step.forward(p, x)
             outputs.append((h, x))
         return outputs, flow.forward(moved(flow.init(jax.random.key(1), x0)), x0)[0][0]
 

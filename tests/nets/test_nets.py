@@ -158,7 +158,7 @@ def test_wrong_channels_are_refused_in_a_repeat_too():
     params = steps.init(jax.random.key(0), jnp.ones((2, 4, 4, 5)))
     with pytest.raises(ValueError, match="x must have 2 channels, got shape"):
         steps.forward(params, jnp.ones((2, 4, 4, 6)))
-    with pytest.raises(ValueError, match="params do not fit AffineCoupling"):
+    with pytest.raises(ValueError, match="params do not fit Coupling"):
         steps.forward({}, jnp.ones((2, 4, 4, 5)))
 
 

@@ -251,7 +251,7 @@ def test_a_signal_during_the_last_evaluation_counts(config, unbroken, tmp_path, 
     folder, pictures = tmp_path / "stopped", loop.pictures
 
     def told(*arguments):
-        if arguments[0].step() == config.train_steps:
+        if arguments[0].checkpoints.step() == config.train_steps:
             os.kill(os.getpid(), signal.SIGTERM)
         pictures(*arguments)
 

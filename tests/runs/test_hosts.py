@@ -47,7 +47,8 @@ def command(digits_dir):
 def started(arguments, records, *, processes=2, devices=2, **faults):
     """Runs a command as processes of so many devices each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
+        flags = os.environ["XLA_FLAGS"]
+        patch.setenv("XLA_FLAGS", f"{flags} --xla_force_host_platform_device_count={devices}")
         patch.setenv("JAX_ENABLE_X64", "1")
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         for name, value in faults.items():
