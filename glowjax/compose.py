@@ -365,6 +365,10 @@ def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
         if not isinstance(arrays, tuple | list) or len(arrays) < n_in:
             shapes = jax.tree.map(jnp.shape, arrays)
             raise ValueError(f"{name} must be a tuple of {n_in} or more arrays, got shape {shapes}")
+        check_floats(name, tuple(arrays))
+        if len({len(array) for array in arrays}) > 1:
+            shapes = [jnp.shape(array) for array in arrays]
+            raise ValueError(f"{name} must be arrays of one batch, got shapes {shapes}")
         rest, last = tuple(arrays[:-n_in]), tuple(arrays[-n_in:])
         out, log_det = f(params, last[0] if n_in == 1 else last, *args, **kwargs)
         return rest + ((out,) if n_out == 1 else tuple(out)), log_det

@@ -359,7 +359,7 @@ def test_labels_are_checked():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: glowjax.uniform(1.0, 1.0), r"low must be in \(-inf, 1.0\), got 1.0"),
+        (lambda: glowjax.uniform(1.0, 1.0), r"low must be in \(-inf, 1\), got 1.0"),
         (lambda: glowjax.student_t(0.0), r"df must be in \(0, inf\), got 0.0"),
         (lambda: glowjax.gaussian_mixture(0), "components must be a whole number"),
         (lambda: glowjax.class_conditional_normal(0), "num_classes must be a whole number"),
