@@ -225,9 +225,9 @@ def _sample(arguments: list[str]) -> None:
 
 def _data(arguments: list[str]) -> None:
     options = _parse(Prepare, "data", arguments)
-    from glowjax.data import prepare as datasets
+    from glowjax.data.prepare import prepare
 
-    builder = datasets.prepare(
+    builder = prepare(
         options.name, data_dir=options.data_dir, archives=options.archives, progress=True
     )
     for split, info in builder.info.splits.items():

@@ -10,8 +10,10 @@ os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=4"
-    # Halves the time to compile. Later versions have no such flag.
-    + " --xla_cpu_use_fusion_emitters=false" * version("jax").startswith("0.10.")
+    # Halves the time to compile; later versions have no such flag. The older emitters would fuse
+    # multiplications and additions in one program and not in another, were it not for AVX alone.
+    + " --xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX"
+    * version("jax").startswith("0.10.")
 )
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "glowjax-test-cache")
@@ -40,10 +42,10 @@ def bounded_memory():
 @pytest.fixture(scope="session")
 def digits_dir(tmp_path_factory):
     """A folder of tensorflow-datasets with `digits` prepared."""
-    from glowjax.data import prepare as datasets  # slow to import
+    from glowjax.data.prepare import prepare  # slow to import
 
     folder = tmp_path_factory.mktemp("tfds")
-    datasets.prepare("digits", data_dir=folder)
+    prepare("digits", data_dir=folder)
     return folder
 
 

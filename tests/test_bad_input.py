@@ -27,8 +27,8 @@ NAMED = re.compile(
 )
 
 
-def generated(few: int, many: int, **strategies):
-    """Two tests of one body: of few examples, always the same, and of many, slow and in parts."""
+def generated(few: int, some: int, many: int, **strategies):
+    """Three tests of one body: of few examples and of some, always the same; of many, in parts."""
 
     def decorate(body):
         options: dict[str, Any] = {
@@ -36,16 +36,20 @@ def generated(few: int, many: int, **strategies):
             "database": None,
             "suppress_health_check": list(HealthCheck),
         }
-        quick = settings(max_examples=few, derandomize=True, **options)(given(**strategies)(body))
+
+        def repeated(examples):
+            return settings(max_examples=examples, derandomize=True, **options)(
+                given(**strategies)(body)
+            )
 
         @pytest.mark.exhaustive
         @pytest.mark.parametrize("part", range(PARTS))
         @settings(max_examples=many // PARTS, **options)
         @given(**strategies)
-        def slow(part, **drawn):
+        def in_parts(part, **drawn):
             body(**drawn)
 
-        return quick, slow
+        return repeated(few), pytest.mark.slow(repeated(some)), in_parts
 
     return decorate
 
@@ -118,7 +122,7 @@ def calls(draw):
     return name, function, array, context
 
 
-@generated(few=40, many=16_000, call=calls())
+@generated(few=40, some=150, many=16_000, call=calls())
 def shapes(call):
     name, function, array, context = call
     flow, params, key = CASES[name].flow, abstract(name)[2], jax.random.key(KEY)
@@ -135,7 +139,7 @@ def shapes(call):
     assert all(leaf.dtype in (jnp.float32, jnp.float64) for leaf in jax.tree.leaves(out))
 
 
-test_shapes_and_dtypes, test_shapes_and_dtypes_many = shapes
+test_shapes_and_dtypes, test_shapes_and_dtypes_some, test_shapes_and_dtypes_many = shapes
 
 
 @pytest.mark.slow
@@ -185,7 +189,7 @@ def rows(draw):
     return name, draw(st.lists(VALUES, min_size=size, max_size=size))
 
 
-@generated(few=30, many=6_400, row=rows())
+@generated(few=5, some=30, many=6_400, row=rows())
 def values(row):
     """The row is inverted or is seen to fail; the others of its batch do not notice it."""
     name, event = row
@@ -202,8 +206,7 @@ def values(row):
         np.testing.assert_allclose(again, z, atol=1e-9 * scale, rtol=0)
 
 
-test_values, test_values_many = values
-test_values = pytest.mark.slow(test_values)  # it compiles every small flow
+test_values, test_values_some, test_values_many = values
 
 
 # ------------------------------------------------------------------------- numbers and choices
@@ -236,7 +239,7 @@ def arguments(draw):
     return maker, given
 
 
-@generated(few=60, many=1_600, call=arguments())
+@generated(few=60, some=150, many=1_600, call=arguments())
 def options(call):
     maker, given = call
     made = refused(lambda: maker(**given))
@@ -246,4 +249,4 @@ def options(call):
         refused(lambda: jax.eval_shape(glowjax.as_flow(made).init, jax.random.key(KEY), x))
 
 
-test_options, test_options_many = options
+test_options, test_options_some, test_options_many = options

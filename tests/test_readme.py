@@ -15,7 +15,7 @@ from PIL import Image
 
 import glowjax
 from glowjax import data
-from glowjax.data import prepare as datasets
+from glowjax.data import prepare
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -91,7 +91,7 @@ def test_own_images_are_brought_in_as_the_page_says(tmp_path, monkeypatch):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{i}.png")
     monkeypatch.chdir(tmp_path)
-    with datasets.quiet():
+    with prepare.quiet():
         runpy.run_path("prepare.py", run_name="prepare")
     assert "tensorflow" not in sys.modules
     source = data.load("my_pictures", "train", data_dir=tmp_path / "data", resize=(6, 4))

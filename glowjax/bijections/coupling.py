@@ -54,10 +54,14 @@ class Coupling(nn.Module):
         return self.net is None or takes_context(self.net(features=1))
 
     @nn.nowrap
+    def _net(self, *, images: bool) -> Net:
+        return self.net or (ConvNet if images else MLP)
+
+    @nn.nowrap
     def prepare(self, params):
         images = any(jnp.ndim(leaf) == 4 for leaf in jax.tree.leaves(params["net"]))
-        net = self.net or (ConvNet if images else MLP)
-        prepare = getattr(net(features=1), "prepare", None)  # which goes by the params' own sizes
+        net = self._net(images=images)(features=1)
+        prepare = getattr(net, "prepare", None)  # which goes by the params' own sizes
         return params if prepare is None else {**params, "net": prepare(params["net"])}
 
     @nn.compact
@@ -72,8 +76,7 @@ class Coupling(nn.Module):
         """The parameters of f, `[B, ..., channels, size]`."""
         channels, shared = parts.features, self.transform.shared
         size = self.transform.size - shared
-        make = self.net or (ConvNet if a.ndim == 4 else MLP)
-        net = make(features=size * channels, name="net")
+        net = self._net(images=a.ndim == 4)(features=size * channels, name="net")
         h = parts.restrict(promote(net(*net_inputs(net, a, context))))
         raw = h.reshape(*h.shape[:-1], channels, size)
         if not shared:
@@ -83,7 +86,9 @@ class Coupling(nn.Module):
         return jnp.concatenate([raw, learned], axis=-1)
 
 
-def AdditiveCoupling(net: Net | None = None, mask: Mask = "channels", swap: bool = False):
+def AdditiveCoupling(
+    net: Net | None = None, mask: Mask = "channels", swap: bool = False
+) -> Coupling:
     """`Coupling` by `additive()`: z_b = x_b + net(x_a), log_det = 0."""
     return Coupling(additive(), net, mask, swap)
 

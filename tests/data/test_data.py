@@ -22,8 +22,7 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 from glowjax import data
-from glowjax.data import builders, shuffle, stored
-from glowjax.data import prepare as datasets
+from glowjax.data import builders, prepare, shuffle, stored
 from glowjax.data.images import decode
 from glowjax.data.source import Source
 from glowjax.data.transform import Transform
@@ -32,7 +31,7 @@ from glowjax.data.transform import Transform
 @pytest.fixture(scope="module")
 def digits_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
-    datasets.prepare("digits", data_dir=folder)
+    prepare.prepare("digits", data_dir=folder)
     return folder
 
 
@@ -167,7 +166,7 @@ def prepare_custom(folder, features, examples):
         def _generate_examples(self):
             yield from enumerate(examples)
 
-    with datasets.quiet():
+    with prepare.quiet():
         Custom(data_dir=folder, file_format="array_record").download_and_prepare()
 
 
@@ -202,7 +201,7 @@ def test_format_without_random_access(digits_dir, tmp_path):
         info = tmp_path / name / "1.0.0" / "dataset_info.json"
         info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
         with pytest.raises(ValueError, match=f"'{name}' is prepared in a format without random"):
-            datasets.prepare(name, data_dir=tmp_path)
+            prepare.prepare(name, data_dir=tmp_path)
 
 
 def test_data_set_without_images(tmp_path):
@@ -297,21 +296,21 @@ def test_missing_archive_fails_at_once(fake_mnist, tmp_path):
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     began = time.perf_counter()
     with pytest.raises(FileNotFoundError) as error:
-        datasets.prepare("mnist", data_dir=tmp_path, archives=folder)
+        prepare.prepare("mnist", data_dir=tmp_path, archives=folder)
     assert time.perf_counter() - began < 1
     assert str(folder) in str(error.value)
     assert "t10k-labels-idx1-ubyte.gz  sha256 " in str(error.value)
     assert "https://storage.googleapis.com/cvdf" in str(error.value)
     assert "train-images" not in str(error.value)
     with pytest.raises(FileNotFoundError, match="not a folder"):
-        datasets.prepare("mnist", data_dir=tmp_path, archives=tmp_path / "nowhere")
+        prepare.prepare("mnist", data_dir=tmp_path, archives=tmp_path / "nowhere")
     assert not prepared_files(tmp_path)
 
 
 def test_no_archives_and_no_network_fails_at_once(tmp_path, no_network):
     began = time.perf_counter()
     with pytest.raises(ConnectionError) as error:
-        datasets.prepare("cifar10", data_dir=tmp_path)
+        prepare.prepare("cifar10", data_dir=tmp_path)
     assert time.perf_counter() - began < 1
     for word in ("cifar-10-binary.tar.gz", str(tmp_path / "downloads" / "manual"), "archives="):
         assert word in str(error.value)
@@ -322,7 +321,7 @@ def test_wrong_checksum_is_named(fake_mnist, tmp_path):
     folder, _ = fake_mnist
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"not what it was")
     with pytest.raises(ValueError, match=r"wrong checksum in .*\n.*train-labels") as error:
-        datasets.prepare("mnist", data_dir=tmp_path, archives=folder)
+        prepare.prepare("mnist", data_dir=tmp_path, archives=folder)
     assert "train-images" not in str(error.value)
     assert not prepared_files(tmp_path)
 
@@ -334,7 +333,7 @@ def test_unreadable_archive_leaves_nothing_behind(fake_mnist, tmp_path, monkeypa
     file.write_bytes(file.read_bytes()[:cut] if cut else gzip.compress(b"\0\0\x08\x01\0\0\0\x09"))
     register(monkeypatch, builders.Mnist, folder)
     with pytest.raises(ValueError, match=rf"{message}.*t10k-images|t10k-images.*{message}"):
-        datasets.prepare("mnist", data_dir=tmp_path, archives=folder)
+        prepare.prepare("mnist", data_dir=tmp_path, archives=folder)
     assert not prepared_files(tmp_path)
 
 
@@ -349,11 +348,11 @@ def test_images_and_labels_of_wrong_size_are_named(fake_mnist, tmp_path, monkeyp
         (folder / name).write_bytes(gzip.compress(idx(array)))
         register(monkeypatch, builders.Mnist, folder)
         with pytest.raises(ValueError, match=rf"archives: .*{message}"):
-            datasets.prepare("mnist", data_dir=tmp_path, archives=folder)
+            prepare.prepare("mnist", data_dir=tmp_path, archives=folder)
         assert not prepared_files(tmp_path)
         (folder / name).write_bytes(right)
     register(monkeypatch, builders.Mnist, folder)
-    assert datasets.prepare("mnist", data_dir=tmp_path, archives=folder).is_prepared()
+    assert prepare.prepare("mnist", data_dir=tmp_path, archives=folder).is_prepared()
 
 
 class WithFiles(tfds.core.GeneratorBasedBuilder):
@@ -389,7 +388,7 @@ def test_a_bad_image_is_named_and_leaves_nothing_behind(tmp_path, monkeypatch, c
     bad, message = BAD_IMAGES[case]
     monkeypatch.setattr(WithFiles, "files", [GOOD] * 8 + [bad] + [GOOD] * 8)
     with pytest.raises(ValueError, match=rf"image of example \d+ of train is bad: .*{message}"):
-        datasets.prepare("with_files", data_dir=tmp_path)
+        prepare.prepare("with_files", data_dir=tmp_path)
     assert not prepared_files(tmp_path)
     monkeypatch.setattr(WithFiles, "files", [GOOD] * 20)
     assert len(data.load("with_files", "train", data_dir=tmp_path)) == 16
@@ -397,7 +396,7 @@ def test_a_bad_image_is_named_and_leaves_nothing_behind(tmp_path, monkeypatch, c
 
 def test_a_damaged_record_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(WithFiles, "files", [GOOD] * 20)
-    datasets.prepare("with_files", data_dir=tmp_path)
+    prepare.prepare("with_files", data_dir=tmp_path)
     (file,) = tmp_path.rglob("*.array_record*")
     whole = file.read_bytes()
     at = [match.start() for match in re.finditer(re.escape(GOOD[:8]), whole)][5]
@@ -427,11 +426,11 @@ def test_cifar10_from_its_archive(tmp_path, monkeypatch, no_network):
     write_tar(tmp_path / "cifar-10-binary.tar.gz", short)
     register(monkeypatch, builders.Cifar10, tmp_path)
     with pytest.raises(ValueError, match=r"data_batch_3.bin must hold records of 3073 .*, got 5 b"):
-        datasets.prepare("cifar10", data_dir=tmp_path, archives=tmp_path)
+        prepare.prepare("cifar10", data_dir=tmp_path, archives=tmp_path)
     assert not prepared_files(tmp_path)
     write_tar(tmp_path / "cifar-10-binary.tar.gz", files)
     register(monkeypatch, builders.Cifar10, tmp_path)
-    builder = datasets.prepare("cifar10", data_dir=tmp_path, archives=tmp_path)
+    builder = prepare.prepare("cifar10", data_dir=tmp_path, archives=tmp_path)
     assert builder.info.features["label"].names[3] == "class3"
     stored: Any = tfds.data_source("cifar10", split="train", data_dir=tmp_path)
     assert len(stored) == 50
@@ -450,19 +449,19 @@ def test_builder_that_needs_tensorflow_says_so(digits_dir, tmp_path, monkeypatch
 
     monkeypatch.setattr(builders.Digits, "_split_generators", needs_tensorflow)
     with pytest.raises(ImportError, match=r'pip install "glowjax\[tf\]"'):
-        datasets.prepare("digits", data_dir=tmp_path)
+        prepare.prepare("digits", data_dir=tmp_path)
     assert not prepared_files(tmp_path)
 
 
 def test_another_process_that_was_first_is_no_error(tmp_path, monkeypatch):
-    prepare = builders.Digits.download_and_prepare
+    original = builders.Digits.download_and_prepare
 
     def overtaken(self, **kwargs):
-        prepare(builders.Digits(data_dir=tmp_path, file_format="array_record"), **kwargs)
+        original(builders.Digits(data_dir=tmp_path, file_format="array_record"), **kwargs)
         raise OSError("Directory not empty")
 
     monkeypatch.setattr(builders.Digits, "download_and_prepare", overtaken)
-    assert datasets.prepare("digits", data_dir=tmp_path).is_prepared()
+    assert prepare.prepare("digits", data_dir=tmp_path).is_prepared()
 
 
 # Training batches
@@ -946,13 +945,13 @@ def test_folders_in_place_of_names(digits_dir, tmp_path, monkeypatch, no_network
     }
     for name, message in cases.items():
         with pytest.raises(ValueError, match=f"(?s)^name.*{message}"):
-            datasets.prepare(name, data_dir=digits_dir)
+            prepare.prepare(name, data_dir=digits_dir)
 
 
 def test_folders_that_do_not_hold_the_data(digits_dir, tmp_path, no_network):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"data_dir must be a folder .*, got .*file"):
-        datasets.prepare("mnist", data_dir=tmp_path / "file")
+        prepare.prepare("mnist", data_dir=tmp_path / "file")
     cases = {
         tmp_path / "nowhere": "which does not exist",
         tmp_path: "which holds no prepared data set",
@@ -963,4 +962,4 @@ def test_folders_that_do_not_hold_the_data(digits_dir, tmp_path, no_network):
         # What is the case comes first, and only then that there is no network.
         text = f"^mnist is not prepared under data_dir, {folder}, {message}.*; .*cannot reach"
         with pytest.raises(ConnectionError, match=text):
-            datasets.prepare("mnist", data_dir=folder)
+            prepare.prepare("mnist", data_dir=folder)

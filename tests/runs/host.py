@@ -24,8 +24,7 @@ import pytest
 from orbax.checkpoint import CheckpointManager
 
 from glowjax import cli
-from glowjax.runs import loop, results
-from glowjax.runs import steps as train
+from glowjax.runs import loop, results, steps
 
 restore = CheckpointManager.restore
 
@@ -33,7 +32,7 @@ restore = CheckpointManager.restore
 @contextmanager
 def observed(records: Path) -> Generator[None]:
     """Makes runs use float64, and keep initial state and batches of this host in `records`."""
-    make_trainer, mapped = train.make_trainer, train.mapped
+    make_trainer, mapped = steps.make_trainer, steps.mapped
     seen: dict[str, np.ndarray] = {}
 
     def in_float64(*args, **kwargs):
@@ -45,7 +44,7 @@ def observed(records: Path) -> Generator[None]:
 
         def init(batch):
             state = on_devices.init(batch)
-            leaves = jax.tree.leaves(train.on_one_device(state))
+            leaves = jax.tree.leaves(steps.on_one_device(state))
             seen.update({f"state{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)})
             return state
 
@@ -68,7 +67,7 @@ def observed(records: Path) -> Generator[None]:
         return on_devices._replace(init=init, train_step=train_step)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (train, loop, results):
+        for module in (steps, loop, results):
             patch.setattr(module, "make_trainer", in_float64)
         patch.setattr(loop, "mapped", recorded)
         if os.environ.get("FULL"):

@@ -12,20 +12,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from saved import opened, rows_of, state_of, steps_of
 
 from glowjax import data
 from glowjax.fitting.optim import Optimizer
-from glowjax.runs import loop, results
-from glowjax.runs import steps as train
+from glowjax.runs import loop, results, steps
 from glowjax.runs.checkpoints import METRIC
 from glowjax.runs.failed import read_failed
 from glowjax.runs.folder import Run
-from glowjax.runs.results import abstract_state
 from glowjax.runs.signals import Stopped
 from glowjax.runs.steps import make_trainer, mapped, replicate
 
@@ -61,28 +59,6 @@ def unbroken(config, tmp_path_factory):
 @pytest.fixture
 def copy(unbroken, tmp_path):
     return shutil.copytree(unbroken, tmp_path / "copy")
-
-
-@contextlib.contextmanager
-def opened(folder):
-    """A run and the shapes of its state."""
-    with contextlib.closing(Run.open(folder, read_only=True)) as run:
-        yield run, abstract_state(make_trainer(run.config, **run.images), run)
-
-
-def state_of(folder, which: Any = "latest"):
-    with opened(folder) as (run, shapes):
-        return jax.device_get(run.checkpoints.restore(shapes, which))
-
-
-def rows_of(folder):
-    """The rows of metrics.jsonl, less what depends on the clock."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(s).items() if k != "images_per_second"} for s in lines]
-
-
-def steps_of(folder):
-    return sorted(int(f.name) for f in (folder / "checkpoints").iterdir() if f.name.isdigit())
 
 
 def same(a, b):
@@ -501,8 +477,10 @@ def test_a_run_goes_on_with_data_of_its_kind_alone(copy, config, monkeypatch):
 
 @pytest.mark.exhaustive
 def test_the_guard_against_it_changes_no_number(config, unbroken, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "halted", lambda before, after, metrics: after)
+    monkeypatch.setattr(steps, "halted", lambda before, after, metrics: after)
+    steps.make_trainer.cache_clear()  # or the guarded step would be used again
     loop.train(config, tmp_path / "unguarded")
+    steps.make_trainer.cache_clear()
     assert_as_unbroken(tmp_path / "unguarded", unbroken)
 
 

@@ -1,7 +1,6 @@
 """Runs of two processes on loopback, of two CPU devices each, against one process of four."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -15,10 +14,10 @@ import numpy as np
 import pytest
 import tiny
 from host import observed
+from saved import rows_of
 
 from glowjax import cli
-from glowjax.runs import results
-from glowjax.runs import steps as train
+from glowjax.runs import results, steps
 from glowjax.runs.failed import read_failed
 from glowjax.runs.folder import Run
 from glowjax.runs.hosts import check_same, in_turn
@@ -92,13 +91,8 @@ def state_of(folder):
         observed(folder),
         contextlib.closing(Run.open(folder / "run", read_only=True)) as run,
     ):
-        trainer = train.make_trainer(run.config, **run.images)
+        trainer = steps.make_trainer(run.config, **run.images)
         return run.checkpoints.restore(abstract_state(trainer, run))
-
-
-def rows_of(folder):
-    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(s).items() if k != "images_per_second"} for s in lines]
 
 
 def records_of(folder):
@@ -115,7 +109,7 @@ def assert_same_run(folder, want):
     assert state.step == STEPS
     assert all(a.dtype == np.float64 for a in jax.tree.leaves(state.params))
     assert_close(state, state_of(want))
-    assert_close(rows_of(folder), rows_of(want))
+    assert_close(rows_of(folder / "run"), rows_of(want / "run"))
 
 
 @pytest.mark.slow
@@ -142,9 +136,9 @@ def test_one_killed_process_ends_all(killed):
 
 
 def test_two_hosts_log_what_one_does(killed, alone):
-    rows = rows_of(killed[0])
+    rows = rows_of(killed[0] / "run")
     assert rows[-1]["step"] == STEPS - 2
-    assert_close(rows, rows_of(alone)[: len(rows)])
+    assert_close(rows, rows_of(alone / "run")[: len(rows)])
 
 
 @pytest.mark.exhaustive
@@ -217,7 +211,7 @@ def test_a_step_that_is_not_finite_stops_all_hosts(command, tmp_path, capfd):
         observed(tmp_path),
         contextlib.closing(Run.open(tmp_path / "run", read_only=True)) as run,
     ):
-        trainer = train.make_trainer(run.config, **run.images)
+        trainer = steps.make_trainer(run.config, **run.images)
         state, batch = read_failed(run.folder, abstract_state(trainer, run))
     assert f"glowjax:step{state.step + 1}:" in printed
     assert len(batch["image"]) == BATCH
@@ -275,7 +269,7 @@ def test_a_run_of_two_that_is_told_to_stop_saves_and_goes_on(alone, command, tmp
     with pytest.raises(SystemExit) as stopped:
         started(arguments, tmp_path / "records", stop="1:3")
     assert stopped.value.code == 128 + signal.SIGTERM
-    assert 3 <= rows_of(tmp_path)[-1]["step"] < STEPS
+    assert 3 <= rows_of(tmp_path / "run")[-1]["step"] < STEPS
     started([*arguments, "--resume"], tmp_path / "records")
     assert_same_run(tmp_path, alone)
 

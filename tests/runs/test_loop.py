@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from saved import rows_of, state_of, steps_of
 from tensorboardX.proto import event_pb2
 
 from glowjax.data.source import Source
@@ -21,7 +22,6 @@ from glowjax.runs import loop, results
 from glowjax.runs.checkpoints import METRIC
 from glowjax.runs.folder import Run
 from glowjax.runs.models import Autoregressive, Glow, RealNVP
-from glowjax.runs.results import abstract_state
 from glowjax.runs.steps import Params, make_trainer
 
 # Runs are of float32, and trained ones are shared.
@@ -59,23 +59,6 @@ def classes(conditional, tmp_path_factory):
 @pytest.fixture
 def copy(folder, tmp_path):
     return shutil.copytree(folder, tmp_path / "copy")
-
-
-def state_of(folder, which: Any = "latest"):
-    """A checkpoint as plain arrays, whatever its structure."""
-    with contextlib.closing(Run.open(folder, read_only=True)) as run:
-        trainer = make_trainer(run.config, **run.images)
-        return run.checkpoints.restore(abstract_state(trainer, run), which)
-
-
-def steps_of(folder):
-    return sorted(int(f.name) for f in (folder / "checkpoints").iterdir() if f.name.isdigit())
-
-
-def rows_of(folder):
-    """The rows of metrics.jsonl, less what depends on the clock."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(s).items() if k != "images_per_second"} for s in lines]
 
 
 def assert_same(a, b):
