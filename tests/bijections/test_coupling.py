@@ -19,7 +19,8 @@ FORMULAS = {
 def test_affine_maps_are_their_formulas(scale):
     transform = glowjax.affine(scale=scale)
     rng = np.random.default_rng(0)
-    x, raw = rng.normal(size=(5, 3)), rng.normal(size=(5, 3, transform.size))
+    x = jnp.asarray(rng.normal(size=(5, 3)))
+    raw = jnp.asarray(rng.normal(size=(5, 3, transform.size)))
     log_scale = FORMULAS[scale](raw)
     z, log_slope = transform.forward(x, raw)
     np.testing.assert_allclose(z, (x + raw[..., 0]) * np.exp(log_scale), rtol=1e-12)
