@@ -3,6 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import flax.errors
@@ -18,6 +19,19 @@ from glowjax.expression import expressed, recorded
 
 def _unchanged(params: Any) -> Any:
     return params
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["variables"], meta_fields=[])
+@dataclass(frozen=True)
+class Prepared:
+    """The parameters of a Linen module's flow after `Flow.prepare`, for its maps alone.
+
+    Attributes:
+        variables: what `module.apply` takes: the collection `prepared`, of what was computed, and
+            `params`, of the parameters that are used as they are.
+    """
+
+    variables: Any
 
 
 @expressed
@@ -37,7 +51,8 @@ class Flow(NamedTuple):
     Optional: `init_inverse(key, z, context=None)` initialises from the latent side; `backward` is
     what `glowjax.reversible.backward` calls instead of its default; `prepare(params)` does what
     needs no data, such as inverting matrices: `repeat` calls it for all of its steps at once, and
-    the maps take its result in place of params. Of a loop or a whole model it is the identity.
+    the maps take its result, with `Prepared` in it, in place of params. Of a loop or a whole model
+    it is the identity.
     """
 
     init: Callable[..., Any]
@@ -62,7 +77,7 @@ def as_flow(module: nn.Module) -> Flow:
     `takes_context`. A module that estimates its log-determinant finds its key with
     `self.make_rng("log_det")`. A third method, `prepare(params)`, may be there for `Flow.prepare`:
     under `nn.nowrap`, a pure function of the module's own parameters, to which `vmap` can be
-    applied.
+    applied, that returns variables as `Prepared` holds them.
 
     Raises:
         ValueError: an input is not a batched float array, or does not fit the parameters; a context
@@ -102,7 +117,7 @@ def as_flow(module: nn.Module) -> Flow:
             rngs = {"log_det": key}
         try:
             with _drawing_nothing(name):
-                result = module.apply({"params": params}, *args, method=method, rngs=rngs)
+                result = module.apply(variables(params), *args, method=method, rngs=rngs)
         except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as error:
             due, given = f"{side} must be as at init", f"{side} {described(array)}"
             if takes:
@@ -111,16 +126,20 @@ def as_flow(module: nn.Module) -> Flow:
             raise ValueError(f"{due}: params of {name} do not fit {given}: {error}") from error
         return _pair(f"{name}.{method}", result, array)
 
+    def variables(params):
+        return params.variables if isinstance(params, Prepared) else {"params": params}
+
     def prepare(params):
+        if isinstance(params, Prepared):
+            raise ValueError(f"params of {name} must be as init returns them, got prepared ones")
         try:
-            return getattr(module, "prepare", _unchanged)(params)
+            return Prepared(module.prepare(params)) if hasattr(module, "prepare") else params
         except (
             KeyError,
             flax.errors.ScopeParamShapeError,
             flax.errors.ScopeParamNotFoundError,
         ) as error:
-            what = f"params do not fit {name}, or are prepared already"
-            raise ValueError(f"{what}: {error}") from error
+            raise ValueError(f"params do not fit {name}: {error}") from error
 
     return Flow(
         init=functools.partial(init, "x", "forward"),

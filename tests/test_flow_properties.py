@@ -21,6 +21,7 @@ from jax.extend.core import jaxprs_in_params
 
 import glowjax
 from glowjax import as_flow
+from glowjax.flow import Prepared, checked
 from glowjax.testing import flat
 
 RTOL = 1e-9
@@ -118,6 +119,35 @@ def test_prepared_parameters_are_the_same_map(name):
 
     raw, prepared = both(x)
     jax.tree.map(np.testing.assert_array_equal, prepared, raw)
+
+
+def test_prepared_parameters_are_refused_where_others_are_due():
+    flow = glowjax.as_flow(glowjax.InvertibleConv1x1())
+    params = flow.init(jax.random.key(0), jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match="params of InvertibleConv1x1 must be as init returns"):
+        flow.prepare(flow.prepare(params))
+
+
+WRAPPERS = {
+    "checked": lambda flow: checked("flow", flow),
+    "context": lambda flow: glowjax.with_context(flow, None),
+    "inverted": lambda flow: glowjax.invert(glowjax.invert(flow)),
+    "chain": lambda flow: glowjax.chain(only=flow),
+    "last": glowjax.on_last,
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrappers_keep_what_a_flow_may_have(name):
+    flow = glowjax.as_flow(glowjax.InvertibleConv1x1())
+    x = jax.random.normal(jax.random.key(0), (2, 3))
+    x = (x,) if name == "last" else x
+    wrapped = WRAPPERS[name](flow)
+    params = wrapped.init(jax.random.key(0), x)
+    prepared = jax.tree.leaves(wrapped.prepare(params), is_leaf=lambda p: isinstance(p, Prepared))
+    assert [type(p) for p in prepared] == [Prepared]
+    assert wrapped.init_inverse is not None
+    assert wrapped.takes_context == (name == "context")
 
 
 def primitives(jaxpr, inside=False):

@@ -125,12 +125,12 @@ class InvertibleConv1x1(nn.Module):
     @nn.nowrap
     def prepare(self, params):
         name, _, matrix = self._form()
-        return {"matrix": matrix(params[name])}
+        return {"prepared": {"matrix": matrix(params[name])}}
 
     @nn.compact
     def _matrix(self, x):
         name, draw, matrix = self._form()
-        prepared = self.get_variable("params", "matrix")
+        prepared = self.get_variable("prepared", "matrix")
         if prepared is not None:
             channels = prepared.weight.shape[-1]
             require(x.shape[-1] == channels, "x", x.shape, f"of {channels} channels, as params are")

@@ -61,8 +61,12 @@ class Coupling(nn.Module):
     def prepare(self, params):
         images = any(jnp.ndim(leaf) == 4 for leaf in jax.tree.leaves(params["net"]))
         net = self._net(images=images)(features=1)
-        prepare = getattr(net, "prepare", None)  # which goes by the params' own sizes
-        return params if prepare is None else {**params, "net": prepare(params["net"])}
+        if not hasattr(net, "prepare"):
+            return {"params": params}
+        variables = net.prepare(params["net"])  # which goes by the params' own sizes
+        others = {name: value for name, value in params.items() if name != "net"}
+        parts = {collection: {"net": tree} for collection, tree in variables.items()}
+        return {**parts, "params": {**others, **parts.get("params", {})}}
 
     @nn.compact
     def _couple(self, apply, x, context):

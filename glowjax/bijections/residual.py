@@ -222,19 +222,22 @@ class Residual(nn.Module):
 
     @nn.nowrap
     def prepare(self, params):
+        return {"prepared": {"net": self._contraction_of(params)}}
+
+    @nn.nowrap
+    def _contraction_of(self, params):
         bound = self.coefficient ** (1 / (self.depth + 1))
 
         def numbered(name, n):
             return tuple(params[f"{name}{i}"] for i in range(1, n + 1))
 
         weights = numbered("weight", self.depth + 1)
-        net = Contraction(
+        return Contraction(
             tuple(limit_spectral_norm(weight, bound) for weight in weights),
             numbered("bias", self.depth + 1),
             numbered("slope", self.depth),
             params.get("context"),
         )
-        return {"net": net}
 
     def _contraction(self, x, context):
         check_positive(width=self.width, depth=self.depth, terms=self.terms)
@@ -247,7 +250,7 @@ class Residual(nn.Module):
 
     @nn.compact
     def _net(self, x, context):
-        prepared = self.get_variable("params", "net")
+        prepared = self.get_variable("prepared", "net")
         if prepared is not None:
             return prepared
         sizes = [x.shape[-1], *[self.width] * self.depth, x.shape[-1]]
@@ -263,7 +266,7 @@ class Residual(nn.Module):
             check_context(context, x)
             self.param("context", draw, (context.shape[-1], self.width), dtype)
         params["context"] = self.get_variable("params", "context")
-        return self.prepare(params)["net"]
+        return self._contraction_of(params)
 
     def _log_det(self, g, x):
         if self.log_det == "exact":

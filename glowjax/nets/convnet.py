@@ -129,19 +129,19 @@ class ConvNet(nn.Module):
     def __call__(self, x):
         check_image_shape("x", x)
         x = jnp.asarray(x, self.dtype or promote(x).dtype)
-        prepared = self.get_variable("params", "weights")
+        prepared = self.get_variable("prepared", "weights")
         return conv_net(x, self._weights(x) if prepared is None else prepared, ring=self.ring)
 
     @nn.nowrap
     def prepare(self, params):
-        """Raw `params` in the form the net computes with; `__call__` takes either.
+        """The variables in the form the net computes with, see `Prepared`.
 
         The numbers of channels, `features` too, are those of `params`.
         """
         weight = params["conv1"]["weight"]
         x = jnp.zeros((1, 1, 1, weight.shape[2] - self.ring), self.dtype or weight.dtype)
         net = self.clone(features=params["out"]["bias"].shape[0])
-        return {"weights": net.apply({"params": params}, x, method="_weights")}
+        return {"prepared": {"weights": net.apply({"params": params}, x, method="_weights")}}
 
     @nn.compact
     def _weights(self, x):

@@ -98,7 +98,7 @@ def test_prepared_parameters_are_the_same_function(dtype, options):
     class Prepared:
         @staticmethod
         def apply(variables, x):
-            return net.apply({"params": other.prepare(variables["params"])}, x)
+            return net.apply(other.prepare(variables["params"]), x)
 
     @jax.jit
     def both(x):
