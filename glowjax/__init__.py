@@ -8,6 +8,8 @@
 `forward` goes from data to latents; log-determinants are in nats, `[B]`, of the map just applied.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from glowjax import testing
 from glowjax.arrays import actnorm_statistics
 from glowjax.bijections.actnorm import (
@@ -100,6 +102,7 @@ from glowjax.densities.objectives import (
 from glowjax.densities.standardized import Standardized
 from glowjax.densities.targets import Target
 from glowjax.expression import recorded
+from glowjax.extras import extra
 from glowjax.fitting.fit import Batch, Fitted, fit
 from glowjax.flow import Flow, as_flow
 from glowjax.models.dequantizer import dequantization_flow
@@ -112,6 +115,9 @@ from glowjax.nets.mlp import MLP
 from glowjax.nets.pixelcnn import PixelCNN
 from glowjax.nets.resnet import ResNet, weight_norm
 from glowjax.timing import Timing, bench, copy_bandwidth, matmul_flops, matmul_peak
+
+if TYPE_CHECKING:
+    from glowjax.runs.trained import ImageModel, load
 
 __version__ = "0.1.0"
 
@@ -134,6 +140,7 @@ __all__ = [
     "Fitted",
     "Flow",
     "GlowActNorm",
+    "ImageModel",
     "Importance",
     "InvertibleConv1x1",
     "Logit",
@@ -192,6 +199,7 @@ __all__ = [
     "increasing_root",
     "invert",
     "lipswish",
+    "load",
     "log_mean_exp",
     "log_prob_bound",
     "log_weights",
@@ -246,3 +254,13 @@ __all__ = [
     "whiten",
     "with_context",
 ]
+
+TRAIN = ("ImageModel", "load")  # what needs glowjax[train]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in TRAIN:
+        raise AttributeError(f"module 'glowjax' has no attribute {name!r}")
+    with extra("train", f"glowjax.{name}"):
+        from glowjax.runs import trained
+    return getattr(trained, name)

@@ -1,4 +1,4 @@
-"""Images as they are stored: decoded, and checked."""
+"""Images as they are stored: decoded, checked, and brought to a size."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import io
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
+
+from glowjax.data.transform import pair
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
 
@@ -17,7 +20,9 @@ def decode(encoded, channels):
       ValueError: the image has more than 8 bits a channel.
     """
     with PIL.Image.open(io.BytesIO(encoded)) as image:
-        _check_depth(image)
+        check_depth(image)
+        if "exif" in image.info:  # a camera's picture may have been taken with the camera turned
+            image = PIL.ImageOps.exif_transpose(image)
         mode = MODES.get(channels, image.mode)
         if image.mode == "P" != mode:
             image = image.convert("RGBA")  # a palette may have transparent colours
@@ -25,7 +30,8 @@ def decode(encoded, channels):
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def _check_depth(image):
+def check_depth(image) -> None:
+    """Raises `ValueError` for an image of more than 8 bits a channel."""
     # Of 16-bit colours Pillow reads the higher 8 bits, and says so by the tiles alone.
     deep = image.mode[0] in "IF" or any("16" in str(tile[3]) for tile in image.tile)
     if deep:
@@ -35,8 +41,25 @@ def _check_depth(image):
 def check_image(encoded, shape) -> None:
     """Raises `ValueError` where a file holds another image than one of this shape, of 8 bits."""
     with PIL.Image.open(io.BytesIO(encoded)) as image:
-        _check_depth(image)
+        check_depth(image)
         width, height = image.size
         image.verify()
     if any(due not in (None, side) for due, side in zip(shape, (height, width), strict=True)):
         raise ValueError(f"it must be {shape[0]}×{shape[1]}, got {height}×{width}")
+
+
+def resized(image, size):
+    """The central region of an image [H, W, C], of the shape of `size`, averaged to that size."""
+    (height, width), (down, right) = image.shape[:2], pair("resize", size)
+    # The largest region of that shape, to the pixel: all of the height, or all of the width.
+    tall = max(1, min(height, width * down // right))
+    wide = max(1, min(width, height * right // down))
+    left, top = (width - wide) // 2, (height - tall) // 2
+    box, how = (left, top, left + wide, top + tall), PIL.Image.Resampling.BOX
+
+    def one(plane):  # Pillow would weigh colours by a fourth channel, as if it were opacity
+        return np.asarray(PIL.Image.fromarray(plane).resize((right, down), how, box=box))
+
+    if image.shape[2] == 3:
+        return one(image)
+    return np.stack([one(image[..., c]) for c in range(image.shape[2])], axis=-1)

@@ -25,6 +25,7 @@ from absl import logging
 from glowjax.checks import require
 from glowjax.data.builders import BUILDERS, manual_dir
 from glowjax.data.images import check_image
+from glowjax.data.own import ARRAYS, FOLDER, PICTURES, is_own, own_builder
 
 FORMAT = "array_record"  # random access, readable without TensorFlow
 
@@ -35,13 +36,9 @@ PROBE_SECONDS = 3.0
 INFO = "dataset_info.json"  # in the folder of each prepared version
 
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-
-
 OWN_IMAGES = (
-    "Own pictures are brought in through tensorflow-datasets: a tfds.core.GeneratorBasedBuilder of"
-    " yours, a class of ten lines, prepares them once under a folder; give its name as the data"
-    " set's, and that folder as data_dir. docs/own-images.md has the lines"
+    f"Own pictures are named {FOLDER}PATH, a folder of image files, or PATH{ARRAYS[0]} or"
+    f" PATH{ARRAYS[1]}, a file of arrays: see docs/own-images.md"
 )
 
 
@@ -50,8 +47,8 @@ def prepare(name, *, data_dir=None, archives=None, progress=False):
 
     Args:
       name: `digits`, `mnist`, `fashion_mnist`, `cifar10`, any data set of tensorflow-datasets, with
-        or without a config (`downsampled_imagenet/32x32`), or one that is already prepared under
-        `data_dir`.
+        or without a config (`downsampled_imagenet/32x32`), one that is already prepared under
+        `data_dir`, or `folder:PATH`, `PATH.npy` or `PATH.npz`: see `glowjax.data.own`.
       data_dir: folder of prepared data sets. Default: that of tensorflow-datasets, `$TFDS_DATA_DIR`
         or `~/tensorflow_datasets`.
       archives: folder that holds the original archives under their original names; nothing is
@@ -82,12 +79,14 @@ def prepare(name, *, data_dir=None, archives=None, progress=False):
             _check_archives(builder, archives)
             _download_and_prepare(builder, archives)
             builder = _builder(name, data_dir)
-            if builder.name not in BUILDERS:
+            if builder.name not in BUILDERS and not is_own(name):
                 _check_images(builder)
     return builder
 
 
 def _builder(name, data_dir):
+    if is_own(name):
+        return own_builder(name, data_dir=data_dir, file_format=FORMAT)
     make = BUILDERS.get(name) or functools.partial(tfds.builder, name)
     try:
         return make(data_dir=data_dir, file_format=FORMAT)

@@ -10,6 +10,8 @@ import numpy as np
 
 from glowjax.checks import require
 
+MAX_HELD_OUT = 5000  # images of a set without splits that are kept for validation, or for a test
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
@@ -43,6 +45,61 @@ class Source:
             ok = np.issubdtype(dtype, np.integer) and labels == shape[:1]
             wanted = f"integers of shape {shape[:1]}, one an image"
             require(ok, f"labels of {self.name}", f"{dtype} of shape {labels}", wanted)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: np.ndarray,
+        labels: np.ndarray | None = None,
+        *,
+        name: str = "arrays",
+        levels: int = 256,
+        held_out: int | None = None,
+        seed: int = 0,
+    ) -> dict[str, Source]:
+        """Splits arrays at random into the sources that `glowjax.runs.loop.train` takes.
+
+        Args:
+          images: uint8 [N, H, W, C] or [N, H, W].
+          labels: integers [N] from 0, or None.
+          name: what messages and pictures call them.
+          levels: grey levels of the images.
+          held_out: images for validation, and as many for the test; default: a tenth, at most
+            5,000.
+          seed: of the split.
+
+        Returns:
+          Sources "train", "validation" and "test".
+
+        Raises:
+          ValueError: images or labels of another dtype, shape or range; too few images.
+        """
+        images = np.asarray(images)
+        images = images[..., None] if images.ndim == 3 else images
+        whole = cls(name=name, split="all", images=images, labels=labels, levels=levels)
+        wanted = f"in 0..{levels - 1}"
+        require(images.size and images.max() < levels, "images", images.max(initial=0), wanted)
+        classes = None if labels is None else int(np.max(labels)) + 1
+        require(labels is None or np.min(labels) >= 0, "labels", labels, "counted from 0")
+        held = min(len(whole) // 10, MAX_HELD_OUT) if held_out is None else held_out
+        wanted = f"at least 1, and less than half of the {len(whole)} images"
+        require(1 <= held < len(whole) / 2, "held_out", held, wanted)
+        order = np.random.RandomState(seed).permutation(len(whole))
+        parts = {
+            "validation": order[:held],
+            "test": order[held : 2 * held],
+            "train": order[2 * held :],
+        }
+        return {
+            split: dataclasses.replace(
+                whole,
+                split=split,
+                images=images[part],
+                labels=None if labels is None else np.asarray(labels)[part].astype(np.int32),
+                num_classes=classes,
+            )
+            for split, part in parts.items()
+        }
 
     def __len__(self) -> int:
         return len(self.images)

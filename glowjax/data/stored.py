@@ -7,11 +7,10 @@ import functools
 import numpy as np
 
 from glowjax.checks import check_integer, require
-from glowjax.data.source import Source
-from glowjax.data.transform import check_positive_pair, pair
+from glowjax.data.source import MAX_HELD_OUT, Source
+from glowjax.data.transform import check_positive_pair
 from glowjax.extras import extra
 
-MAX_HELD_OUT = 5000
 CHUNK = 1024  # records read at a time when a split is loaded into memory
 
 
@@ -160,7 +159,11 @@ class Stored:
 
             value = decode(value, self._feature_shape[-1])
         value = np.asarray(value)
-        return value if self._resize is None else _resized(value, self._resize)
+        if self._resize is None:
+            return value
+        from glowjax.data.images import resized
+
+        return resized(value, self._resize)
 
 
 def in_memory(*features):
@@ -174,25 +177,6 @@ def in_memory(*features):
             if array is not None:
                 array[part] = feature.values(range(part.start, part.stop), records)
     return arrays
-
-
-def _resized(image, size):
-    """The central region of an image [H, W, C], of the shape of `size`, averaged to that size."""
-    import PIL.Image
-
-    (height, width), (down, right) = image.shape[:2], pair("resize", size)
-    # The largest region of that shape, to the pixel: all of the height, or all of the width.
-    tall = max(1, min(height, width * down // right))
-    wide = max(1, min(width, height * right // down))
-    left, top = (width - wide) // 2, (height - tall) // 2
-    box, how = (left, top, left + wide, top + tall), PIL.Image.Resampling.BOX
-
-    def one(plane):  # Pillow would weigh colours by a fourth channel, as if it were opacity
-        return np.asarray(PIL.Image.fromarray(plane).resize((right, down), how, box=box))
-
-    if image.shape[2] == 3:
-        return one(image)
-    return np.stack([one(image[..., c]) for c in range(image.shape[2])], axis=-1)
 
 
 def keys(name, features):

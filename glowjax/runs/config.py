@@ -30,7 +30,8 @@ class Data:
     """Where images come from and what is done to them."""
 
     name: str = "digits"
-    """A tensorflow-datasets name, with its config if any: mnist, celeb_a_hq/256, …"""
+    """A tensorflow-datasets name, with its config if any: mnist, celeb_a_hq/256, …; or folder:PATH,
+    a folder of image files, or PATH.npy or PATH.npz, a file of arrays."""
     data_dir: Path | None = None
     """Folder of prepared data sets; default: that of tensorflow-datasets."""
     archives: Path | None = None

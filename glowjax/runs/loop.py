@@ -45,7 +45,7 @@ def train(
     """Trains an experiment and evaluates its best weights on the test split.
 
     Leaves in `run_dir`: config.json, checkpoints/, metrics.jsonl, tensorboard/, samples.png,
-    curves.png.
+    curves.png, results.json.
 
     Args:
         config: the experiment.

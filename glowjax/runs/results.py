@@ -1,6 +1,7 @@
 """What a run has learned: its weights read back, scored, sampled and drawn."""
 
 import contextlib
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,13 +14,16 @@ import numpy as np
 from glowjax import data, plots
 from glowjax.checks import NON_NEGATIVE, check_choice, check_in, check_integer, check_positive
 from glowjax.densities.discrete_images import quantize, to_uint8
+from glowjax.files import write_whole
 from glowjax.fitting.descent import TrainState
+from glowjax.progress import CONSOLE
 from glowjax.runs.config import Config
 from glowjax.runs.folder import Run
-from glowjax.runs.hosts import check_same, host_shard, in_turn
+from glowjax.runs.hosts import check_same, host_shard, in_turn, on_first_host
 from glowjax.runs.steps import Params, Trainer, check_batch_size, make_trainer, mapped, replicate
 
 SAMPLE_CHUNK = 64  # images sampled at a time
+RESULTS = "results.json"  # in a run's folder
 
 
 Sources = Mapping[str, data.Source]  # splits of data by name
@@ -52,7 +56,7 @@ def evaluate(
     batch_size: int | None = None,
     sources: Sources | None = None,
 ) -> dict[str, Any]:
-    """Bits/dim of a run's weights on a whole split.
+    """Bits/dim of a run's weights on a whole split; kept in the run's results.json.
 
     Args:
         run_dir: of the run.
@@ -82,12 +86,40 @@ def evaluate(
         samples = config.evaluate_samples if samples is None else samples
         check_positive(batch_size=batch_size, samples=samples)
         check_batch_size(batch_size)
-        trainer, params, step = restore_weights(run, checkpoint, weights or config.evaluate_with)
+        weights = weights or config.evaluate_with
+        trainer, params, step = restore_weights(run, checkpoint, weights)
     source = in_turn(lambda: load(config, split, sources))
     check_same(data=source.fingerprint())
     batches = whole(source, config, batch_size)
-    result = mapped(trainer).evaluate(replicate(params), batches, samples)
-    return result | {"step": step}
+    result = mapped(trainer).evaluate(replicate(params), batches, samples) | {"step": step}
+    about = {"split": split, "step": step, "weights": weights, "samples": samples}
+    on_first_host(lambda: _keep(Path(run_dir) / RESULTS, about, result))
+    return result
+
+
+def _keep(path: Path, about: dict[str, Any], result: dict[str, Any]) -> None:
+    """Writes a result among those kept, in the place of one of the same kind."""
+    others = [kept for kept in kept_results(path.parent) if about.items() - kept.items()]
+    try:
+        write_whole(path, json.dumps([*others, about | result], indent=2) + "\n")
+    except OSError as error:  # others' runs may be looked at, and not written to
+        CONSOLE.print(f"warning: the result is not kept in {path}: {error}")
+
+
+def kept_results(run_dir: Path) -> list[dict[str, Any]]:
+    """What evaluations of a run found: split, step, weights, samples, and `evaluate`'s result.
+
+    Raises:
+        ValueError: results.json is not ours.
+    """
+    path = Path(run_dir) / RESULTS
+    if not path.exists():
+        return []
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        return [dict(result) for result in results]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not ours, remove it: {error}") from error
 
 
 def sample(

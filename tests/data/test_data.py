@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 
 from glowjax import data
 from glowjax.data import builders, prepare, shuffle, stored
-from glowjax.data.images import decode
+from glowjax.data.images import decode, resized
 from glowjax.data.source import Source
 from glowjax.data.transform import Transform
 
@@ -97,7 +97,7 @@ def test_resize_averages_the_central_square(digits_dir, digits):
     assert np.abs(small.images - mean).max() <= 1  # Pillow rounds rows, then columns
     wide = np.zeros((4, 8, 3), np.uint8)
     wide[:, 2:6] = 200
-    np.testing.assert_array_equal(stored._resized(wide, 2), np.full((2, 2, 3), 200))
+    np.testing.assert_array_equal(resized(wide, 2), np.full((2, 2, 3), 200))
 
 
 # Splits
@@ -798,15 +798,15 @@ def test_resize_takes_the_central_region_of_a_shape_channel_by_channel(channels)
     image = noise(n=1, shape=(12, 24, channels)).images[0]
     regions = {5: np.s_[:, 6:18], (4, 6): np.s_[:, 3:21], (2, 8): np.s_[3:9, :]}
     for size, place in regions.items():
-        resized = stored._resized(image, size)
+        small = resized(image, size)
         down, right = size if isinstance(size, tuple) else (size, size)
         region = image[place].astype(float)
         weights = [
             shares(have, due) for have, due in zip(region.shape, (down, right), strict=False)
         ]
         mean = np.einsum("ih,jw,hwc->ijc", *weights, region)
-        assert resized.shape == (down, right, channels)
-        assert np.abs(resized - mean).max() <= 1  # Pillow rounds rows, then columns
+        assert small.shape == (down, right, channels)
+        assert np.abs(small - mean).max() <= 1  # Pillow rounds rows, then columns
 
 
 def shares(have, due):

@@ -1,0 +1,1 @@
+"""The commands of `glowjax`; `glowjax.cli` is their door."""

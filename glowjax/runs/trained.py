@@ -1,0 +1,174 @@
+"""A trained model of images, as functions of its weights and of images of whole numbers."""
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from glowjax.checks import NON_NEGATIVE, check_in, check_labels, check_positive, require
+from glowjax.densities.density import Density
+from glowjax.densities.discrete_images import (
+    bin_centres,
+    check_images,
+    dequantize,
+    quantize,
+)
+from glowjax.runs.config import Config
+from glowjax.runs.folder import Run
+from glowjax.runs.results import restore_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageModel:
+    """A density of images of whole numbers, with what is known of the data it was trained on.
+
+        log_prob(params, images, key=None, labels=None)         -> [B], nats of each image
+        bits_per_dim(params, images, key=None, labels=None)     -> [B]
+        sample(params, key, n, temperature=1.0, labels=None)    -> images, n of them
+        encode(params, images, labels=None)                     -> z
+        decode(params, z, labels=None)                          -> images
+        prepare(images)                                         -> images as the model takes them
+
+    Images are uint8 `[B, H, W, C]`, in 0 … levels - 1; `to_uint8(images, levels=model.levels)`
+    makes 8-bit ones of them. `labels`, `[B]` integers, are for a conditional model alone. All
+    but `prepare` are pure, and compiled once for each size of their arguments.
+
+    Attributes:
+        density: of the dequantized images, floats in (-½, ½): what goes into JAX code.
+        config: of the training run.
+        image_shape: (H, W, C).
+        levels: grey levels of the images.
+        num_classes: of the data's labels; None without labels.
+
+    Raises:
+        ValueError: images of another dtype, shape or range; labels that are out of range, or
+            missing, or not taken.
+    """
+
+    density: Density
+    config: Config
+    image_shape: tuple[int, int, int]
+    levels: int
+    num_classes: int | None
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it wants labels."""
+        return self.config.model.conditional
+
+    def log_prob(self, params, images, key=None, labels=None) -> jax.Array:
+        """ln p(x) - D·ln levels of the dequantized images: a bound of ln P(image) from below.
+
+        The noise of dequantization is drawn by `key`; default: `jax.random.key(0)`.
+        """
+        key = jax.random.key(0) if key is None else key
+        return _log_prob(self, params, self._checked(images), key, self._labels(labels, images))
+
+    def bits_per_dim(self, params, images, key=None, labels=None) -> jax.Array:
+        """-log₂ P(image) / D, bounded from above, as papers give it."""
+        log_prob = self.log_prob(params, images, key, labels)
+        return -log_prob / (math.prod(self.image_shape) * math.log(2))
+
+    def sample(self, params, key, n: int, temperature: float = 1.0, labels=None) -> jax.Array:
+        """Images drawn from the model, the latents scaled by `temperature`."""
+        check_positive(n=n)
+        check_in(NON_NEGATIVE, temperature=temperature)
+        return _sample(self, params, key, n, temperature, self._labels(labels, range(n)))
+
+    def encode(self, params, images, labels=None) -> Any:
+        """The latents of images, at the centres of their bins."""
+        return _encode(self, params, self._checked(images), self._labels(labels, images))
+
+    def decode(self, params, z, labels=None) -> jax.Array:
+        """The images of latents, rounded down and clipped to the grey levels."""
+        return _decode(self, params, z, self._labels(labels, jax.tree.leaves(z)[0]))
+
+    def prepare(self, images: Iterable[ArrayLike]) -> np.ndarray:
+        """Images of any size, 8-bit `[H, W, C]` each, resized and cut as the run's data were."""
+        from glowjax.data.images import resized  # Pillow is slow to import
+
+        size = self.config.data.resize
+        arrays = [np.asarray(image) for image in images]
+        require(arrays, "images", "none", "one at least")
+        for image in arrays:
+            ok = image.dtype == np.uint8 and image.ndim == 3
+            require(ok, "images", f"{image.dtype} of shape {image.shape}", "uint8 [H, W, C] each")
+        arrays = arrays if size is None else [resized(image, size) for image in arrays]
+        shapes = sorted({image.shape for image in arrays})
+        require(len(shapes) == 1, "images", shapes, "of one shape, or the run's data.resize set")
+        return self._checked(self.config.data.transform(np.stack(arrays)))
+
+    def _checked(self, images):
+        shape = jnp.shape(images)
+        wanted = f"of shape [B, {', '.join(map(str, self.image_shape))}]"
+        require(len(shape) == 4 and shape[1:] == self.image_shape, "images", shape, wanted)
+        check_images(images, self.levels)
+        return images
+
+    def _labels(self, labels, images):
+        classes = self.num_classes if self.conditional else None
+        if classes is None:
+            require(labels is None, "labels", labels, "None: the model is not conditional")
+            return None
+        wanted = f"given, one an image in 0..{classes - 1}: the model is conditional"
+        require(labels is not None, "labels", labels, wanted)
+        check_labels(labels, classes, len(images))
+        return jnp.asarray(labels)
+
+
+_compiled = functools.partial(jax.jit, static_argnums=0)
+
+
+@_compiled
+def _log_prob(model, params, images, key, labels):
+    x = dequantize(key, images, levels=model.levels)
+    bins = math.prod(model.image_shape) * math.log(model.levels)
+    return model.density.log_prob(params, x, labels) - bins
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _sample(model, params, key, n, temperature, labels):
+    x = model.density.sample(params, key, n, temperature, labels)
+    return quantize(x, levels=model.levels)
+
+
+@_compiled
+def _encode(model, params, images, labels):
+    return model.density.encode(params, bin_centres(images, levels=model.levels), labels)
+
+
+@_compiled
+def _decode(model, params, z, labels):
+    return quantize(model.density.decode(params, z, labels), levels=model.levels)
+
+
+def load(
+    folder: str | Path, *, checkpoint: str | int = "best", weights: str | None = None
+) -> tuple[ImageModel, Any]:
+    """A trained model and its weights, from the folder of a run.
+
+        model, params = glowjax.load("runs/demo")
+        images = model.sample(params, jax.random.key(0), 16, temperature=0.7)
+        bits = model.bits_per_dim(params, images)
+
+    Args:
+        folder: of a run, which may still be training.
+        checkpoint: `"best"` on validation, `"latest"`, or a step.
+        weights: `"ema"` or `"raw"`; default: as the run is evaluated.
+
+    Raises:
+        ValueError: the folder is not that of a run, or there is no such checkpoint or weights, or
+            they cannot be read.
+    """
+    with contextlib.closing(Run.open(Path(folder).expanduser(), read_only=True)) as run:
+        weights = weights or run.config.evaluate_with
+        trainer, params, _ = restore_weights(run, checkpoint, weights)
+        return ImageModel(density=trainer.density, config=run.config, **run.images), params.flow
