@@ -86,10 +86,12 @@ from glowjax.densities.discrete_images import (
     bin_centres,
     bits_per_dim,
     dequantize,
+    from_uint8,
     quantize,
     to_uint8,
 )
 from glowjax.densities.importance import Importance, importance_sampling
+from glowjax.densities.latents import attribute_direction, interpolate, redraw_levels
 from glowjax.densities.objectives import (
     alpha_divergence,
     effective_sample_size,
@@ -167,6 +169,7 @@ __all__ = [
     "affine_inverse",
     "alpha_divergence",
     "as_flow",
+    "attribute_direction",
     "autoregressive_forward",
     "autoregressive_inverse",
     "bench",
@@ -188,6 +191,7 @@ __all__ = [
     "effective_sample_size",
     "fit",
     "forward_kl",
+    "from_uint8",
     "gaussian_mixture",
     "glow",
     "glow_backbone",
@@ -197,6 +201,7 @@ __all__ = [
     "importance_sampling",
     "importance_weighted_bound",
     "increasing_root",
+    "interpolate",
     "invert",
     "lipswish",
     "load",
@@ -229,6 +234,7 @@ __all__ = [
     "realnvp_single_scale",
     "realnvp_step",
     "recorded",
+    "redraw_levels",
     "repeat",
     "resampled_normal",
     "residual_inverse",

@@ -17,6 +17,10 @@ usage: glowjax COMMAND ...
   train EXPERIMENT [options]   train, with pictures, checkpoints and a final test
   eval RUN [options]           bits/dim of a run's weights
   sample RUN [options]         draw images from a run's weights
+  score RUN [FILES]            bits/dim of each image; the likeliest and the least likely
+  interpolate RUN [FILES]      draw the way from one image to another
+  reconstruct RUN [FILES]      draw what each level of the model holds
+  edit RUN --attribute NAME    draw images with more and less of an attribute
   data NAME [options]          download or find a data set, and prepare it
   suggest NAME [options]       say which options suit images of your own
   launch N COMMAND ...         train or eval on N processes of this machine
@@ -81,5 +85,9 @@ COMMANDS = {  # where each is
     "sample": ("sample", "sample"),
     "data": ("data", "data"),
     "suggest": ("data", "suggest"),
+    "score": ("score", "score"),
+    "interpolate": ("latents", "blend"),
+    "reconstruct": ("latents", "reconstruct"),
+    "edit": ("latents", "edit"),
     "launch": ("train", "launch"),
 }

@@ -1,13 +1,20 @@
 """Options that several commands share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+import numpy as np
 import tyro
 
 from glowjax.checks import require
 from glowjax.runs import hosts
+from glowjax.runs.given import Given, read_files, read_split
+from glowjax.runs.trained import ImageModel, load
+
+CHUNK = 256  # images at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +63,45 @@ def report(result: dict[str, Any], split: str) -> None:
             f"{split}: {result['bits_per_dim']:.4f} ± {result['standard_error']:.4f} bits/dim,"
             f" {result['count']:,} images, weights of step {result['step']:,}"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(Weights):
+    """Which images are shown to a run's weights."""
+
+    files: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Image files; default: images of the run's data."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Of the run's data, where no files are given."""
+    out: Path | None = None
+    """The picture; default: one in the run's folder that is named as the command."""
+
+    def load(self) -> tuple[ImageModel, Any]:
+        """The model and its weights."""
+        return load(self.run, checkpoint=self.checkpoint, weights=self.weights)
+
+    def images(self, model: ImageModel, num: int | None) -> Given:
+        """The files, or the first `num` images of the split."""
+        if self.files:
+            given = read_files(model, self.files)
+            unlabelled = model.conditional
+            require(not unlabelled, "files", len(given.names), "left out: the model wants labels")
+            return given
+        return read_split(model, self.split, num=num)
+
+    def path(self, name: str) -> Path:
+        """Where the picture goes; its folder is made."""
+        path = (self.out or self.run / name).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def in_chunks(function: Callable[..., Any], *arrays: Any) -> Any:
+    """`function` of arrays, a number of rows at a time, so that they fit into memory."""
+    parts = []
+    count = len(jax.tree.leaves(arrays)[0])
+    for start in range(0, count, CHUNK):
+        rows = np.minimum(np.arange(start, start + min(CHUNK, count)), count - 1)
+        part = function(*jax.tree.map(lambda a, rows=rows: np.asarray(a)[rows], arrays))
+        parts.append(jax.tree.map(lambda a, s=start: np.asarray(a)[: count - s], part))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

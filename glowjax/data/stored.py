@@ -52,7 +52,7 @@ def load(
     with quiet(progress):
         builder = prepare(name, data_dir=data_dir, archives=archives, progress=progress)
         sizes = {s: info.num_examples for s, info in builder.info.splits.items()}
-        stored, start, stop = _part(name, sizes, split, validation)
+        stored, start, stop = part(name, sizes, split, validation)
         image_key, label_key = keys(name, builder.info.features)
         read = functools.partial(Stored, builder, f"{stored}[{start}:{stop}]", image_key)
         images = read(image_key, resize)
@@ -69,7 +69,7 @@ def load(
     )
 
 
-def _part(name, sizes, split, validation):
+def part(name, sizes, split, validation):
     """(stored split, start, stop) of a split; see `load`."""
     require("train" in sizes, "name", name, f"a data set with a train split; it has {list(sizes)}")
     total = sizes["train"]

@@ -58,6 +58,14 @@ def to_uint8(images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
     return (jnp.asarray(images, jnp.int32) * 256 // levels).astype(jnp.uint8)
 
 
+def from_uint8(images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
+    """min(⌈v·levels / 256⌉, levels - 1): undoes `to_uint8`; uint8."""
+    check_images(images, 256)
+    check_integer("levels", levels, 2, 256)
+    scaled = -(-jnp.asarray(images, jnp.int32) * levels // 256)
+    return jnp.minimum(scaled, levels - 1).astype(jnp.uint8)
+
+
 def bits_per_dim(log_prob: jax.typing.ArrayLike, event_shape: Sequence[int], *, levels: int = 256):
     """-(log p(x) - D·ln levels) / (D·ln 2): bits per dimension of the *discrete* image.
 

@@ -19,6 +19,7 @@ from glowjax.densities.discrete_images import (
     bin_centres,
     check_images,
     dequantize,
+    from_uint8,
     quantize,
 )
 from glowjax.runs.config import Config
@@ -92,7 +93,10 @@ class ImageModel:
         return _decode(self, params, z, self._labels(labels, jax.tree.leaves(z)[0]))
 
     def prepare(self, images: Iterable[ArrayLike]) -> np.ndarray:
-        """Images of any size, 8-bit `[H, W, C]` each, resized and cut as the run's data were."""
+        """Images of any size, 8-bit `[H, W, C]` each, resized and cut as the run's data were.
+
+        Where those had fewer grey levels, so do the images.
+        """
         from glowjax.data.images import resized  # Pillow is slow to import
 
         size = self.config.data.resize
@@ -104,7 +108,11 @@ class ImageModel:
         arrays = arrays if size is None else [resized(image, size) for image in arrays]
         shapes = sorted({image.shape for image in arrays})
         require(len(shapes) == 1, "images", shapes, "of one shape, or the run's data.resize set")
-        return self._checked(self.config.data.transform(np.stack(arrays)))
+        transform = self.config.data.transform
+        transformed = transform(np.stack(arrays))
+        if transform.bits is None:
+            transformed = np.asarray(from_uint8(transformed, levels=self.levels))
+        return self._checked(transformed)
 
     def _checked(self, images):
         shape = jnp.shape(images)

@@ -122,7 +122,7 @@ def test_held_out_parts_never_overlap(sizes, validation, expected):
     if "test" in sizes:
         expected = [*expected, ("test", 0, sizes["test"])]
     for split, part in zip(("train", "validation", "test"), expected, strict=True):
-        assert stored._part("x", sizes, split, validation) == part
+        assert stored.part("x", sizes, split, validation) == part
 
 
 def test_load_errors(digits_dir):
@@ -141,11 +141,11 @@ def test_load_errors(digits_dir):
     ):
         load("digitz")
     with pytest.raises(ValueError, match=r"validation must be less than 180.*, got 200"):
-        stored._part("x", {"train": 200}, "train", 200)
+        stored.part("x", {"train": 200}, "train", 200)
     with pytest.raises(ValueError, match="split must be one that is not empty, got 'validation'"):
-        stored._part("x", {"train": 200, "test": 3}, "validation", 0)
+        stored.part("x", {"train": 200, "test": 3}, "validation", 0)
     with pytest.raises(ValueError, match="a data set with a train split"):
-        stored._part("x", {"all": 200}, "train", None)
+        stored.part("x", {"all": 200}, "train", None)
 
 
 def prepare_custom(folder, features, examples):

@@ -207,3 +207,12 @@ def test_event_shape_is_of_sizes(event_shape):
         glowjax.bits_per_dim(np.zeros(2), event_shape)
     with pytest.raises(ValueError, match="event_shape must be"):
         glowjax.density(glowjax.as_flow(glowjax.Reverse()), event_shape)
+
+
+@pytest.mark.parametrize("levels", [2, 17, 32, 255, 256])
+def test_eight_bits_are_turned_back_into_levels(levels):
+    images = np.arange(levels, dtype=np.uint8)[:, None]
+    eight = glowjax.to_uint8(images, levels=levels)
+    np.testing.assert_array_equal(glowjax.from_uint8(eight, levels=levels), images)
+    every = glowjax.from_uint8(np.arange(256)[:, None], levels=levels)
+    assert (every.min(), every.max(), every.dtype) == (0, levels - 1, np.uint8)

@@ -1,0 +1,158 @@
+"""glowjax interpolate | reconstruct | edit."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from glowjax import plots
+from glowjax.checks import check_positive, require
+from glowjax.commands.options import Images, in_chunks, parse
+from glowjax.data.attributes import load_attribute
+from glowjax.densities.discrete_images import to_uint8
+from glowjax.densities.latents import (
+    Path,
+    attribute_direction,
+    interpolate,
+    redraw_levels,
+)
+from glowjax.runs.given import Given, read_split
+from glowjax.runs.trained import ImageModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpolate(Images):
+    """Draw the way from one image to another through the latents: a row for each pair.
+
+    Files are taken two by two.
+    """
+
+    pairs: int = 6
+    """How many pairs of the split."""
+    steps: int = 9
+    """Images in a row, both ends included."""
+    path_kind: Path = "spherical"
+    """The way: on the sphere on which latents lie, or straight."""
+    animation: bool = False
+    """Also write an animation, a GIF beside the picture, there and back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruct(Images):
+    """Draw images whose lower levels are drawn anew: what does each level hold?
+
+    The first row has the images. In the next ones level 1 is drawn anew, then levels 1 and 2, and
+    so on.
+    """
+
+    num: int = 10
+    """How many images of the split."""
+    temperature: float = 0.7
+    """Of what is drawn."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit(Images):
+    """Draw images with more and less of an attribute, by a direction in the latents.
+
+    The direction is the mean of the latents with the attribute less that of those without, over
+    training images.
+    """
+
+    attribute: str
+    """A label's name or number; or an attribute of the data set, such as Smiling of celeb_a."""
+    num: int = 6
+    """How many images of the split."""
+    strengths: tuple[float, ...] = (-1.6, -0.8, 0.0, 0.8, 1.6)
+    """How much of the direction is added, a column each."""
+    examples: int = 2000
+    """Training images that give the direction."""
+
+
+def blend(arguments: list[str]) -> None:
+    """Interpolates between pairs of images."""
+    options = parse(Interpolate, "interpolate", arguments)
+    check_positive(pairs=options.pairs)
+    path = options.path("interpolated.png")
+    model, params = options.load()
+    given = options.images(model, 2 * options.pairs)
+    pairs = len(given.names) // 2
+    require(pairs and len(given.names) % 2 == 0, "images", len(given.names), "two by two")
+    z, labels = _encode(model, params, given)
+    first, second = (jax.tree.map(lambda h, i=i: h[i::2], z) for i in (0, 1))
+    between = interpolate(first, second, options.steps, path=options.path_kind)
+    rows = jax.tree.map(lambda h: np.swapaxes(h, 0, 1).reshape(-1, *h.shape[2:]), between)
+    labels = None if labels is None else np.repeat(labels[::2], options.steps)
+    images = _decode(model, params, rows, labels)
+    _sheet(path, images, columns=options.steps)
+    if options.animation:
+        frames = images.reshape(pairs, options.steps, *model.image_shape).swapaxes(0, 1)
+        sheets = [plots.image_grid(f).convert("RGB") for f in (*frames, *frames[-2:0:-1])]
+        plots.animation(path.with_suffix(".gif"), [*map(np.asarray, sheets)], fps=8, hold=0)
+        print(path.with_suffix(".gif"))
+
+
+def reconstruct(arguments: list[str]) -> None:
+    """Draws levels anew, one more a row."""
+    options = parse(Reconstruct, "reconstruct", arguments)
+    path = options.path("reconstructed.png")
+    model, params = options.load()
+    given = options.images(model, options.num)
+    z, labels = _encode(model, params, given)
+    key = jax.random.key(options.seed)
+    rows = {"images": np.asarray(to_uint8(given.images, levels=model.levels))}
+    for count in range(1, _levels(z) + 1):
+        drawn = redraw_levels(key, z, range(1, count + 1), temperature=options.temperature)
+        name = "level 1 anew" if count == 1 else f"levels 1–{count}"
+        rows[name] = _decode(model, params, drawn, labels)
+    plots.image_rows(path, rows)
+    print(path)
+
+
+def edit(arguments: list[str]) -> None:
+    """Moves images along the direction of an attribute."""
+    options = parse(Edit, "edit", arguments)
+    check_positive(num=options.num, examples=options.examples)
+    path = options.path("edited.png")
+    model, params = options.load()
+    have = load_attribute(model.config.data, "train", options.attribute, options.examples)
+    with_it, without = np.flatnonzero(have), np.flatnonzero(~have)
+    counts = f"{len(with_it)} with and {len(without)} without"
+    require(len(with_it) and len(without), f"images of {options.attribute}", counts, "some of both")
+    z, _ = _encode(model, params, read_split(model, "train", num=len(have)))
+    parts = (jax.tree.map(lambda h, i=i: h[i], z) for i in (with_it, without))
+    direction = attribute_direction(*parts)
+    given = options.images(model, options.num)
+    z, labels = _encode(model, params, given)
+    columns = [
+        _decode(model, params, jax.tree.map(lambda h, d, s=s: h + s * d, z, direction), labels)
+        for s in options.strengths
+    ]
+    print(f"direction of {options.attribute}: {counts} it; strengths: {options.strengths}")
+    _sheet(path, np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:]), columns=len(columns))
+
+
+def _encode(model: ImageModel, params: Any, given: Given) -> tuple[Any, np.ndarray | None]:
+    labels = given.labels if model.conditional else None
+    arrays = (given.images,) if labels is None else (given.images, labels)
+    return in_chunks(lambda *a: model.encode(params, *a), *arrays), labels
+
+
+def _decode(model: ImageModel, params: Any, z: Any, labels: np.ndarray | None) -> np.ndarray:
+    """8-bit images."""
+    arrays = (z,) if labels is None else (z, labels)
+    images = in_chunks(lambda *a: model.decode(params, *a), *arrays)
+    return np.asarray(to_uint8(images, levels=model.levels))
+
+
+def _levels(z: Any) -> int:
+    wanted = "one a level, as a Glow's are"
+    require(isinstance(z, tuple), "latents of the model", type(z).__name__, wanted)
+    return len(z)
+
+
+def _sheet(path, images, *, columns: int) -> None:
+    plots.image_grid(images, columns=columns).save(path)
+    print(path)
