@@ -46,7 +46,7 @@ def score(arguments: list[str]) -> None:
     table = path.with_suffix(".csv") if options.table is None else path.parent / options.table
     check_choice("table", table.suffix, (".csv", ".json"))
     model, params = options.load()
-    samples = options.samples or model.config.evaluate_samples
+    samples = model.config.evaluate_samples if options.samples is None else options.samples
     check_positive(samples=samples)
     given = options.images(model, options.num)
     bits = bits_of(model, params, given, samples)

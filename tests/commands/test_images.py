@@ -1,0 +1,196 @@
+"""score, interpolate, reconstruct and edit, on a tiny run from end to end."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+import glowjax
+from glowjax.cli import main
+from glowjax.data.attributes import load_attribute
+from glowjax.runs import loop
+from glowjax.runs.given import read_files, read_split
+
+pytestmark = [pytest.mark.float32, pytest.mark.xdist_group("runs")]
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("commands") / "run"
+    loop.train(config, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(run):
+    return glowjax.load(run)
+
+
+@pytest.fixture(scope="module")
+def files(run, loaded):
+    """Four images of the test split as files."""
+    model, _ = loaded
+    given = read_split(model, "test", num=4)
+    paths = []
+    for i, image in enumerate(glowjax.to_uint8(given.images, levels=model.levels)):
+        paths.append(run.parent / f"{i}.png")
+        Image.fromarray(np.asarray(image)[..., 0]).save(paths[-1])
+    return paths
+
+
+def works(*arguments):
+    assert main([str(a) for a in arguments]) == 0
+
+
+def size(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
+# ---------------------------------------------------------------------------- the loaded model
+
+
+def test_a_loaded_model_scores_as_the_run_was_evaluated(run, loaded):
+    model, params = loaded
+    (kept,) = json.loads((run / "results.json").read_text())
+    given = read_split(model, "test")
+    bits = np.mean(model.bits_per_dim(params, given.images))
+    assert abs(bits - kept["bits_per_dim"]) < 5 * kept["standard_error"]
+    nats = model.log_prob(params, given.images)
+    np.testing.assert_allclose(-nats / np.log(2) / 16, model.bits_per_dim(params, given.images))
+
+
+def test_images_come_back_from_their_latents(loaded):
+    model, params = loaded
+    images = read_split(model, "test", num=9).images
+    np.testing.assert_array_equal(model.decode(params, model.encode(params, images)), images)
+
+
+def test_samples_are_images_of_the_models(loaded):
+    model, params = loaded
+    samples = model.sample(params, jax.random.key(0), 5, temperature=0.5)
+    assert samples.shape == (5, *model.image_shape) and samples.dtype == np.uint8
+    assert samples.max() < model.levels
+    assert np.all(np.isfinite(model.log_prob(params, samples)))
+
+
+def test_a_loaded_model_works_under_transformations(loaded):
+    model, params = loaded
+    images = read_split(model, "test", num=3).images
+    bits = jax.jit(model.bits_per_dim)(params, images)
+    np.testing.assert_allclose(bits, model.bits_per_dim(params, images), rtol=1e-5)
+    gradient = jax.grad(lambda p: model.bits_per_dim(p, images).mean())(params)
+    assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda m, p: m.bits_per_dim(p, np.zeros((1, 4, 4, 1))), "images must be integers"),
+        (lambda m, p: m.bits_per_dim(p, np.zeros((1, 8, 8, 1), int)), "images must be of shape"),
+        (lambda m, p: m.encode(p, np.full((1, 4, 4, 1), 17)), "images must be in 0..16"),
+        (lambda m, p: m.sample(p, jax.random.key(0), 0), "n must be"),
+        (lambda m, p: m.sample(p, jax.random.key(0), 2, labels=[0, 1]), "labels must be None"),
+        (lambda m, p: m.prepare([]), "images must be one at least"),
+        (lambda m, p: m.prepare([np.zeros((3, 3, 1))]), "images must be uint8"),
+    ],
+)
+def test_bad_images_are_refused(loaded, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(*loaded)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda run: glowjax.load(run.parent / "none"), "does not exist"),
+        (lambda run: glowjax.load(run, checkpoint=3), "checkpoint must be best, latest or one of"),
+        (lambda run: glowjax.load(run, weights="mean"), "weights must be"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused(run, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(run)
+
+
+# ---------------------------------------------------------------------------------- commands
+
+
+def test_score(run, loaded, capsys):
+    works("score", run, "--samples", 2, "--against", "digits", "--num", 40)
+    with (run / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [f"test {i}" for i in range(40)]
+    model, params = loaded
+    given = read_split(model, "test", num=40)
+    assert [int(row["label"]) for row in rows] == np.asarray(given.labels).tolist()
+    keys = jax.random.split(jax.random.key(model.config.seed), 2)
+    bits = np.mean([model.bits_per_dim(params, given.images, key) for key in keys], axis=0)
+    np.testing.assert_allclose([float(row["bits_per_dim"]) for row in rows], bits, atol=1e-5)
+    assert "(AUROC 0.5000)" in capsys.readouterr().out  # against the same images
+    assert size(run / "scores.png")[0] > 300
+
+
+def test_score_of_files(run, loaded, files):
+    works("score", run, *files, "--table", "files.json", "--out", run / "files.png")
+    rows = json.loads((run / "files.json").read_text())
+    assert [row["image"] for row in rows] == [str(file) for file in files]
+    model, _ = loaded
+    np.testing.assert_array_equal(
+        read_files(model, files).images, read_split(model, "test", num=4).images
+    )
+
+
+def test_interpolate(run, files):
+    works("interpolate", run, *files, "--steps", 5, "--animation")
+    with Image.open(run / "interpolated.png") as sheet:
+        pixels = np.asarray(sheet)
+    with Image.open(files[0]) as first:
+        corner = np.asarray(first)
+    scale = pixels.shape[1] // (5 * 5 - 1)
+    shown = pixels[::scale, ::scale]
+    assert shown.shape == (2 * 5 - 1, 5 * 5 - 1)
+    np.testing.assert_array_equal(shown[:4, :4], corner)
+    with Image.open(run / "interpolated.gif") as animation:
+        assert len(list(ImageSequence.Iterator(animation))) == 8
+
+
+def test_reconstruct(run):
+    works("reconstruct", run, "--num", 3)
+    assert size(run / "reconstructed.png")[0] > 100
+
+
+def test_edit(run, capsys):
+    works("edit", run, "--attribute", 3, "--num", 2, "--examples", 200)
+    assert "direction of 3: " in capsys.readouterr().out
+    assert size(run / "edited.png")[0] > 100
+
+
+def test_attributes_are_labels(loaded, digits_dir):
+    model, _ = loaded
+    have = load_attribute(model.config.data, "train", "3", 300)
+    labels = read_split(model, "train", num=300).labels
+    np.testing.assert_array_equal(have, labels == 3)
+    with pytest.raises(ValueError, match="attribute must be one of digits's: "):
+        load_attribute(model.config.data, "train", "Smiling", 3)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["interpolate", "0.png"], "images must be two by two"),
+        (["score", "none.png"], "none.png cannot be read as an image"),
+        (["score", "--table", "scores.txt"], "table must be"),
+        (["edit", "--attribute", "Smiling"], "attribute must be one of"),
+        (["score", "--samples", "0"], "samples must be"),
+    ],
+)
+def test_what_commands_refuse(run, files, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(files[0].parent)
+    command, *rest = arguments
+    assert main([command, str(run), *rest]) == 1
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err
