@@ -8,6 +8,7 @@
 `forward` goes from data to latents; log-determinants are in nats, `[B]`, of the map just applied.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from glowjax import testing
@@ -119,7 +120,8 @@ from glowjax.nets.resnet import ResNet, weight_norm
 from glowjax.timing import Timing, bench, copy_bandwidth, matmul_flops, matmul_peak
 
 if TYPE_CHECKING:
-    from glowjax.runs.trained import ImageModel, load
+    from glowjax.runs.loading import load
+    from glowjax.runs.trained import ImageModel
 
 __version__ = "0.1.0"
 
@@ -261,12 +263,12 @@ __all__ = [
     "with_context",
 ]
 
-TRAIN = ("ImageModel", "load")  # what needs glowjax[train]
+TRAIN = {"ImageModel": "trained", "load": "loading"}  # what needs glowjax[train], and where it is
 
 
 def __getattr__(name: str) -> Any:
     if name not in TRAIN:
         raise AttributeError(f"module 'glowjax' has no attribute {name!r}")
     with extra("train", f"glowjax.{name}"):
-        from glowjax.runs import trained
-    return getattr(trained, name)
+        module = importlib.import_module(f"glowjax.runs.{TRAIN[name]}")
+    return getattr(module, name)

@@ -21,6 +21,7 @@ usage: glowjax COMMAND ...
   interpolate RUN [FILES]      draw the way from one image to another
   reconstruct RUN [FILES]      draw what each level of the model holds
   edit RUN --attribute NAME    draw images with more and less of an attribute
+  export RUN [options]         write a model to hand on: safetensors, programs, a card
   data NAME [options]          download or find a data set, and prepare it
   suggest NAME [options]       say which options suit images of your own
   launch N COMMAND ...         train or eval on N processes of this machine
@@ -89,5 +90,6 @@ COMMANDS = {  # where each is
     "interpolate": ("latents", "blend"),
     "reconstruct": ("latents", "reconstruct"),
     "edit": ("latents", "edit"),
+    "export": ("share", "export"),
     "launch": ("train", "launch"),
 }

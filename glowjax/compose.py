@@ -36,7 +36,7 @@ def with_context(flow: Flow, embed: Callable[[Any], Any] | None) -> Flow:
     def seen(array, context):
         if embed is None:
             return None
-        n = len(jax.tree.leaves(array)[0])
+        n = jnp.shape(jax.tree.leaves(array)[0])[0]
         rows = [jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(context)]
         if set(rows) != {(n,)}:
             wanted = f"given, with one row for each of {n} examples"
@@ -366,7 +366,7 @@ def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
             shapes = jax.tree.map(jnp.shape, arrays)
             raise ValueError(f"{name} must be a tuple of {n_in} or more arrays, got shape {shapes}")
         check_floats(name, tuple(arrays))
-        if len({len(array) for array in arrays}) > 1:
+        if len({jnp.shape(array)[:1] for array in arrays}) > 1:
             shapes = [jnp.shape(array) for array in arrays]
             raise ValueError(f"{name} must be arrays of one batch, got shapes {shapes}")
         rest, last = tuple(arrays[:-n_in]), tuple(arrays[-n_in:])

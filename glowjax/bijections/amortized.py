@@ -25,9 +25,9 @@ def amortized(
     if net is None:
         refuse_context(context)
         return own
-    require(context is not None, "context", None, f"floats of shape ({len(x)}, F)")
+    require(context is not None, "context", None, f"floats of shape ({x.shape[0]}, F)")
     check_context(context, x)
     sizes = [p.size for p in own]
     h = promote(net(features=sum(sizes), name="net")(context))
     parts = jnp.split(h, np.cumsum(sizes)[:-1], axis=-1)
-    return tuple(p + part.reshape(len(x), *p.shape) for p, part in zip(own, parts, strict=True))
+    return tuple(p + part.reshape(x.shape[0], *p.shape) for p, part in zip(own, parts, strict=True))

@@ -212,5 +212,5 @@ def _uncounted(solve: Callable, like: jax.Array) -> Callable:
 
 def _at_time(apply, x, t, context):
     """`apply` to x with t as its last feature."""
-    time = jnp.full((len(x), 1), t, x.dtype)
+    time = jnp.full((x.shape[0], 1), t, x.dtype)
     return promote(apply(jnp.concatenate([x, time], axis=-1), context))

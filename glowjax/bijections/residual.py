@@ -62,7 +62,7 @@ def contraction(x: jax.Array, net: Contraction, context: jax.Array | None = None
         require(given is None, "context", given, "None, as at initialisation")
     else:
         features = net.context.shape[0]
-        require(given == (len(x), features), "context", given, f"of shape [B, {features}]")
+        require(given == (x.shape[0], features), "context", given, f"of shape [B, {features}]")
         shift = shift + jnp.matmul(jnp.asarray(context, x.dtype), net.context, precision=HIGHEST)
     h = jnp.matmul(x, net.weights[0], precision=HIGHEST) + shift
     for weight, bias, slope in zip(net.weights[1:], net.biases[1:], net.slopes, strict=True):

@@ -12,7 +12,8 @@ import tyro
 from glowjax.checks import require
 from glowjax.runs import hosts
 from glowjax.runs.given import Given, read_files, read_split
-from glowjax.runs.trained import ImageModel, load
+from glowjax.runs.loading import load
+from glowjax.runs.trained import ImageModel
 
 CHUNK = 256  # images at a time
 

@@ -67,7 +67,7 @@ class MADE(nn.Module):
             degrees = np.append(degrees, np.zeros(jnp.shape(context)[-1], int))
         outputs = np.repeat(np.arange(len(order)), self.features)
         if len(degrees) == 0:
-            h = scaled_bias(self, jnp.zeros((len(x), len(outputs)), x.dtype))
+            h = scaled_bias(self, jnp.zeros((x.shape[0], len(outputs)), x.dtype))
         else:
             h = self._layers(inputs, degrees, outputs)
         return h.reshape(*x.shape, self.features)[:, np.argsort(order)]

@@ -13,6 +13,7 @@ from glowjax.runs.config import Config, from_json, to_json
 from glowjax.runs.hosts import in_turn, is_first_host, of_first_host, on_first_host
 from glowjax.runs.lock import NAME, hold
 
+CONFIG = "config.json"
 FORMAT = 2  # of a run's folder: 1 had parameters without names
 
 
@@ -59,7 +60,7 @@ class Run:
                 without `read_only`, another process is training in it.
         """
         folder = Path(folder)
-        config, images = in_turn(lambda: _read_config(folder))
+        config, images, _ = in_turn(lambda: read_about(folder))
         return cls(folder, config, images, read_only=read_only)
 
     def go_on_with(self, config: Config) -> None:
@@ -133,13 +134,18 @@ def _take(folder: Path, stack: contextlib.ExitStack, token: str) -> None:
         raise ValueError(f"run_dir must be a folder that all hosts share, got {folder}")
 
 
-def _read_config(folder: Path) -> tuple[Config, dict[str, Any]]:
-    path = folder / "config.json"
+def read_about(folder: Path) -> tuple[Config, dict[str, Any], dict[str, Any]]:
+    """The config of a run or of an exported model, its images, and all that config.json says.
+
+    Raises:
+        ValueError: there is no config.json, or it is not ours.
+    """
+    path = folder / CONFIG
     if not path.is_file():
         what = "is a file" if folder.exists() else "does not exist"
         what = "has no config.json" if folder.is_dir() else what
         usual = "runs" / folder  # where runs are, unless told
-        hint = f"; did you mean {usual}?" if (usual / "config.json").is_file() else ""
+        hint = f"; did you mean {usual}?" if (usual / CONFIG).is_file() else ""
         raise ValueError(f"run must be a folder that glowjax train made; {folder} {what}{hint}")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -155,12 +161,16 @@ def _read_config(folder: Path) -> tuple[Config, dict[str, Any]]:
             f"run {folder} is of format {made_by}, and this glowjax reads format {FORMAT} (in"
             " format 1, parameters had no names): use the version that made it"
         )
-    return config, images
+    return config, images, about
+
+
+def about_run(config: Config, images: dict[str, Any]) -> dict[str, Any]:
+    """What config.json says."""
+    return {"format": FORMAT, "config": to_json(config), "images": images}
 
 
 def _write_config(folder: Path, config: Config, images: dict[str, Any]) -> None:
-    about = {"format": FORMAT, "config": to_json(config), "images": images}
-    write_whole(folder / "config.json", json.dumps(about, indent=2))
+    write_whole(folder / CONFIG, json.dumps(about_run(config, images), indent=2))
 
 
 def _rows(lines: list[str]) -> Iterable[dict[str, Any]]:

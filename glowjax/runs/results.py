@@ -213,14 +213,14 @@ def restore_weights(run: Run, which: Any, weights: str) -> tuple[Trainer, Params
     if weights == "ema" and run.config.ema is None:
         raise ValueError("weights must be 'raw': the run kept no average")
     trainer = make_trainer(run.config, **run.images)
-    state = run.checkpoints.restore(abstract_state(trainer, run), which)
+    state = run.checkpoints.restore(abstract_state(trainer, run.images), which)
     return trainer, state.weights(weights), int(state.step)
 
 
-def abstract_state(trainer: Trainer, run: Run) -> TrainState:
-    """Shapes and dtypes of a run's state."""
+def abstract_state(trainer: Trainer, images: dict[str, Any]) -> TrainState:
+    """Shapes and dtypes of the state of a run on such images."""
     batch = {
-        "image": jax.ShapeDtypeStruct((2, *run.images["image_shape"]), jnp.uint8),
+        "image": jax.ShapeDtypeStruct((2, *images["image_shape"]), jnp.uint8),
         "label": jax.ShapeDtypeStruct((2,), jnp.int32),
     }
     return jax.eval_shape(trainer.init, batch)

@@ -1,11 +1,9 @@
 """A trained model of images, as functions of its weights and of images of whole numbers."""
 
-import contextlib
 import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,8 +21,6 @@ from glowjax.densities.discrete_images import (
     quantize,
 )
 from glowjax.runs.config import Config
-from glowjax.runs.folder import Run
-from glowjax.runs.results import restore_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +67,9 @@ class ImageModel:
         The noise of dequantization is drawn by `key`; default: `jax.random.key(0)`.
         """
         key = jax.random.key(0) if key is None else key
-        return _log_prob(self, params, self._checked(images), key, self._labels(labels, images))
+        return _log_prob(
+            self, params, self._checked(images), key, self._labels(labels, jnp.shape(images)[0])
+        )
 
     def bits_per_dim(self, params, images, key=None, labels=None) -> jax.Array:
         """-log₂ P(image) / D, bounded from above, as papers give it."""
@@ -82,15 +80,18 @@ class ImageModel:
         """Images drawn from the model, the latents scaled by `temperature`."""
         check_positive(n=n)
         check_in(NON_NEGATIVE, temperature=temperature)
-        return _sample(self, params, key, n, temperature, self._labels(labels, range(n)))
+        return _sample(self, params, key, n, temperature, self._labels(labels, n))
 
     def encode(self, params, images, labels=None) -> Any:
         """The latents of images, at the centres of their bins."""
-        return _encode(self, params, self._checked(images), self._labels(labels, images))
+        return _encode(
+            self, params, self._checked(images), self._labels(labels, jnp.shape(images)[0])
+        )
 
     def decode(self, params, z, labels=None) -> jax.Array:
         """The images of latents, rounded down and clipped to the grey levels."""
-        return _decode(self, params, z, self._labels(labels, jax.tree.leaves(z)[0]))
+        batch = jnp.shape(jax.tree.leaves(z)[0])[0]
+        return _decode(self, params, z, self._labels(labels, batch))
 
     def prepare(self, images: Iterable[ArrayLike]) -> np.ndarray:
         """Images of any size, 8-bit `[H, W, C]` each, resized and cut as the run's data were.
@@ -119,16 +120,16 @@ class ImageModel:
         wanted = f"of shape [B, {', '.join(map(str, self.image_shape))}]"
         require(len(shape) == 4 and shape[1:] == self.image_shape, "images", shape, wanted)
         check_images(images, self.levels)
-        return images
+        return images if isinstance(images, np.ndarray) else jnp.asarray(images)
 
-    def _labels(self, labels, images):
+    def _labels(self, labels, batch):
         classes = self.num_classes if self.conditional else None
         if classes is None:
             require(labels is None, "labels", labels, "None: the model is not conditional")
             return None
         wanted = f"given, one an image in 0..{classes - 1}: the model is conditional"
         require(labels is not None, "labels", labels, wanted)
-        check_labels(labels, classes, len(images))
+        check_labels(labels, classes, batch)
         return jnp.asarray(labels)
 
 
@@ -156,27 +157,3 @@ def _encode(model, params, images, labels):
 @_compiled
 def _decode(model, params, z, labels):
     return quantize(model.density.decode(params, z, labels), levels=model.levels)
-
-
-def load(
-    folder: str | Path, *, checkpoint: str | int = "best", weights: str | None = None
-) -> tuple[ImageModel, Any]:
-    """A trained model and its weights, from the folder of a run.
-
-        model, params = glowjax.load("runs/demo")
-        images = model.sample(params, jax.random.key(0), 16, temperature=0.7)
-        bits = model.bits_per_dim(params, images)
-
-    Args:
-        folder: of a run, which may still be training.
-        checkpoint: `"best"` on validation, `"latest"`, or a step.
-        weights: `"ema"` or `"raw"`; default: as the run is evaluated.
-
-    Raises:
-        ValueError: the folder is not that of a run, or there is no such checkpoint or weights, or
-            they cannot be read.
-    """
-    with contextlib.closing(Run.open(Path(folder).expanduser(), read_only=True)) as run:
-        weights = weights or run.config.evaluate_with
-        trainer, params, _ = restore_weights(run, checkpoint, weights)
-        return ImageModel(density=trainer.density, config=run.config, **run.images), params.flow

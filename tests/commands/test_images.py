@@ -77,6 +77,7 @@ def test_samples_are_images_of_the_models(loaded):
     assert np.all(np.isfinite(model.log_prob(params, samples)))
 
 
+@pytest.mark.slow
 def test_a_loaded_model_works_under_transformations(loaded):
     model, params = loaded
     images = read_split(model, "test", num=3).images
@@ -134,6 +135,7 @@ def test_score(run, loaded, capsys):
     assert size(run / "scores.png")[0] > 300
 
 
+@pytest.mark.slow
 def test_score_of_files(run, loaded, files):
     works("score", run, *files, "--table", "files.json", "--out", run / "files.png")
     rows = json.loads((run / "files.json").read_text())
@@ -158,11 +160,13 @@ def test_interpolate(run, files):
         assert len(list(ImageSequence.Iterator(animation))) == 8
 
 
+@pytest.mark.slow
 def test_reconstruct(run):
     works("reconstruct", run, "--num", 3)
     assert size(run / "reconstructed.png")[0] > 100
 
 
+@pytest.mark.slow
 def test_edit(run, capsys):
     works("edit", run, "--attribute", 3, "--num", 2, "--examples", 200)
     assert "direction of 3: " in capsys.readouterr().out

@@ -15,7 +15,7 @@ from glowjax.runs.steps import make_trainer
 def opened(folder):
     """A run and the shapes of its state."""
     with contextlib.closing(Run.open(folder, read_only=True)) as run:
-        yield run, abstract_state(make_trainer(run.config, **run.images), run)
+        yield run, abstract_state(make_trainer(run.config, **run.images), run.images)
 
 
 def state_of(folder, which: Any = "latest"):

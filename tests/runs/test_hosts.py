@@ -92,7 +92,7 @@ def state_of(folder):
         contextlib.closing(Run.open(folder / "run", read_only=True)) as run,
     ):
         trainer = steps.make_trainer(run.config, **run.images)
-        return run.checkpoints.restore(abstract_state(trainer, run))
+        return run.checkpoints.restore(abstract_state(trainer, run.images))
 
 
 def records_of(folder):
@@ -212,7 +212,7 @@ def test_a_step_that_is_not_finite_stops_all_hosts(command, tmp_path, capfd):
         contextlib.closing(Run.open(tmp_path / "run", read_only=True)) as run,
     ):
         trainer = steps.make_trainer(run.config, **run.images)
-        state, batch = read_failed(run.folder, abstract_state(trainer, run))
+        state, batch = read_failed(run.folder, abstract_state(trainer, run.images))
     assert f"glowjax:step{state.step + 1}:" in printed
     assert len(batch["image"]) == BATCH
 

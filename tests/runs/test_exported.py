@@ -1,0 +1,148 @@
+"""Exported models: what is written, read back, and refused."""
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.export
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import glowjax
+from glowjax.cli import main
+from glowjax.runs import loop
+from glowjax.runs.exported import export, flat
+from glowjax.runs.given import read_split
+
+pytestmark = [pytest.mark.float32, pytest.mark.xdist_group("runs")]
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    """Of a model that is conditional on labels."""
+    folder = tmp_path_factory.mktemp("exported") / "run"
+    model = dataclasses.replace(config.model, conditional=True)
+    loop.train(dataclasses.replace(config, model=model, train_steps=2), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run):
+    assert main(["export", str(run), "--license", "mit"]) == 0
+    return run / "exported"
+
+
+@pytest.fixture
+def copy(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "copy")
+
+
+def test_an_exported_model_is_the_runs(run, exported):
+    (model, params), (same, again) = glowjax.load(run), glowjax.load(exported)
+    jax.tree.map(np.testing.assert_array_equal, params, again)
+    assert (model.image_shape, model.levels) == (same.image_shape, same.levels)
+    assert same.config.data.data_dir is None, "paths of this machine stay here"
+
+
+@pytest.mark.slow
+def test_programs_are_the_models_functions(run, exported):
+    model, params = glowjax.load(run)
+    given = read_split(model, "test", num=5)
+    weights = safetensors.numpy.load_file(exported / "model.safetensors")
+    programs = {
+        name: jax.export.deserialize((exported / f"{name}.stablehlo").read_bytes())
+        for name in ("log_prob", "encode", "sample")
+    }
+    assert all(program.platforms == ("cpu", "cuda") for program in programs.values())
+    labels = given.labels
+    nats = programs["log_prob"].call(weights, given.images, np.uint32(3), labels)
+    expected = model.log_prob(params, given.images, jax.random.key(3), labels)
+    np.testing.assert_allclose(nats, expected, rtol=1e-5)
+    z = programs["encode"].call(weights, given.images, labels)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        z,
+        model.encode(params, given.images, labels),
+    )
+    seeds = np.arange(7, dtype=np.uint32)
+    drawn = programs["sample"].call(weights, seeds, np.float32(0.7), seeds.astype(np.int32))
+    assert drawn.shape == (7, *model.image_shape) and drawn.dtype == np.uint8
+    two = programs["sample"].call(weights, seeds[:2], np.float32(0.7), seeds[:2].astype(np.int32))
+    np.testing.assert_array_equal(drawn[:2], two)
+    cold = programs["sample"].call(weights, seeds, np.float32(0), 0 * seeds.astype(np.int32))
+    assert np.all(cold == cold[0])
+
+
+@pytest.mark.slow
+def test_the_card_can_be_followed_without_glowjax(exported):
+    card = (exported / "README.md").read_text()
+    _, program = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    before = """
+import sys
+import numpy as np
+sys.modules["glowjax"] = None
+labels = np.arange(16, dtype=np.int32) % 10
+"""
+    after = "assert images.shape == (16, 4, 4, 1) and nats.shape == (16,), z"
+    program = before + program + after
+    subprocess.run([sys.executable, "-c", program], cwd=exported.parent, check=True)
+
+
+def test_the_card_has_the_figures(run, exported):
+    card = (exported / "README.md").read_text()
+    (kept,) = json.loads((run / "results.json").read_text())
+    assert f"| test | {kept['bits_per_dim']:.4f} ± {kept['standard_error']:.4f} | 247 |" in card
+    assert "license: mit" in card
+
+
+def test_a_folder_in_use_is_refused(run, exported, capsys):
+    before = {file: file.read_bytes() for file in exported.iterdir()}
+    assert main(["export", str(run)]) == 1
+    assert "must be a new or empty folder" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in exported.iterdir()} == before
+
+
+def test_programs_may_be_left_out(run, tmp_path):
+    export(run, tmp_path / "light", programs=False)
+    names = {file.name for file in (tmp_path / "light").iterdir()}
+    assert names == {"README.md", "config.json", "model.safetensors"}
+    assert "stablehlo" not in (tmp_path / "light" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("place", [0, 200, -5])
+def test_damaged_weights_are_refused(copy, place):
+    content = bytearray((copy / "model.safetensors").read_bytes())
+    content[place] ^= 1
+    (copy / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="must be the file that was exported"):
+        glowjax.load(copy)
+
+
+def test_a_damaged_config_is_refused(copy):
+    (copy / "config.json").write_text((copy / "config.json").read_text()[:-100])
+    with pytest.raises(ValueError, match=r"its config.json is not ours"):
+        glowjax.load(copy)
+
+
+def test_weights_of_another_model_are_refused(copy):
+    about = json.loads((copy / "config.json").read_text())
+    about["config"]["model"]["width"] = 5
+    (copy / "config.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"weights .* must be of shape"):
+        glowjax.load(copy)
+    about["config"]["model"]["norm"] = False
+    (copy / "config.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="weights must be those of the model"):
+        glowjax.load(copy)
+
+
+def test_names_are_paths(run):
+    _, params = glowjax.load(run)
+    names = flat(params)
+    assert "backbone.level1.steps.actnorm.log_scale" in names
+    assert len(names) == len(jax.tree.leaves(params))
