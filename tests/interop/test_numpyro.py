@@ -93,9 +93,10 @@ def trained(steps):
 def test_a_flow_is_a_guide_and_straightens_what_nuts_samples():
     guide, result = trained(1500)
     # The model is normalised, so that -ELBO is KL(q‖p), and 0 at best.
-    assert np.mean(result.losses[-100:]) < 0.15  # of a normal guide it is 0.7
+    assert np.mean(result.losses[-100:]) < 0.15  # of a normal guide it is 0.58
     draws = guide.sample_posterior(jax.random.key(1), result.params, sample_shape=(4000,))
-    assert abs(np.mean(draws["y"]) - 1) < 0.1 and abs(np.std(draws["x"]) - 1) < 0.1
+    assert draws["x"].shape == draws["y"].shape == (4000,)
+    assert np.corrcoef(draws["x"] ** 2, draws["y"])[0, 1] > 0.8, "the guide is as curved"
 
     neutra = NeuTraReparam(guide, result.params)
     mcmc = MCMC(NUTS(neutra.reparam(curved)), num_warmup=200, num_samples=1000, progress_bar=False)
