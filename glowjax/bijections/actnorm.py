@@ -6,11 +6,21 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from glowjax.arrays import actnorm_statistics, channel_moments, per_example, positions, promote
+from glowjax.arrays import (
+    AnyArray,
+    actnorm_statistics,
+    channel_moments,
+    per_example,
+    positions,
+    promote,
+)
 
 
-def actnorm_forward(x: jax.Array, log_scale: jax.Array, bias: jax.Array):
+def actnorm_forward(
+    x: Float[AnyArray, "B *event C"], log_scale: Float[AnyArray, "C"], bias: Float[AnyArray, "C"]
+) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """z = (x + bias)·exp(log_scale).
 
     Args:
@@ -25,14 +35,18 @@ def actnorm_forward(x: jax.Array, log_scale: jax.Array, bias: jax.Array):
     return z, per_example(positions(x) * jnp.sum(promote(log_scale)), x)
 
 
-def actnorm_inverse(z: jax.Array, log_scale: jax.Array, bias: jax.Array):
+def actnorm_inverse(
+    z: Float[AnyArray, "B *event C"], log_scale: Float[AnyArray, "C"], bias: Float[AnyArray, "C"]
+) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """x = z·exp(-log_scale) - bias; returns `(x, log_det)` as `actnorm_forward`."""
     chex.assert_shape([log_scale, bias], z.shape[-1:])
     x = promote(z) * jnp.exp(-log_scale) - bias
     return x, per_example(-positions(z) * jnp.sum(promote(log_scale)), z)
 
 
-def standardization(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def standardization(
+    x: Float[AnyArray, "B *event C"],
+) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
     """`actnorm_statistics` of `x: [B, ..., C]` in whatever units it is.
 
     A channel whose values differ by rounding alone counts as one without variance.

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Integer
 
 from glowjax.arrays import promote, sum_event, vary_as
 from glowjax.bijections.elementwise import Elementwise
@@ -16,10 +17,12 @@ from glowjax.checks import require
 from glowjax.context import net_inputs, takes_context
 from glowjax.nets.made import MADE
 
-Conditioner = Callable[[jax.Array], jax.Array]
+Conditioner = Callable[[Float[Array, "B *event"]], Float[Array, "B *event size"]]
 
 
-def autoregressive_forward(x: jax.Array, net: Conditioner, transform: Elementwise):
+def autoregressive_forward(
+    x: Float[Array, "B *event"], net: Conditioner, transform: Elementwise
+) -> tuple[Float[Array, "B *event"], Float[Array, "B"]]:
     """z_i = f(x_i; net(x)_i), where net(x)_i depends on the numbers before i only.
 
     Args:
@@ -37,8 +40,11 @@ def autoregressive_forward(x: jax.Array, net: Conditioner, transform: Elementwis
 
 
 def autoregressive_inverse(
-    z: jax.Array, net: Conditioner, transform: Elementwise, order: np.ndarray
-):
+    z: Float[Array, "B *event"],
+    net: Conditioner,
+    transform: Elementwise,
+    order: Integer[np.ndarray, "D"],
+) -> tuple[Float[Array, "B *event"], Float[Array, "B"]]:
     """x_i = f⁻¹(z_i; net(x)_i), one number after the other: D evaluations of net in one loop.
 
     Derivatives, of any order, are those of the implicit function theorem: a triangular system, for

@@ -11,6 +11,7 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from glowjax.arrays import promote, vary_as, varying_axes
 from glowjax.checks import POSITIVE, check_choice, check_context, check_in, check_positive, require
@@ -22,16 +23,16 @@ Trace = Literal["exact", "hutchinson"]
 
 
 def flow_along(
-    velocity: Callable[[jax.Array, jax.Array], jax.Array],
-    x: jax.Array,
-    probes: jax.Array,
+    velocity: Callable[[Float[Array, "D"], Float[Array, ""]], Float[Array, "D"]],
+    x: Float[Array, "D"],
+    probes: Float[Array, "P D"],
     start: float,
     stop: float,
     *,
     rtol: float = 1e-5,
     atol: float = 1e-5,
     max_steps: int = 4096,
-):
+) -> tuple[Float[Array, "D"], Float[Array, ""]]:
     """Solves dx/dt = velocity(x, t), d log_det/dt = Σₚ vₚᵀ·(∂velocity/∂x)·vₚ for one example.
 
     By Tsit5 with steps chosen for this example alone. Gradients are those of the steps taken, in

@@ -7,13 +7,18 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from glowjax.arrays import promote, sum_event
+from glowjax.arrays import AnyArray, promote, sum_event
 from glowjax.checks import POSITIVE, check_choice, check_in, require
 from glowjax.expression import expressed, recorded
 
 Scale = Literal["exp", "sigmoid", "floor", "tanh"]
 FLOOR = 0.1
+Map = Callable[
+    [Float[Array, "*shape"], Float[Array, "*shape size"]],
+    tuple[Float[Array, "*shape"], Float[Array, "*shape"]],
+]
 
 
 @expressed
@@ -33,8 +38,8 @@ class Elementwise(NamedTuple):
     """
 
     size: int
-    forward: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-    inverse: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    forward: Map
+    inverse: Map
     shared: int = 0
 
 
@@ -94,7 +99,11 @@ def affine(*, scale: Scale = "exp", bound: float | None = None) -> Elementwise:
     return Elementwise(4 if scale == "tanh" else 2, forward, inverse, 2 if scale == "tanh" else 0)
 
 
-def affine_forward(x: jax.Array, shift: jax.Array, log_scale: jax.Array):
+def affine_forward(
+    x: Float[AnyArray, "B *event"],
+    shift: Float[AnyArray, "B *event"],
+    log_scale: Float[AnyArray, "B *event"],
+) -> tuple[Float[Array, "B *event"], Float[Array, "B"]]:
     """z = (x + shift)·exp(log_scale), element by element.
 
     Args:
@@ -108,7 +117,11 @@ def affine_forward(x: jax.Array, shift: jax.Array, log_scale: jax.Array):
     return z, sum_event(log_slope)
 
 
-def affine_inverse(z: jax.Array, shift: jax.Array, log_scale: jax.Array):
+def affine_inverse(
+    z: Float[AnyArray, "B *event"],
+    shift: Float[AnyArray, "B *event"],
+    log_scale: Float[AnyArray, "B *event"],
+) -> tuple[Float[Array, "B *event"], Float[Array, "B"]]:
     """x = z·exp(-log_scale) - shift; returns `(x, log_det)` as `affine_forward`."""
     chex.assert_equal_shape([z, shift, log_scale])
     x, log_slope = _scaled(promote(z), -promote(log_scale))

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import log_ndtr, logsumexp
+from jaxtyping import Array, Float
 
-from glowjax.arrays import draw_in_rows, promote
+from glowjax.arrays import AnyArray, draw_in_rows, promote
 from glowjax.bijections.elementwise import Elementwise
 from glowjax.bijections.roots import increasing_root
 from glowjax.checks import check_choice, check_integer, require
@@ -88,7 +89,12 @@ def mixture_cdf(
     return Elementwise(size, forward, inverse)
 
 
-def mixture_log_prob(x: jax.Array, raw: jax.Array, *, family: Family = "logistic") -> jax.Array:
+def mixture_log_prob(
+    x: Float[AnyArray, "*shape"],
+    raw: Float[AnyArray, "*shape size"],
+    *,
+    family: Family = "logistic",
+) -> Float[Array, "*shape"]:
     """ln p(x) = ln Σ_k π_k·c((x - m_k)/s_k)/s_k, in nats: `mixture_cdf`'s log_slope to uniform.
 
     Args:
@@ -105,7 +111,9 @@ def mixture_log_prob(x: jax.Array, raw: jax.Array, *, family: Family = "logistic
     return logsumexp(log_weight - log_scale + FAMILIES[family].log_pdf(u), axis=-1)
 
 
-def mixture_sample(key: jax.Array, raw: jax.Array, *, family: Family = "logistic") -> jax.Array:
+def mixture_sample(
+    key: jax.Array, raw: Float[AnyArray, "*shape size"], *, family: Family = "logistic"
+) -> Float[Array, "*shape"]:
     """x ~ p, by drawing a component and then from it: no inverse is sought.
 
     The gradient reaches the means and scales of the components drawn, and no logits.

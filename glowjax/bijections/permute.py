@@ -2,15 +2,17 @@
 
 import chex
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Integer
 
-from glowjax.arrays import promote
+from glowjax.arrays import AnyArray, promote
 from glowjax.checks import check_integer
 
 
-def permute_forward(x: jax.Array, permutation: np.ndarray):
+def permute_forward(
+    x: Float[AnyArray, "B *event C"], permutation: Integer[np.ndarray, "C"]
+) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """z[..., i] = x[..., permutation[i]].
 
     Args:
@@ -25,7 +27,9 @@ def permute_forward(x: jax.Array, permutation: np.ndarray):
     return z, jnp.zeros(x.shape[:1], z.dtype)
 
 
-def permute_inverse(z: jax.Array, permutation: np.ndarray):
+def permute_inverse(
+    z: Float[AnyArray, "B *event C"], permutation: Integer[np.ndarray, "C"]
+) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """x with x[..., permutation[i]] = z[..., i]; returns `(x, log_det)`."""
     return permute_forward(z, np.argsort(permutation))
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
 
 def increasing_root(
-    f: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array
-) -> jax.Array:
+    f: Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]],
+    low: Float[Array, "*#shape"],
+    high: Float[Array, "*#shape"],
+) -> Float[Array, "*shape"]:
     """The x with f(x) = 0, element by element, for an increasing f; by bisection.
 
     Halves the bracket until its ends are neighbouring floats: exact to rounding wherever f itself

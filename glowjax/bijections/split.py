@@ -2,17 +2,21 @@
 
 import chex
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from glowjax.arrays import one_hot, promote, sum_event
+from glowjax.arrays import AnyArray, one_hot, promote, sum_event
 from glowjax.checks import check_image_shape, check_labels
 from glowjax.context import refuse_context
 from glowjax.nets.conv import conv_to_few, ring_conv
 from glowjax.nets.zero import ZeroConv, ZeroDense, scaled_bias
 
 
-def whiten(h: jax.Array, mean: jax.Array, log_std: jax.Array):
+def whiten(
+    h: Float[AnyArray, "B *event"],
+    mean: Float[AnyArray, "B *event"],
+    log_std: Float[AnyArray, "B *event"],
+) -> tuple[Float[Array, "B *event"], Float[Array, "B"]]:
     """z = (h - mean)·exp(-log_std): turns N(mean, std²) into N(0, 1).
 
     Args:
@@ -26,11 +30,15 @@ def whiten(h: jax.Array, mean: jax.Array, log_std: jax.Array):
     return (promote(h) - mean) * jnp.exp(-log_std), -sum_event(log_std)
 
 
-def unwhiten(z: jax.Array, mean: jax.Array, log_std: jax.Array):
+def unwhiten(
+    z: Float[AnyArray, "B *event"],
+    mean: Float[AnyArray, "B *event"],
+    log_std: Float[AnyArray, "B *event"],
+) -> tuple[Float[Array, "B *event"], Float[Array, "B"]]:
     """h = mean + z·exp(log_std); returns `(h, log_det)` as `whiten`."""
     chex.assert_equal_shape([z, mean, log_std])
     log_std = promote(log_std)
-    return mean + promote(z) * jnp.exp(log_std), sum_event(log_std)
+    return promote(mean) + promote(z) * jnp.exp(log_std), sum_event(log_std)
 
 
 class Split(nn.Module):

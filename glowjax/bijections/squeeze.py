@@ -1,14 +1,16 @@
 """Squeeze: trades height and width for channels (Dinh et al. 2017, section 3.6)."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from glowjax.arrays import promote, space_to_depth
+from glowjax.arrays import AnyArray, promote, space_to_depth
 from glowjax.checks import check_image_shape, check_positive
 
 
-def squeeze_forward(x: jax.Array, *, factor: int = 2):
+def squeeze_forward(
+    x: Float[AnyArray, "B H W C"], *, factor: int = 2
+) -> tuple[Float[Array, "B H//{factor} W//{factor} C*{factor}**2"], Float[Array, "B"]]:
     """z[b, i, j, f²·c + f·dy + dx] = x[b, f·i + dy, f·j + dx, c], f = factor.
 
     Args:
@@ -30,7 +32,9 @@ def squeeze_forward(x: jax.Array, *, factor: int = 2):
     return z, jnp.zeros(b, z.dtype)
 
 
-def squeeze_inverse(z: jax.Array, *, factor: int = 2):
+def squeeze_inverse(
+    z: Float[AnyArray, "B h w c"], *, factor: int = 2
+) -> tuple[Float[Array, "B h*{factor} w*{factor} c//{factor}**2"], Float[Array, "B"]]:
     """The inverse of `squeeze_forward`: z `[B, H/f, W/f, f²·C]` -> `(x [B, H, W, C], log_det)`.
 
     Raises:

@@ -5,13 +5,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
-from glowjax.arrays import HIGHEST, promote, sum_event
+from glowjax.arrays import HIGHEST, AnyArray, promote, sum_event
 from glowjax.bijections.planar import constrain, log_slope, tanh_root
 from glowjax.checks import check_integer, require
 
 
-def sylvester_forward(x: jax.Array, reflections: jax.Array, packed: jax.Array, bias: jax.Array):
+def sylvester_forward(
+    x: Float[AnyArray, "B D"],
+    reflections: Float[AnyArray, "M D"],
+    packed: Float[AnyArray, "M M+1"],
+    bias: Float[AnyArray, "M"],
+) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
     """z = x + Q·R·tanh(R̃·Qᵀx + bias), R and R̃ upper triangular, Q with M orthonormal columns.
 
     Args:
@@ -32,7 +38,12 @@ def sylvester_forward(x: jax.Array, reflections: jax.Array, packed: jax.Array, b
     return z, sum_event(log_slope(a, slope))
 
 
-def sylvester_inverse(z: jax.Array, reflections: jax.Array, packed: jax.Array, bias: jax.Array):
+def sylvester_inverse(
+    z: Float[AnyArray, "B D"],
+    reflections: Float[AnyArray, "M D"],
+    packed: Float[AnyArray, "M M+1"],
+    bias: Float[AnyArray, "M"],
+) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
     """x = z - Q·R·tanh(a), where y = Qᵀx and a = R̃·y + bias solve y + R·tanh(a) = Qᵀz.
 
     From the last coordinate up, each has one root of one number to find. Returns `(x, log_det)`

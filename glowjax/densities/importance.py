@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from glowjax.checks import check_integer
 from glowjax.densities.density import Density
@@ -21,10 +22,10 @@ class Importance(NamedTuple):
         effective_sample_size: of the n weights, 1 … n; where it is small, trust none of these.
     """
 
-    log_z: jax.Array
-    log_z_error: jax.Array
+    log_z: Float[Array, ""]
+    log_z_error: Float[Array, ""]
     mean: Any
-    effective_sample_size: jax.Array
+    effective_sample_size: Float[Array, ""]
 
 
 def importance_sampling(
