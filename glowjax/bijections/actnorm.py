@@ -68,12 +68,12 @@ class ActNorm(nn.Module):
     Source: Kingma & Dhariwal 2018, section 3.1, but for `shift`, which learns in the place of bias.
     """
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         log_scale, bias, shift = self._parameters(lambda: self._from_data(x))
         z, log_det = actnorm_forward(x, log_scale, bias)
         return z + shift, log_det
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         log_scale, bias, shift = self._parameters(lambda: self._from_latents(z))
         return actnorm_inverse(promote(z) - shift, log_scale, bias)
 
@@ -122,10 +122,10 @@ class GlowActNorm(nn.Module):
 
     log_scale_factor: float = 3.0
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return actnorm_forward(x, *self._parameters(lambda: actnorm_statistics(x)))
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         def from_latents():  # x = (z - mean) / deviation, the other way round
             log_scale, minus_mean = actnorm_statistics(z)
             return -log_scale, -minus_mean * jnp.exp(log_scale)

@@ -109,15 +109,15 @@ class Autoregressive(nn.Module):
     net: Callable[..., nn.Module] = MADE
 
     @property
-    def takes_context(self):
+    def takes_context(self) -> bool:
         return takes_context(self.net(features=1))
 
-    def forward(self, x, context=None):
+    def forward(self, x, context=None) -> tuple[Array, Array]:
         x = promote(x)
         net, _ = self._conditioner(x, context)
         return autoregressive_forward(x, net, self.transform)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z, context=None) -> tuple[Array, Array]:
         z = promote(z)
         net, order = self._conditioner(z, context)
         return autoregressive_inverse(z, net, self.transform, order)

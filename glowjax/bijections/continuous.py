@@ -110,13 +110,13 @@ class Continuous(nn.Module):
     max_steps: int = 4096
 
     @property
-    def takes_context(self):
+    def takes_context(self) -> bool:
         return takes_context(self.net(features=1))
 
-    def forward(self, x, context=None):
+    def forward(self, x, context=None) -> tuple[Array, Array]:
         return self._solve(x, context, 0.0, 1.0)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z, context=None) -> tuple[Array, Array]:
         return self._solve(z, context, 1.0, 0.0)
 
     @nn.compact

@@ -1,6 +1,6 @@
 """Invertible 1×1 convolution: learned mixing of channels (Kingma & Dhariwal 2018, section 3.2)."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -129,14 +129,14 @@ class InvertibleConv1x1(nn.Module):
 
     parametrization: Literal["dense", "lu"] = "dense"
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return mix(x, self._matrix(x))
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return unmix(z, self._matrix(z))
 
     @nn.nowrap
-    def prepare(self, params):
+    def prepare(self, params) -> dict[str, Any]:
         name, _, matrix = self._form()
         return {"prepared": {"matrix": matrix(params[name])}}
 

@@ -141,10 +141,10 @@ class ElementwiseFlow(nn.Module):
 
     transform: Elementwise
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return self._apply(self.transform.forward, x)
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return self._apply(self.transform.inverse, z)
 
     @nn.compact

@@ -57,8 +57,8 @@ class Logit(nn.Module):
         check_in(Interval(0, 0.5, "low"), alpha=self.alpha)
         super().__post_init__()
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return logit_forward(x, self.alpha)
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return logit_inverse(z, self.alpha)

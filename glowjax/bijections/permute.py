@@ -37,10 +37,10 @@ def permute_inverse(
 class Reverse(nn.Module):
     """Reverses the order of the channels. No parameters."""
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return permute_forward(x, _reversed(x))
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return permute_inverse(z, _reversed(z))
 
 
@@ -52,10 +52,10 @@ class Shuffle(nn.Module):
 
     seed: int = 0
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return permute_forward(x, self._permutation(x))
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return permute_inverse(z, self._permutation(z))
 
     def _permutation(self, x):

@@ -109,13 +109,13 @@ class Planar(nn.Module):
     net: Callable[..., nn.Module] | None = None
 
     @property
-    def takes_context(self):
+    def takes_context(self) -> bool:
         return self.net is not None
 
-    def forward(self, x, context=None):
+    def forward(self, x, context=None) -> tuple[Array, Array]:
         return self._apply(planar_forward, x, context)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z, context=None) -> tuple[Array, Array]:
         return self._apply(planar_inverse, z, context)
 
     @nn.compact

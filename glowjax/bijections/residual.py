@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -222,17 +222,17 @@ class Residual(nn.Module):
     log_det: LogDet = "exact"
     terms: int = 10
 
-    def forward(self, x, context=None):
+    def forward(self, x, context=None) -> tuple[Array, Array]:
         x, g = self._contraction(promote(x), context)
         return x + g(x), self._log_det(g, x)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z, context=None) -> tuple[Array, Array]:
         z, g = self._contraction(promote(z), context)
         x = residual_inverse(g, z, coefficient=self.coefficient)
         return x, -self._log_det(g, x)
 
     @nn.nowrap
-    def prepare(self, params):
+    def prepare(self, params) -> dict[str, Any]:
         return {"prepared": {"net": self._contraction_of(params)}}
 
     @nn.nowrap

@@ -59,7 +59,7 @@ class Split(nn.Module):
     ring: bool = True
     gives_pair = True  # for `as_flow`: z is (latent, kept)
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[tuple[Array, Array], Array]:
         check_image_shape("x", x)
         half = x.shape[-1] // 2
         if half == 0:
@@ -68,7 +68,7 @@ class Split(nn.Module):
         latent, log_det = whiten(leaving, *self._prior(kept, leaving))
         return (latent, kept), log_det
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         latent, kept = z
         check_image_shape("z", kept)
         if latent.shape[:-1] != kept.shape[:-1] or latent.shape[-1] - kept.shape[-1] not in (0, 1):
@@ -107,13 +107,13 @@ class TopPrior(nn.Module):
     ring: bool = True
 
     @property
-    def takes_context(self):
+    def takes_context(self) -> bool:
         return self.num_classes is not None
 
-    def forward(self, x, context=None):
+    def forward(self, x, context=None) -> tuple[Array, Array]:
         return whiten(x, *self._prior(x, context))
 
-    def inverse(self, z, context=None):
+    def inverse(self, z, context=None) -> tuple[Array, Array]:
         return unwhiten(z, *self._prior(z, context))
 
     @nn.compact

@@ -55,8 +55,8 @@ class Squeeze(nn.Module):
 
     factor: int = 2
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return squeeze_forward(x, factor=self.factor)
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return squeeze_inverse(z, factor=self.factor)

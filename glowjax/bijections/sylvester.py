@@ -105,10 +105,10 @@ class Sylvester(nn.Module):
 
     rank: int
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return self._apply(sylvester_forward, x)
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return self._apply(sylvester_inverse, z)
 
     @nn.compact
