@@ -101,6 +101,11 @@ class Continuous(nn.Module):
         ImportError: diffrax is missing.
 
     Sources: Chen et al. 2018; Grathwohl et al. 2019 (FFJORD), section 3.
+
+        >>> flow, x = glowjax.as_flow(glowjax.Continuous()), jnp.ones((4, 2))
+        >>> z, log_det = jax.eval_shape(flow.forward, flow.init(jax.random.key(0), x), x)
+        >>> z.shape, log_det.shape
+        ((4, 2), (4,))
     """
 
     net: Callable[..., nn.Module] = MLP

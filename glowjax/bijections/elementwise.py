@@ -73,6 +73,10 @@ def affine(*, scale: Scale = "exp", bound: float | None = None) -> Elementwise:
         ValueError: scale is not as above; a bound that is not positive, or of another scale.
 
     Sources: Dinh et al. 2017, section 3.2; Kingma & Dhariwal 2018, table 1.
+
+        >>> z, log_slope = glowjax.affine().forward(jnp.array([1.0]), jnp.array([[2.0, 0.0]]))
+        >>> float(z[0]), float(log_slope[0])
+        (3.0, 0.0)
     """
     check_choice("scale", scale, ("exp", "sigmoid", "floor", "tanh"))
     check_in(POSITIVE, optional=True, bound=bound)
@@ -137,6 +141,10 @@ class ElementwiseFlow(nn.Module):
 
     Attributes:
         transform: the map of one number.
+
+        >>> flow = glowjax.as_flow(glowjax.ElementwiseFlow(glowjax.mixture_cdf(components=4)))
+        >>> flow.init(jax.random.key(0), jnp.ones((5, 3)))["raw"].shape
+        (3, 12)
     """
 
     transform: Elementwise

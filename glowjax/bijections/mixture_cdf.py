@@ -55,6 +55,11 @@ def mixture_cdf(
 
     Source: Ho et al. 2019 (Flow++), section 3.2, for mixtures of logistics with `"logit"`;
     Salimans et al. 2017 (PixelCNN++) for the bound.
+
+        >>> transform = glowjax.mixture_cdf(components=4)
+        >>> z, log_slope = transform.forward(jnp.zeros((5, 3)), jnp.zeros((5, 3, transform.size)))
+        >>> transform.size, z.shape, log_slope.shape
+        (12, (5, 3), (5, 3))
     """
     check_integer("components", components, 2)
     check_choice("family", family, FAMILIES)

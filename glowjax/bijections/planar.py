@@ -104,6 +104,14 @@ class Planar(nn.Module):
         ValueError: x is not `[B, D]`; there is a net, and no context of as many rows.
 
     Source: Rezende & Mohamed 2015, section 4.1 and appendix A.
+
+        >>> flow, x = glowjax.as_flow(glowjax.Planar()), jnp.ones((4, 3))
+        >>> params = jax.jit(flow.init)(jax.random.key(0), x)
+        >>> {name: p.shape for name, p in sorted(params.items())}
+        {'b': (), 'u': (3,), 'w': (3,)}
+        >>> z, log_det = flow.forward(params, x)
+        >>> bool(jnp.allclose(flow.inverse(params, z)[0], x, atol=1e-5)), log_det.shape
+        (True, (4,))
     """
 
     net: Callable[..., nn.Module] | None = None

@@ -88,6 +88,11 @@ class Radial(nn.Module):
         ValueError: x is not `[B, D]`; there is a net, and no context of as many rows.
 
     Source: Rezende & Mohamed 2015, section 4.1 and appendix A.
+
+        >>> flow, x = glowjax.as_flow(glowjax.Radial()), jnp.ones((4, 3))
+        >>> params = flow.init(jax.random.key(0), x)
+        >>> {name: p.shape for name, p in sorted(params.items())}
+        {'centre': (3,), 'raw_alpha': (), 'raw_beta': ()}
     """
 
     net: Callable[..., nn.Module] | None = None

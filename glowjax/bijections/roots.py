@@ -22,6 +22,9 @@ def increasing_root(
         f: from `[...]` to the same shape, each value depending on its own x only.
         low, high: `[...]` floats with f(low) <= 0 <= f(high). A root outside gives the nearer end,
             and NaN in f gives NaN.
+
+        >>> float(glowjax.increasing_root(lambda x: x**3 - 8, jnp.array(0.0), jnp.array(4.0)))
+        2.0
     """
     low, high = jnp.broadcast_arrays(low, high)
     halvings = 2 * jnp.finfo(low.dtype).nmant + 16  # as many again as digits: roots close to 0

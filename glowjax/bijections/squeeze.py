@@ -22,6 +22,10 @@ def squeeze_forward(
 
     Raises:
         ValueError: `x` is not of rank 4, or `factor` does not divide its height and width.
+
+        >>> z, log_det = glowjax.squeeze_forward(jnp.zeros((1, 4, 4, 3)))
+        >>> z.shape
+        (1, 2, 2, 12)
     """
     check_positive(factor=factor)
     check_image_shape("x", x)

@@ -101,6 +101,11 @@ class Sylvester(nn.Module):
         ValueError: x is not `[B, D]`; `rank` is not a whole number in 1..D.
 
     Source: van den Berg et al. 2018, section 3 (Householder Sylvester flows).
+
+        >>> flow, x = glowjax.as_flow(glowjax.Sylvester(rank=2)), jnp.ones((4, 3))
+        >>> params = jax.jit(flow.init)(jax.random.key(0), x)
+        >>> {name: p.shape for name, p in sorted(params.items())}
+        {'bias': (2,), 'packed': (2, 3), 'reflections': (2, 3)}
     """
 
     rank: int

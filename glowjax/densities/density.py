@@ -67,6 +67,12 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
         ValueError: x is not `[B, *event_shape]`; n < 1; a negative temperature; a context that is
             not one for each example, or that none takes; the flow cannot be initialised from its
             latents.
+
+        >>> model = glowjax.density(glowjax.as_flow(glowjax.ActNorm()), event_shape=(2,))
+        >>> x = jax.random.normal(jax.random.key(0), (8, 2))
+        >>> params = model.init(jax.random.key(1), x)
+        >>> model.log_prob(params, x).shape, model.sample(params, jax.random.key(2), 5).shape
+        ((8,), (5, 2))
     """
     flow = checked("flow", flow)
     event_shape = check_event_shape(event_shape)

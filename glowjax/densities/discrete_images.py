@@ -32,6 +32,11 @@ def dequantize(
 
     Raises:
         ValueError: `images` are not integers, or exceed the levels (under `jit`: NaN instead).
+
+        >>> images = jnp.array([[0, 100, 255]], jnp.uint8)
+        >>> x = glowjax.dequantize(jax.random.key(0), images)
+        >>> glowjax.quantize(x).tolist()
+        [[0, 100, 255]]
     """
     check_images(images, levels)
     shape = jnp.shape(images)
@@ -87,6 +92,9 @@ def bits_per_dim(
         ValueError: `levels` is not a whole number in 2..256, or `event_shape` no tuple of sizes.
 
     Source: Theis et al. 2016, A note on the evaluation of generative models, section 3.1.
+
+        >>> glowjax.bits_per_dim(0.0, event_shape=(2, 2, 1))
+        8.0
     """
     check_integer("levels", levels, 2, 256)
     dims = math.prod(check_event_shape(event_shape))

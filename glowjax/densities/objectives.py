@@ -72,6 +72,13 @@ def reverse_kl(
         A scalar, nats.
 
     Source: Rezende & Mohamed 2015, equation 20.
+
+        >>> model = glowjax.density(glowjax.as_flow(glowjax.ActNorm()), event_shape=(2,))
+        >>> params = model.init(jax.random.key(0), jax.random.normal(jax.random.key(1), (8, 2)))
+        >>> def target(x):  # twice the density itself
+        ...     return model.log_prob(params, x) + jnp.log(2)
+        >>> round(float(glowjax.reverse_kl(model, params, target, jax.random.key(2), 100)), 3)
+        -0.693
     """
     x, log_q = density.sample_and_log_prob(params, key, n, context)
     return jnp.mean(log_q - beta * target(x))

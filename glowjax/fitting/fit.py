@@ -97,6 +97,12 @@ def fit(
             has no density before training, because its label or support is wrong.
         FloatingPointError: training went wrong: the loss is not finite at a step, which it names,
             or no evaluation was finite.
+
+        >>> model = glowjax.density(glowjax.as_flow(glowjax.Planar()), event_shape=(2,))
+        >>> x = jax.random.normal(jax.random.key(0), (100, 2))
+        >>> fitted = glowjax.fit(model, x, steps=4, evaluate_every=2, show=False)
+        >>> [row["step"] for row in fitted.history]
+        [2, 4]
     """
     check_positive(steps=steps, batch_size=batch_size)
     every = max(1, steps // 20) if evaluate_every is None else evaluate_every
