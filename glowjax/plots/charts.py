@@ -69,15 +69,7 @@ def curves(
     values = np.concatenate([train[:, 1], validation[:, 1]])
     low, high = _limits(values, list(baselines.values()))
     axes.set_ylim(low, high)
-    beside = -math.inf
-    for name, value in baselines.items():
-        axes.axhline(value, color=GREY, linestyle="--", linewidth=1, zorder=1)
-        beside = max(value, beside + 0.05 * (high - low))  # so that names do not overlap
-        place = axes.get_yaxis_transform()
-        axes.text(
-            1.01, beside, f"{name} {value:.2f}", transform=place, va="center", color=GREY, size=9
-        )
-
+    _draw_baselines(axes, baselines, apart=0.05 * (high - low))
     dress(
         axes,
         xlabel="images seen" if per_step else "steps",
@@ -212,6 +204,18 @@ def _smoothed(axes, points: np.ndarray, **line) -> None:
     smooth = _running(np.mean, _running(np.median, points[:, 1], reach), reach)
     axes.plot(*points.T, color=PALE, linewidth=0.8)
     axes.plot(points[:, 0], smooth, color=BLUE, linewidth=1.8, **line)
+
+
+def _draw_baselines(axes, baselines: Mapping[str, float], apart: float) -> None:
+    """Dashed lines at rising values, with names beside the axes that do not overlap."""
+    beside = -math.inf
+    for name, value in baselines.items():
+        axes.axhline(value, color=GREY, linestyle="--", linewidth=1, zorder=1)
+        beside = max(value, beside + apart)
+        place = axes.get_yaxis_transform()
+        axes.text(
+            1.01, beside, f"{name} {value:.2f}", transform=place, va="center", color=GREY, size=9
+        )
 
 
 def _points(history: Sequence[Mapping], key: str, per_step: float | None) -> np.ndarray:
