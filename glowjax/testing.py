@@ -222,8 +222,8 @@ def _forward(flow: Flow, params, x, context):
 def _inverse(flow: Flow, params, z, context, like):
     x, log_det = _two("inverse", flow.inverse(params, z, context))
     _check_log_det("inverse", log_det, z)
-    due, got = (jax.tree.map(lambda a: a.shape[1:], tree) for tree in (like, x))
-    assert got == due, f"inverse must give events of the shape of x, {due}: it gives {got}"
+    wanted, got = (jax.tree.map(lambda a: a.shape[1:], tree) for tree in (like, x))
+    assert got == wanted, f"inverse must give events of the shape of x, {wanted}: it gives {got}"
     return x, log_det
 
 
@@ -235,10 +235,12 @@ def _two(name, result):
 
 def _check_log_det(name, log_det, array):
     first = jax.tree.leaves(array)[0]
-    due = f"{name}'s log_det must be {first.dtype} of shape {first.shape[:1]}, one number for each"
+    wanted = (
+        f"{name}'s log_det must be {first.dtype} of shape {first.shape[:1]}, one number for each"
+    )
     got = f"{jnp.result_type(log_det)} of shape {jnp.shape(log_det)}"
     ok = jnp.shape(log_det) == first.shape[:1] and jnp.result_type(log_det) == first.dtype
-    assert ok, f"{due} example: it is {got}"
+    assert ok, f"{wanted} example: it is {got}"
 
 
 def _loss(out):
@@ -266,10 +268,10 @@ def _cast(tree, dtype):
     return jax.tree.map(cast, tree)
 
 
-def _agree(claim: str, got: Any, due: Any, tolerance: float) -> None:
+def _agree(claim: str, got: Any, expected: Any, tolerance: float) -> None:
     """Raises `AssertionError` unless two trees of arrays are the same, but for rounding."""
     for (path, a), b in zip(
-        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(due), strict=True
+        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True
     ):
         a, b = np.asarray(a), np.asarray(b)
         apart, allowed = np.abs(a - b), tolerance * (1 + np.abs(b))

@@ -44,7 +44,7 @@ def check_image(encoded, shape) -> None:
         check_depth(image)
         width, height = image.size
         image.verify()
-    if any(due not in (None, side) for due, side in zip(shape, (height, width), strict=True)):
+    if any(wanted not in (None, side) for wanted, side in zip(shape, (height, width), strict=True)):
         raise ValueError(f"it must be {shape[0]}×{shape[1]}, got {height}×{width}")
 
 

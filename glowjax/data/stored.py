@@ -135,11 +135,11 @@ class Stored:
     def values(self, index, records) -> np.ndarray:
         """This feature of the records at an index, stacked."""
         values = [self._naming(i, self._value, r) for i, r in zip(index, records, strict=True)]
-        due = self.shape[1:] or values[0].shape
+        expected = self.shape[1:] or values[0].shape
         for value in values:
-            if value.shape != due:
+            if value.shape != expected:
                 raise ValueError(
-                    f"{self._name}: images vary in size, {value.shape} and {due}:"
+                    f"{self._name}: images vary in size, {value.shape} and {expected}:"
                     " give a size to bring them to, load(..., resize=) or --data.resize"
                 )
         return np.stack(values).astype(self.dtype, copy=False)

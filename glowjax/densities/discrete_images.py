@@ -31,7 +31,7 @@ def dequantize(
         `[B, ...]` float32.
 
     Raises:
-        ValueError: `images` are not integers, or exceed the levels (under `jit`: NaN instead).
+        ValueError: `images` are not integers, or exceed the grey levels (under `jit`: NaN instead).
 
         >>> images = jnp.array([[0, 100, 255]], jnp.uint8)
         >>> x = glowjax.dequantize(jax.random.key(0), images)
@@ -63,7 +63,7 @@ def quantize(x: Float[AnyArray, "*shape"], *, levels: int = 256) -> UInt8[Array,
 
 
 def to_uint8(images: Shaped[ArrayLike, "*shape"], *, levels: int = 256) -> UInt8[Array, "*shape"]:
-    """⌊v·256 / levels⌋: images of any number of levels as 8-bit ones, to be looked at."""
+    """⌊v·256 / levels⌋: images of any number of grey levels as 8-bit ones, to be looked at."""
     check_images(images, levels)
     return (jnp.asarray(images, jnp.int32) * 256 // levels).astype(jnp.uint8)
 
@@ -112,7 +112,7 @@ def check_images(images: Shaped[ArrayLike, "..."], levels: int) -> None:
         return
     possible = jnp.iinfo(jnp.result_type(images))
     if possible.min >= 0 and possible.max < levels:
-        return  # 8-bit images of 256 levels, at every step: nothing to look for
+        return  # 8-bit images of 256 grey levels, at every step: nothing to look for
     known = np.asarray(images)  # under jit, jnp would trace it
     low, high = int(known.min()), int(known.max())
     if low < 0 or high >= levels:

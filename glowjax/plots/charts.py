@@ -93,7 +93,7 @@ def loss_curve(
 ) -> None:
     """Writes a PNG of a loss over steps, as it is and smoothed.
 
-    Values that are not finite are left out, and those above the axis are told of, as in `curves`.
+    Values that are not finite are left out, and those above the axis are noted, as in `curves`.
 
     Args:
         path: the file, which appears whole or not at all.
@@ -194,8 +194,8 @@ def _line(axes, name: str, points: ArrayLike, number: int, count: int, log_x: bo
     if points.shape[1] == 2:
         axes.plot(*points.T, **style)
         return
-    aside = 1.12 ** (number - (count - 1) / 2) if log_x else 1.0
-    axes.errorbar(aside * points[:, 0], *points[:, 1:].T, fmt="o-", ms=3, capsize=2, **style)
+    shift = 1.12 ** (number - (count - 1) / 2) if log_x else 1.0
+    axes.errorbar(shift * points[:, 0], *points[:, 1:].T, fmt="o-", ms=3, capsize=2, **style)
 
 
 def _smoothed(axes, points: np.ndarray, **line) -> None:
