@@ -15,7 +15,7 @@ Source: Nalisnick et al. 2019, Do deep generative models know what they don't kn
 Nalisnick et al. 2019, Detecting out-of-distribution inputs using typicality; Serrà et al. 2020.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -57,7 +57,7 @@ def load(run: common.Run) -> dict[str, Splits]:
     return sets
 
 
-def log_probs(model, params, images, levels, key):
+def log_probs(model, params, images, levels, key) -> np.ndarray:
     """Of discrete images, by one draw of noise: `[N]`, nats."""
     log_prob = jax.jit(model.log_prob)
     x = glowjax.dequantize(key, images, levels=levels)
@@ -65,7 +65,7 @@ def log_probs(model, params, images, levels, key):
     return np.concatenate(parts) - x[0].size * np.log(levels)
 
 
-def train(sets: Splits, run: common.Run, seed: int):
+def train(sets: Splits, run: common.Run, seed: int) -> tuple[glowjax.Density, Any]:
     """A model and its parameters, by maximum likelihood with fresh noise at each step."""
     levels, steps = sets.levels, run.size(600, 2)
     shape = sets.train.shape[1:]
@@ -91,7 +91,9 @@ def train(sets: Splits, run: common.Run, seed: int):
     return model, fitted.params
 
 
-def scores(model, params, own: Splits, other: Splits, key):
+def scores(
+    model, params, own: Splits, other: Splits, key
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Name to the scores of own and of other test images."""
     images = {"own": own.test, "other": other.test, "held out": own.validation}
     log_p = {k: log_probs(model, params, x, own.levels, key) for k, x in images.items()}

@@ -10,6 +10,8 @@ Expected: test accuracy of Bayes' rule above 90 %; about 0.06 bits/dim less than
 Source: Kingma & Dhariwal 2018, appendix B; on a GPU, `glowjax train glow_mnist_conditional`.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,7 +64,9 @@ def measured(run: common.Run, seed: int) -> dict[str, float]:
     }
 
 
-def trained(run: common.Run, classes: int | None, seed: int):
+def trained(
+    run: common.Run, classes: int | None, seed: int
+) -> tuple[glowjax.Density, glowjax.Density, Any]:
     """A density of digits, given labels if there are `classes`; with its noise; their params."""
     glow = glowjax.glow(
         levels=run.size(2, 1),

@@ -13,6 +13,7 @@ Source: Papamakarios et al. 2017 (MAF), section 3.4; calibration: Gneiting et al
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ TRANSFORMS = {
 }
 
 
-def truth(x):
+def truth(x) -> jax.Array:
     """Parameters `[B, 1, 6]` of `TRUTH`: from x = 0 on one branch goes up and one down."""
     x = x[:, 0]
     middle, fork = 0.6 * jnp.sin(2 * x), 0.25 * jax.nn.softplus(4 * x) / 2
@@ -49,11 +50,11 @@ def truth(x):
     return jnp.stack(raw, axis=-1)[:, None]
 
 
-def true_log_prob(y, x):
+def true_log_prob(y, x) -> jax.Array:
     return glowjax.mixture_log_prob(y, truth(x), family="gaussian")[:, 0]
 
 
-def draw(key, n):
+def draw(key, n) -> tuple[jax.Array, jax.Array]:
     """x, uniform, and y: `[n, 1]` each."""
     x_key, y_key = jax.random.split(key)
     x = jax.random.uniform(x_key, (n, 1), minval=EXTENT[0], maxval=EXTENT[1])
@@ -102,7 +103,7 @@ def flows(width: int) -> dict[str, glowjax.Flow]:
     return made | {"regression": glowjax.chain(regression, glowjax.as_flow(glowjax.ActNorm()))}
 
 
-def trained(run, model, seed):
+def trained(run, model, seed) -> tuple[Any, dict[str, float]]:
     """Parameters, and figures on held-out data."""
     n, steps = run.size(10_000, 300), run.size(2000, 50)
     (x, y), held_out, (test_x, test_y) = (

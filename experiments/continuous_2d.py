@@ -15,6 +15,7 @@ Source: Grathwohl et al. 2019 (FFJORD), sections 3 and 4.1; Chen et al. 2018.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,11 +39,11 @@ def density(run: common.Run, tolerance: float = 1e-3, trace="exact") -> glowjax.
     return glowjax.density(glowjax.as_flow(flow), (2,))
 
 
-def net(run: common.Run):
+def net(run: common.Run) -> functools.partial:
     return functools.partial(glowjax.MLP, width=run.size(64, 4), depth=run.size(2, 1))
 
 
-def train(name: str, run: common.Run):
+def train(name: str, run: common.Run) -> tuple[Any, jax.Array]:
     """Parameters, and held-out examples."""
     keys = jax.random.split(jax.random.key(run.seed))
     x, test = (toy.TOY[name](key, run.size(10_000, 300)) for key in keys)

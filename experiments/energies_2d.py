@@ -13,7 +13,7 @@ which their mass is infinite. KL is an integral over a grid that holds all but t
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,7 @@ def make_model(steps: int, width: int) -> glowjax.Density:
     return glowjax.density(glowjax.iaf(steps=steps, width=width, transform=spline), (2,))
 
 
-def train(model: glowjax.Density, target: Target, steps: int, batch: int, seed: int):
+def train(model: glowjax.Density, target: Target, steps: int, batch: int, seed: int) -> Any:
     """Parameters after reverse KL to the annealed target; Adam from 2e-3 to 0 as a cosine."""
 
     def loss(params, data, key, step):

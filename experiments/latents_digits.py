@@ -266,14 +266,14 @@ def denoising(latents: Latents, parts: dict[str, Part], run: common.Run) -> comm
     return {f"PSNR, dB: {name}": common.mean(psnr(x, clean)) for name, x in found.items()}
 
 
-def smoothed(y, clean):
+def smoothed(y, clean) -> np.ndarray:
     """By the best width, chosen on these very images: more than fair."""
     widths = np.arange(0.2, 1.2, 0.1)
     tried = [ndimage.gaussian_filter(y, (0, width, width, 0)) for width in widths]
     return max(tried, key=lambda x: float(np.mean(psnr(x, clean))))
 
 
-def psnr(x, clean):
+def psnr(x, clean) -> np.ndarray:
     x = np.clip(x, -0.5, 0.5)
     return -10 * np.log10(np.mean((x - np.asarray(clean)) ** 2, axis=(1, 2, 3)))
 

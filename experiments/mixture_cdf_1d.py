@@ -31,7 +31,7 @@ FAMILY = "gaussian"
 WEIGHTS = jnp.array([0.35, 0.35, 0.3])
 
 
-def log_prob(x):
+def log_prob(x) -> jax.Array:
     """The truth: a mixture of a gamma (skewed), a Student t (heavy tails), a Laplace (a cusp)."""
     parts = [
         stats.gamma.logpdf(x + 3, 2, scale=0.4),
@@ -41,7 +41,7 @@ def log_prob(x):
     return jax.nn.logsumexp(jnp.log(WEIGHTS) + jnp.stack(parts, -1), axis=-1)
 
 
-def draw(key, n):
+def draw(key, n) -> jax.Array:
     """`[n, 1]` from it."""
     keys = jax.random.split(key, 4)
     parts = [

@@ -56,7 +56,7 @@ def cases() -> dict[str, Case]:
     }
 
 
-def two_gaussians(x):
+def two_gaussians(x) -> jax.Array:
     """½ N(m, I) + ½ N(-m, I), m = 1.5 in every second coordinate and 0 in the others."""
     m = APART * (np.arange(x.shape[-1]) % 2 == 0)
     one, other = (norm.logpdf(x, sign * m).sum(-1) for sign in (1, -1))
@@ -106,7 +106,9 @@ def main(run: common.Run) -> common.Figures:
     return figures
 
 
-def estimates(model, case: Case, counts, repeats: int, params, key):
+def estimates(
+    model, case: Case, counts, repeats: int, params, key
+) -> tuple[gj.Importance, jax.Array]:
     """Estimates from the most samples, leaves `[seeds, repeats]`; ln Z from each of the counts."""
 
     def estimate(params, key):

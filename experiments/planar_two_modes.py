@@ -103,7 +103,7 @@ def train(recipe: Recipe, seed: int, steps: int, every: int, points: int) -> Tra
     return Trained(stages, fitted.history, seconds, jax.tree.map(float, kl))
 
 
-def log_q(params):
+def log_q(params) -> Callable[..., jax.Array]:
     """x -> log q(x)."""
     return functools.partial(jax.jit(MODEL.log_prob), params)
 

@@ -29,13 +29,13 @@ NOISE, SEEN, SHOWN = 0.3, 3.0, (-2.0, 0.0, 1.5, 3.0)
 EXTENT = (-4.5, 4.5)
 
 
-def log_joint(z, y):
+def log_joint(z, y) -> jax.Array:
     """ln p(z) + ln p(y | z), `[B]`, of `z: [B, 2]` and `y: [B]` or one number."""
     predicted = jnp.square(z[:, 0]) + z[:, 1]
     return norm.logpdf(z).sum(-1) + norm.logpdf(y, predicted, NOISE)
 
 
-def simulate(key, n: int):
+def simulate(key, n: int) -> tuple[jax.Array, jax.Array]:
     """Pairs: z `[n, 2]`, and y `[n, 1]`."""
     z_key, key = jax.random.split(key)
     z = jax.random.normal(z_key, (n, 2))
@@ -43,12 +43,12 @@ def simulate(key, n: int):
     return z, y
 
 
-def planar(net=None):
+def planar(net=None) -> gj.Flow:
     """From a normal whose samples go through 16 planar steps."""
     return gj.chain(gj.as_flow(gj.ActNorm()), gj.invert(gj.repeat(gj.as_flow(gj.Planar(net)), 16)))
 
 
-def splines():
+def splines() -> gj.Flow:
     """Four couplings by splines."""
     coupling = gj.Coupling(gj.rational_quadratic(8))
     step = gj.chain(gj.as_flow(gj.ActNorm()), gj.as_flow(coupling), gj.as_flow(gj.Reverse()))
@@ -148,7 +148,7 @@ def amortised(run: common.Run) -> tuple[common.Figures, dict]:
     return figures, panels
 
 
-def measure_all(model, points: int, params, observed):
+def measure_all(model, points: int, params, observed) -> tuple[jax.Array, jax.Array]:
     """KL of q(z | y), and ln q on the grid, for each of the `observed` y in turn."""
     x, _ = gj.targets.grid(EXTENT, points)
 

@@ -15,6 +15,7 @@ Source: Rezende & Mohamed 2015, section 4; Burda et al. 2016; Li & Turner 2016; 
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -72,7 +73,7 @@ def regression(seed: int) -> Posterior:
     )
 
 
-def losses(model, target):
+def losses(model, target) -> dict[str, Callable[..., jax.Array]]:
     """Name to loss, for `fit`, of as many samples a step each."""
 
     def grouped(bound):

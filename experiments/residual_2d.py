@@ -14,6 +14,7 @@ Source: Behrmann et al. 2019 (i-ResNet), section 3; Chen et al. 2019 (Residual F
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,9 @@ def block(run: common.Run, **options) -> glowjax.Flow:
     return glowjax.as_flow(glowjax.Residual(width=width, coefficient=COEFFICIENT, **options))
 
 
-def train(name: str, run: common.Run, seed: int):
+def train(
+    name: str, run: common.Run, seed: int
+) -> tuple[glowjax.Density, Any, jax.Array, jax.Array]:
     """The density, its parameters, and nats of held-out examples."""
     flow = glowjax.repeat(block(run), run.size(BLOCKS, 2))
     model = glowjax.density(flow, (2,))

@@ -17,6 +17,8 @@ Source: Grathwohl et al. 2019 (FFJORD), section 4.1; Papamakarios et al. 2017 (M
 Durkan et al. 2019, section 5.1.
 """
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from sklearn.mixture import GaussianMixture
@@ -90,7 +92,7 @@ def flows() -> dict[str, glowjax.Flow]:
     }
 
 
-def trained(flow, train, validation, steps: int, run: common.Run):
+def trained(flow, train, validation, steps: int, run: common.Run) -> Callable[..., np.ndarray]:
     """The log-density of a flow fitted to `train`: from `[N, 2]` to `[N]`."""
     model = glowjax.density(flow, event_shape=(2,))
     fitted = glowjax.fit(

@@ -6,14 +6,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Integer, Shaped
 
 from glowjax.checks import check_key, is_array
 
 TINY = 1e-6  # added to the standard deviation, as in the released Glow
+AnyArray = Array | np.ndarray
 HIGHEST = jax.lax.Precision.HIGHEST  # float32 would run as TF32 on NVIDIA GPUs
 
 
-def promote(x: jax.Array) -> jax.Array:
+def promote(x: ArrayLike) -> jax.Array:
     """Returns `x` as a float array of at least float32, the dtype of all flow arithmetic."""
     return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
 
@@ -29,7 +32,7 @@ def floats_as(tree: Any, like: Any) -> Any:
     return jax.tree.map(cast, tree)
 
 
-def sum_event(x: jax.Array) -> jax.Array:
+def sum_event(x: Float[AnyArray, "B *event"]) -> Float[Array, "B"]:
     """Sums `x: [B, ...]` over all but the batch axis -> `[B]`."""
     return jnp.sum(x, axis=tuple(range(1, x.ndim)))
 
@@ -40,12 +43,12 @@ def draw_in_rows(draw: Any, key: jax.Array, shape: Sequence[int], *args: Any) ->
     return draw(key, rows, *args).reshape(shape)
 
 
-def per_example(log_det: jax.Array, x: jax.Array) -> jax.Array:
+def per_example(log_det: Float[AnyArray, ""], x: Shaped[AnyArray, "B ..."]) -> Float[Array, "B"]:
     """Repeats a log-determinant that is the same for every example -> `[B]`."""
     return jnp.broadcast_to(log_det, x.shape[:1])
 
 
-def positions(x: jax.Array) -> int:
+def positions(x: AnyArray) -> int:
     """The number of positions in an event of `x: [B, ..., C]`: H·W for images, 1 for vectors."""
     count = 1
     for size in x.shape[1:-1]:
@@ -53,7 +56,9 @@ def positions(x: jax.Array) -> int:
     return count
 
 
-def channel_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def channel_moments(
+    x: Float[AnyArray, "B *event C"],
+) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
     """Mean and standard deviation of each channel, in two passes: means may be far from 0."""
     x = promote(x)
     axes = tuple(range(x.ndim - 1))
@@ -62,7 +67,9 @@ def channel_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return mean, jnp.sqrt(jnp.mean(jnp.square(x - mean), axes))
 
 
-def actnorm_statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def actnorm_statistics(
+    x: Float[AnyArray, "B *event C"],
+) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
     """`(log_scale, bias)`, `[C]` each, which give `x: [B, ..., C]` mean 0 and standard deviation 1.
 
     A channel without variance gets scale 1, so that it becomes 0 and never NaN or huge.
@@ -72,7 +79,9 @@ def actnorm_statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(varies, -jnp.log(deviation + TINY), 0.0), -mean
 
 
-def space_to_depth(x: jax.Array, factor: int) -> jax.Array:
+def space_to_depth(
+    x: Float[Array, "B H W C"], factor: int
+) -> Float[Array, "B H//{factor} W//{factor} C*{factor}**2"]:
     """z[b, i, j, f²·c + f·dy + dx] = x[b, f·i + dy, f·j + dx, c] of `[B, f·H, f·W, C]`."""
     b, h, w, c = x.shape
     z = x.reshape(b, h // factor, factor, w // factor, factor, c)
@@ -103,7 +112,9 @@ def split_key(key: jax.Array, n: int = 2) -> jax.Array:
     return jax.random.split(key, n)
 
 
-def one_hot(labels: jax.Array, num_classes: int, dtype: Any) -> jax.Array:
+def one_hot(
+    labels: Integer[AnyArray, "B"], num_classes: int, dtype: Any
+) -> Float[Array, "B {num_classes}"]:
     """`[B]` integer labels -> `[B, num_classes]` of 0 and 1; NaN where one is out of range."""
     valid = (labels >= 0) & (labels < num_classes)
     return jnp.where(valid[:, None], jax.nn.one_hot(labels, num_classes, dtype=dtype), jnp.nan)

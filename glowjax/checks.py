@@ -1,4 +1,4 @@
-"""Refusals in words: what came, and what is due."""
+"""Refusals in words: what came, and what was wanted."""
 
 import math
 import operator
@@ -61,8 +61,8 @@ def check_key(name: str, key: Any) -> None:
     new = kind and jnp.issubdtype(kind.dtype, jax.dtypes.prng_key) and kind.shape == ()
     old = kind and kind.dtype == jnp.uint32 and len(kind.shape) == 1
     if not (new or old):
-        due = "a JAX key, such as jax.random.key(0)"
-        raise ValueError(f"{name} must be {due}, got {described(key)}")
+        wanted = "a JAX key, such as jax.random.key(0)"
+        raise ValueError(f"{name} must be {wanted}, got {described(key)}")
 
 
 def check_image_shape(name: str, x: Any) -> None:
@@ -147,8 +147,8 @@ def check_context(context: Any, x: jax.Array) -> None:
     shape = jnp.shape(context) if is_array(context) else ()
     fits = len(shape) == 2 and shape[0] == x.shape[0] and shape[1] > 0
     if not (fits and jnp.issubdtype(jnp.result_type(context), jnp.floating)):
-        due = f"floats of shape ({x.shape[0]}, F)"
-        raise ValueError(f"context must be {due}, got {described(context)}")
+        wanted = f"floats of shape ({x.shape[0]}, F)"
+        raise ValueError(f"context must be {wanted}, got {described(context)}")
 
 
 def check_labels(labels: Any, num_classes: int, batch: int) -> None:
@@ -156,15 +156,15 @@ def check_labels(labels: Any, num_classes: int, batch: int) -> None:
 
     Their values are seen outside of `jit` only.
     """
-    due = f"integer labels of shape ({batch},) in 0..{num_classes - 1}"
+    wanted = f"integer labels of shape ({batch},) in 0..{num_classes - 1}"
     shape = jnp.shape(labels) if is_array(labels) else None
     if shape != (batch,) or not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
-        raise ValueError(f"context must be {due}, got {described(labels)}")
+        raise ValueError(f"context must be {wanted}, got {described(labels)}")
     if is_known(labels):
         wrong = np.flatnonzero((np.asarray(labels) < 0) | (np.asarray(labels) >= num_classes))
         if len(wrong):
             raise ValueError(
-                f"context must be {due}, got {np.asarray(labels)[wrong[0]]} at {wrong[0]}"
+                f"context must be {wanted}, got {np.asarray(labels)[wrong[0]]} at {wrong[0]}"
             )
 
 

@@ -75,6 +75,11 @@ def invert(flow: Flow) -> Flow:
 
     Raises:
         ValueError: at `init`, if `flow` has no `init_inverse`.
+
+        >>> squeeze = glowjax.as_flow(glowjax.Squeeze())
+        >>> x, log_det = glowjax.invert(squeeze).forward({}, jnp.ones((1, 2, 2, 12)))
+        >>> x.shape
+        (1, 4, 4, 3)
     """
     flow = checked("flow", flow)
 
@@ -103,6 +108,12 @@ def chain(*flows: Flow, **named: Flow) -> Flow:
     Raises:
         ValueError: there are no flows, one is no flow, some have names and some have none, or
             `params` are not one for each.
+
+        >>> flow = glowjax.chain(
+        ...     norm=glowjax.as_flow(glowjax.ActNorm()), planar=glowjax.as_flow(glowjax.Planar())
+        ... )
+        >>> sorted(flow.init(jax.random.key(0), jnp.ones((4, 3))))
+        ['norm', 'planar']
     """
     if bool(flows) == bool(named):
         given = f"{len(flows)} without and {len(named)} with a name" if flows else "none"
@@ -208,6 +219,10 @@ def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bo
 
     Raises:
         ValueError: `n` or `backprop` is not as above.
+
+        >>> flow = glowjax.repeat(glowjax.as_flow(glowjax.Planar()), 5)
+        >>> flow.init(jax.random.key(0), jnp.ones((4, 3)))["u"].shape
+        (5, 3)
     """
     check_positive(n=n, **({} if unroll is True else {"unroll": unroll}))
     check_choice("backprop", backprop, ("store", "recompute", "invert"))
@@ -319,6 +334,13 @@ def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
 
     Raises:
         ValueError: there is not one split less than levels, or `z` has not one latent per level.
+
+        >>> squeeze, split = glowjax.as_flow(glowjax.Squeeze()), glowjax.as_flow(glowjax.Split())
+        >>> flow = glowjax.multiscale([squeeze, squeeze], [split])
+        >>> x = jnp.ones((2, 8, 8, 3))
+        >>> z, log_det = flow.forward(flow.init(jax.random.key(0), x), x)
+        >>> [latent.shape for latent in z]
+        [(2, 4, 4, 6), (2, 2, 2, 24)]
     """
     if not levels or len(splits) != len(levels) - 1:
         raise ValueError(

@@ -78,9 +78,9 @@ def recorded(function: Callable[P, T]) -> Callable[P, T]:
         made = made._replace()  # if it was an argument, that one keeps its own expression
         given = signature.bind(*args, **kwargs).arguments
         rest = {name: value for name, value in defaults.items() if name not in given}
-        told = kwargs | rest
-        told = {name: told[name] for name in (*parameters, *told) if name in told}  # in order
-        vars(made)["_expression"] = functools.partial(record, *_kept(args), **_kept(told))
+        full = kwargs | rest
+        full = {name: full[name] for name in (*parameters, *full) if name in full}  # in order
+        vars(made)["_expression"] = functools.partial(record, *_kept(args), **_kept(full))
         return made
 
     return record
@@ -143,13 +143,13 @@ def _parts(value: Any) -> Parts:
 def _call(function: Any, args: tuple, kwargs: dict[str, Any], defaults: dict[str, Any]) -> Parts:
     """A call, without arguments left at their defaults unless they are sizes."""
 
-    def told(name, value):
+    def shown(name, value):
         default = defaults.get(name, inspect.Parameter.empty)
         if type(value) is type(default) and isinstance(value, int | float | str):
             return value != default or (isinstance(value, int) and value > 1)
         return value is not default
 
-    named = [(f"{name}=", value) for name, value in kwargs.items() if told(name, value)]
+    named = [(f"{name}=", value) for name, value in kwargs.items() if shown(name, value)]
     return f"{_leaf(function)}(", [("", value) for value in args] + named, ")"
 
 

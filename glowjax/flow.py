@@ -83,6 +83,12 @@ def as_flow(module: nn.Module) -> Flow:
         ValueError: an input is not a batched float array, or does not fit the parameters; a context
             is given and not taken; `log_det` is not `[B]`; the module has variables other than
             parameters, or draws random numbers, as BatchNorm and Dropout do.
+
+        >>> flow, x = glowjax.as_flow(glowjax.ActNorm()), jnp.arange(6.0).reshape(3, 2)
+        >>> params = flow.init(jax.random.key(0), x)
+        >>> z, log_det = flow.forward(params, x)
+        >>> bool(jnp.allclose(z.mean(axis=0), 0, atol=1e-6)), log_det.shape
+        (True, (3,))
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"module must be a Linen module, got {described(module)}")

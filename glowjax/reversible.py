@@ -4,6 +4,7 @@ A flow's input can be rebuilt from its output, so backpropagation needs to keep 
 (Gomez et al. 2017, The Reversible Residual Network).
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -40,7 +41,7 @@ def backward(flow: "Flow", params, z, cotangents, context=None, key=None) -> tup
     return x, pull(cotangents)
 
 
-def rebuilding(flow: "Flow"):
+def rebuilding(flow: "Flow") -> Callable[..., Any]:
     """`flow.forward` with gradients by `backward`: activation memory that depth does not touch."""
 
     @jax.custom_vjp

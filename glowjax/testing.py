@@ -1,6 +1,7 @@
 """What must hold for every flow, as one function: proves a flow of one's own."""
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,57 +95,85 @@ def flat(tree: Any) -> jax.Array:
     return jnp.concatenate([a.reshape(a.shape[0], -1) for a in jax.tree.leaves(tree)], axis=1)
 
 
+class _Measured(NamedTuple):
+    """What is compared in float64."""
+
+    params: Any
+    log_det: jax.Array
+    gradients: tuple[Any, Any]  # of params and x
+    steepest: jax.Array  # norm of the gradients
+    slopes: tuple[jax.Array, jax.Array]  # along one direction, by gradients and by differences
+    pairs: list[tuple[Any, Any]]  # of each of CLAIMS
+
+
 def _in_float64(flow: Flow, params, x, context, key, noise, tolerance):
-    init_key, noise_key, step_key = jax.random.split(key, 3)
-
-    @jax.jit  # one compiled function: parts of it would take longer in all
-    def measure(params, x, context):
-        if params is None:
-            params = moved(noise_key, flow.init(init_key, x, context), noise)
-        (z, log_det), pull = jax.vjp(lambda p, x: _forward(flow, p, x, context), params, x)
-
-        def row(unit):
-            cotangent = jax.linear_transpose(flat, z)(jnp.broadcast_to(unit, flat(z).shape))
-            return flat(pull((*cotangent, jnp.zeros_like(log_det)))[1])
-
-        jacobian = jax.vmap(row, out_axes=1)(jnp.eye(flat(z).shape[1]))
-        gradients = pull(jax.grad(_loss)((z, log_det)))
-        slope, restore = ravel_pytree(gradients)
-        moving = jax.tree.map(jnp.full_like, gradients, (trainable(params), trainable(x)))
-        direction = jax.random.normal(step_key, slope.shape, slope.dtype) * ravel_pytree(moving)[0]
-        direction /= jnp.linalg.norm(direction)
-        step = restore(STEP * direction)
-
-        others = jax.tree.map(_between, z)
-        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), (z, context), (others, context))
-        back, inverse_log_det = _inverse(flow, params, *both, like=x)
-        back, from_others = _halves(back)
-        inverse_log_det, others_log_det = _halves(inverse_log_det)
-
-        points = [
-            (params, from_others),
-            jax.tree.map(jnp.add, (params, x), step),
-            jax.tree.map(jnp.subtract, (params, x), step),
-        ]
-        stacked = jax.tree.map(lambda *a: jnp.stack(a), *points)
-        out = jax.vmap(lambda point: flow.forward(*point, context))(stacked)
-        again, up, down = (jax.tree.map(lambda a, i=i: a[i], out) for i in range(3))
-        pairs = [
-            (back, x),
-            (log_det, jnp.linalg.slogdet(jacobian)[1]),
-            (inverse_log_det, -log_det),
-            _firsts(((from_others, others_log_det), (x, -log_det))),
-            (again[0], others),
-            (others_log_det, -again[1]),
-        ]
-        slopes = jnp.vdot(slope, direction), (_loss(up) - _loss(down)) / (2 * STEP)
-        return params, log_det, gradients, jnp.linalg.norm(slope), slopes, pairs
-
-    params, log_det, gradients, steepest, slopes, pairs = measure(params, x, context)
-    for claim, pair in zip(CLAIMS, pairs, strict=True):
+    measure = jax.jit(functools.partial(_measure, flow, key, noise))  # its parts take longer in all
+    measured = measure(params, x, context)
+    for claim, pair in zip(CLAIMS, measured.pairs, strict=True):
         _agree(claim, *pair, tolerance)
-    gradients = dict(zip(("params", "x"), gradients, strict=True))
-    trained = jax.tree.leaves((trainable(params), trainable(x)))
+    _check_gradients(measured, x)
+    unjitted = flow.log_det(measured.params, x, context)
+    _agree("log_det must be the same without jit", unjitted, measured.log_det, tolerance)
+    return measured.params
+
+
+def _measure(flow: Flow, key, noise, params, x, context) -> _Measured:
+    init_key, noise_key, step_key = jax.random.split(key, 3)
+    if params is None:
+        params = moved(noise_key, flow.init(init_key, x, context), noise)
+    (z, log_det), pull = jax.vjp(lambda p, x: _forward(flow, p, x, context), params, x)
+    jacobian = _jacobian(pull, z, log_det)
+    gradients = pull(jax.grad(_loss)((z, log_det)))
+    slope, restore = ravel_pytree(gradients)
+    direction = _direction(step_key, slope, gradients, params, x)
+    step = restore(STEP * direction)
+
+    others = jax.tree.map(_between, z)
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), (z, context), (others, context))
+    back, inverse_log_det = _inverse(flow, params, *both, like=x)
+    back, from_others = _halves(back)
+    inverse_log_det, others_log_det = _halves(inverse_log_det)
+
+    points = [
+        (params, from_others),
+        jax.tree.map(jnp.add, (params, x), step),
+        jax.tree.map(jnp.subtract, (params, x), step),
+    ]
+    stacked = jax.tree.map(lambda *a: jnp.stack(a), *points)
+    out = jax.vmap(lambda point: flow.forward(*point, context))(stacked)
+    again, up, down = (jax.tree.map(lambda a, i=i: a[i], out) for i in range(3))
+    pairs = [
+        (back, x),
+        (log_det, jnp.linalg.slogdet(jacobian)[1]),
+        (inverse_log_det, -log_det),
+        _firsts(((from_others, others_log_det), (x, -log_det))),
+        (again[0], others),
+        (others_log_det, -again[1]),
+    ]
+    slopes = jnp.vdot(slope, direction), (_loss(up) - _loss(down)) / (2 * STEP)
+    return _Measured(params, log_det, gradients, jnp.linalg.norm(slope), slopes, pairs)
+
+
+def _jacobian(pull, z, log_det):
+    """∂z/∂x of each example, `[B, D, D]`."""
+
+    def row(unit):
+        cotangent = jax.linear_transpose(flat, z)(jnp.broadcast_to(unit, flat(z).shape))
+        return flat(pull((*cotangent, jnp.zeros_like(log_det)))[1])
+
+    return jax.vmap(row, out_axes=1)(jnp.eye(flat(z).shape[1]))
+
+
+def _direction(key, slope, gradients, params, x):
+    """A random direction of norm 1 among what is trained, as one vector."""
+    moving = jax.tree.map(jnp.full_like, gradients, (trainable(params), trainable(x)))
+    direction = jax.random.normal(key, slope.shape, slope.dtype) * ravel_pytree(moving)[0]
+    return direction / jnp.linalg.norm(direction)
+
+
+def _check_gradients(measured: _Measured, x) -> None:
+    gradients = dict(zip(("params", "x"), measured.gradients, strict=True))
+    trained = jax.tree.leaves((trainable(measured.params), trainable(x)))
     for (path, gradient), is_trained in zip(
         jax.tree_util.tree_leaves_with_path(gradients), trained, strict=True
     ):
@@ -153,13 +182,11 @@ def _in_float64(flow: Flow, params, x, context, key, noise, tolerance):
         assert np.any(gradient != 0) or not is_trained, (
             f"all of params and x must have an effect: {name} is 0"
         )
-    assert abs(slopes[0] - slopes[1]) <= 1e-4 * (1 + steepest), (
+    by_gradients, by_differences = measured.slopes
+    assert abs(by_gradients - by_differences) <= 1e-4 * (1 + measured.steepest), (
         "gradients must be those of finite differences: in a direction drawn at random they give"
-        f" {slopes[0]:.6g}, and differences {slopes[1]:.6g}"
+        f" {by_gradients:.6g}, and differences {by_differences:.6g}"
     )
-    unjitted = flow.log_det(params, x, context)
-    _agree("log_det must be the same without jit", unjitted, log_det, tolerance)
-    return params
 
 
 def _in_float32(flow: Flow, params, x, context, tolerance):
@@ -195,8 +222,8 @@ def _forward(flow: Flow, params, x, context):
 def _inverse(flow: Flow, params, z, context, like):
     x, log_det = _two("inverse", flow.inverse(params, z, context))
     _check_log_det("inverse", log_det, z)
-    due, got = (jax.tree.map(lambda a: a.shape[1:], tree) for tree in (like, x))
-    assert got == due, f"inverse must give events of the shape of x, {due}: it gives {got}"
+    wanted, got = (jax.tree.map(lambda a: a.shape[1:], tree) for tree in (like, x))
+    assert got == wanted, f"inverse must give events of the shape of x, {wanted}: it gives {got}"
     return x, log_det
 
 
@@ -208,10 +235,12 @@ def _two(name, result):
 
 def _check_log_det(name, log_det, array):
     first = jax.tree.leaves(array)[0]
-    due = f"{name}'s log_det must be {first.dtype} of shape {first.shape[:1]}, one number for each"
+    wanted = (
+        f"{name}'s log_det must be {first.dtype} of shape {first.shape[:1]}, one number for each"
+    )
     got = f"{jnp.result_type(log_det)} of shape {jnp.shape(log_det)}"
     ok = jnp.shape(log_det) == first.shape[:1] and jnp.result_type(log_det) == first.dtype
-    assert ok, f"{due} example: it is {got}"
+    assert ok, f"{wanted} example: it is {got}"
 
 
 def _loss(out):
@@ -239,10 +268,10 @@ def _cast(tree, dtype):
     return jax.tree.map(cast, tree)
 
 
-def _agree(claim: str, got: Any, due: Any, tolerance: float) -> None:
+def _agree(claim: str, got: Any, expected: Any, tolerance: float) -> None:
     """Raises `AssertionError` unless two trees of arrays are the same, but for rounding."""
     for (path, a), b in zip(
-        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(due), strict=True
+        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True
     ):
         a, b = np.asarray(a), np.asarray(b)
         apart, allowed = np.abs(a - b), tolerance * (1 + np.abs(b))

@@ -21,7 +21,13 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import jax
+import jaxtyping
 import pytest
+
+# Calls of the pure functions, and of what is beside them, are held to the shapes that they state.
+jaxtyping.install_import_hook(
+    ["glowjax.arrays", "glowjax.bijections", "glowjax.densities"], "shapes.checked"
+)
 
 jax.config.update("jax_disable_most_optimizations", True)  # halves the time to compile
 
@@ -30,6 +36,14 @@ jax.config.update("jax_disable_most_optimizations", True)  # halves the time to 
 def precision(request):
     with jax.enable_x64("float32" not in request.keywords):
         yield
+
+
+@pytest.fixture
+def as_users_call():
+    """Shapes are not held to their types, so that what refuses them is the code that users have."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 import glowjax
 from glowjax.testing import flat
 
+pytestmark = pytest.mark.usefixtures("as_users_call")
+
 FLOWS = sorted(CASES)
 DTYPES = ("float64", "float32", "float16", "bfloat16", "int32", "uint8", "bool", "complex64")
 KEY = 0

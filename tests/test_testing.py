@@ -1,7 +1,5 @@
 """The property harness catches flows that are wrong, and says what is."""
 
-import doctest
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,7 +8,6 @@ import pytest
 from cases import CASES, SMALL_MLP, check
 
 import glowjax
-from glowjax import testing
 from glowjax.testing import check_flow
 
 X = np.random.RandomState(0).randn(4, 3)
@@ -47,11 +44,6 @@ def test_a_right_flow_passes():
             check_flow(scale(), jnp.asarray(X))
             check_flow(scale(), X.astype(np.float32), params={"log_scale": jnp.ones(3)})
             assert jnp.result_type(float) == (jnp.float64 if x64 else jnp.float32)
-
-
-@pytest.mark.slow
-def test_the_examples_of_its_documentation():
-    assert doctest.testmod(testing, optionflags=doctest.ELLIPSIS).failed == 0
 
 
 @jax.custom_vjp

@@ -111,7 +111,9 @@ def main(
     report.finish(COLUMNS)
 
 
-def learn(on_devices: Mapped, source: data.Source, steps: int, batch_size: int, seed: int):
+def learn(
+    on_devices: Mapped, source: data.Source, steps: int, batch_size: int, seed: int
+) -> tuple[list[float], float, Any]:
     """Trains: `(mean bits/dim of each tenth of the run, seconds, parameters)`."""
     options: Any = {"batch_size": batch_size, "seed": seed}
     state = on_devices.init(data.batch(source, 0, **options))

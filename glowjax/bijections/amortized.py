@@ -6,10 +6,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
-from glowjax.arrays import promote
+from glowjax.arrays import AnyArray, promote
 from glowjax.checks import check_context, require
 from glowjax.context import refuse_context
+
+# Parameters of all examples at once, or of each its own.
+Vector = Float[AnyArray, "D"] | Float[AnyArray, "B D"]
+Scalar = Float[AnyArray, ""] | Float[AnyArray, "B"]
 
 
 def amortized(

@@ -1,13 +1,14 @@
 """Invertible 1×1 convolution: learned mixing of channels (Kingma & Dhariwal 2018, section 3.2)."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from glowjax.arrays import HIGHEST, per_example, positions, promote
+from glowjax.arrays import HIGHEST, AnyArray, per_example, positions, promote
 from glowjax.bijections.linalg import (
     inverse_and_log_abs_det,
     lu_factors,
@@ -20,18 +21,18 @@ from glowjax.checks import check_choice, require
 class Matrix(NamedTuple):
     """A matrix `[C, C]`, its inverse, and ln|det|: all that mixing both ways needs."""
 
-    weight: jax.Array
-    inverse: jax.Array
-    log_abs_det: jax.Array
+    weight: Float[Array, "C C"]
+    inverse: Float[Array, "C C"]
+    log_abs_det: Float[Array, ""]
 
 
-def dense(weight: jax.Array) -> Matrix:
+def dense(weight: Float[AnyArray, "C C"]) -> Matrix:
     """The `Matrix` of a weight `[C, C]` itself."""
     weight = promote(weight)
     return Matrix(weight, *inverse_and_log_abs_det(weight))
 
 
-def lu_product(packed: jax.Array) -> Matrix:
+def lu_product(packed: Float[AnyArray, "C C"]) -> Matrix:
     """The `Matrix` L·U, with L and U packed into one `[C, C]`, as LAPACK does.
 
     L is `packed` below the diagonal and 1 on it; U is `packed` above the diagonal, and its
@@ -47,7 +48,9 @@ def lu_product(packed: jax.Array) -> Matrix:
     )
 
 
-def mix(x: jax.Array, matrix: Matrix):
+def mix(
+    x: Float[AnyArray, "B *event C"], matrix: Matrix
+) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """z = x·W at every position (row vectors).
 
     Args:
@@ -62,39 +65,49 @@ def mix(x: jax.Array, matrix: Matrix):
     return z, per_example(positions(x) * matrix.log_abs_det, x)
 
 
-def unmix(z: jax.Array, matrix: Matrix):
+def unmix(
+    z: Float[AnyArray, "B *event C"], matrix: Matrix
+) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """x = z·W⁻¹; returns `(x, log_det)` as `mix`."""
     chex.assert_shape(matrix.inverse, (z.shape[-1], z.shape[-1]))
     x = jnp.matmul(promote(z), matrix.inverse, precision=HIGHEST)
     return x, per_example(-positions(z) * matrix.log_abs_det, z)
 
 
-def conv1x1_forward(x: jax.Array, weight: jax.Array):
+def conv1x1_forward(
+    x: Float[AnyArray, "B *event C"], weight: Float[AnyArray, "C C"]
+) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """`mix` by `weight: [C, C]`."""
     return mix(x, dense(weight))
 
 
-def conv1x1_inverse(z: jax.Array, weight: jax.Array):
+def conv1x1_inverse(
+    z: Float[AnyArray, "B *event C"], weight: Float[AnyArray, "C C"]
+) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """`unmix` by `weight: [C, C]`."""
     return unmix(z, dense(weight))
 
 
-def conv1x1_lu_forward(x: jax.Array, packed: jax.Array):
+def conv1x1_lu_forward(
+    x: Float[AnyArray, "B *event C"], packed: Float[AnyArray, "C C"]
+) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """`mix` by the packed form of `lu_product`, whose log-determinant is a sum."""
     return mix(x, lu_product(packed))
 
 
-def conv1x1_lu_inverse(z: jax.Array, packed: jax.Array):
+def conv1x1_lu_inverse(
+    z: Float[AnyArray, "B *event C"], packed: Float[AnyArray, "C C"]
+) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """`unmix` by the packed form of `lu_product`."""
     return unmix(z, lu_product(packed))
 
 
-def random_rotation(key: jax.Array, channels: int, dtype=jnp.float32) -> jax.Array:
+def random_rotation(key: jax.Array, channels: int, dtype=jnp.float32) -> Float[Array, "C C"]:
     """An orthogonal `[C, C]`: the Q of the QR decomposition of a Gaussian matrix."""
     return orthogonal_factor(jax.random.normal(key, (channels, channels), dtype))
 
 
-def random_rotation_lu(key: jax.Array, channels: int, dtype=jnp.float32) -> jax.Array:
+def random_rotation_lu(key: jax.Array, channels: int, dtype=jnp.float32) -> Float[Array, "C C"]:
     """A random rotation in the packed form of `conv1x1_lu_forward`.
 
     From Q = P·L·U: L·U is orthogonal too, and flipping rows makes the diagonal of U positive, so
@@ -116,14 +129,14 @@ class InvertibleConv1x1(nn.Module):
 
     parametrization: Literal["dense", "lu"] = "dense"
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return mix(x, self._matrix(x))
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return unmix(z, self._matrix(z))
 
     @nn.nowrap
-    def prepare(self, params):
+    def prepare(self, params) -> dict[str, Any]:
         name, _, matrix = self._form()
         return {"prepared": {"matrix": matrix(params[name])}}
 

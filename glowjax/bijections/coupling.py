@@ -36,6 +36,11 @@ class Coupling(nn.Module):
 
     Sources: Dinh et al. 2015, section 3.1; Dinh et al. 2017, section 3.2; Durkan et al. 2019,
     section 3.
+
+        >>> flow, x = glowjax.as_flow(glowjax.Coupling(glowjax.affine())), jnp.ones((4, 3))
+        >>> z, log_det = flow.forward(flow.init(jax.random.key(0), x), x)
+        >>> z.shape, log_det.shape
+        ((4, 3), (4,))
     """
 
     transform: Elementwise
@@ -43,14 +48,14 @@ class Coupling(nn.Module):
     mask: Mask = "channels"
     swap: bool = False
 
-    def forward(self, x, context=None):
+    def forward(self, x, context=None) -> tuple[jax.Array, jax.Array]:
         return self._couple(self.transform.forward, x, context)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z, context=None) -> tuple[jax.Array, jax.Array]:
         return self._couple(self.transform.inverse, z, context)
 
     @property
-    def takes_context(self):
+    def takes_context(self) -> bool:
         return self.net is None or takes_context(self.net(features=1))
 
     @nn.nowrap
@@ -58,7 +63,7 @@ class Coupling(nn.Module):
         return self.net or (ConvNet if images else MLP)
 
     @nn.nowrap
-    def prepare(self, params):
+    def prepare(self, params) -> dict[str, Any]:
         images = any(jnp.ndim(leaf) == 4 for leaf in jax.tree.leaves(params["net"]))
         net = self._net(images=images)(features=1)
         if not hasattr(net, "prepare"):

@@ -7,13 +7,18 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from glowjax.arrays import promote, sum_event
+from glowjax.arrays import AnyArray, promote, sum_event
 from glowjax.checks import POSITIVE, check_choice, check_in, require
 from glowjax.expression import expressed, recorded
 
 Scale = Literal["exp", "sigmoid", "floor", "tanh"]
 FLOOR = 0.1
+Map = Callable[
+    [Float[Array, "*shape"], Float[Array, "*shape size"]],
+    tuple[Float[Array, "*shape"], Float[Array, "*shape"]],
+]
 
 
 @expressed
@@ -33,8 +38,8 @@ class Elementwise(NamedTuple):
     """
 
     size: int
-    forward: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-    inverse: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    forward: Map
+    inverse: Map
     shared: int = 0
 
 
@@ -68,6 +73,10 @@ def affine(*, scale: Scale = "exp", bound: float | None = None) -> Elementwise:
         ValueError: scale is not as above; a bound that is not positive, or of another scale.
 
     Sources: Dinh et al. 2017, section 3.2; Kingma & Dhariwal 2018, table 1.
+
+        >>> z, log_slope = glowjax.affine().forward(jnp.array([1.0]), jnp.array([[2.0, 0.0]]))
+        >>> float(z[0]), float(log_slope[0])
+        (3.0, 0.0)
     """
     check_choice("scale", scale, ("exp", "sigmoid", "floor", "tanh"))
     check_in(POSITIVE, optional=True, bound=bound)
@@ -94,7 +103,11 @@ def affine(*, scale: Scale = "exp", bound: float | None = None) -> Elementwise:
     return Elementwise(4 if scale == "tanh" else 2, forward, inverse, 2 if scale == "tanh" else 0)
 
 
-def affine_forward(x: jax.Array, shift: jax.Array, log_scale: jax.Array):
+def affine_forward(
+    x: Float[AnyArray, "B *event"],
+    shift: Float[AnyArray, "B *event"],
+    log_scale: Float[AnyArray, "B *event"],
+) -> tuple[Float[Array, "B *event"], Float[Array, "B"]]:
     """z = (x + shift)·exp(log_scale), element by element.
 
     Args:
@@ -108,7 +121,11 @@ def affine_forward(x: jax.Array, shift: jax.Array, log_scale: jax.Array):
     return z, sum_event(log_slope)
 
 
-def affine_inverse(z: jax.Array, shift: jax.Array, log_scale: jax.Array):
+def affine_inverse(
+    z: Float[AnyArray, "B *event"],
+    shift: Float[AnyArray, "B *event"],
+    log_scale: Float[AnyArray, "B *event"],
+) -> tuple[Float[Array, "B *event"], Float[Array, "B"]]:
     """x = z·exp(-log_scale) - shift; returns `(x, log_det)` as `affine_forward`."""
     chex.assert_equal_shape([z, shift, log_scale])
     x, log_slope = _scaled(promote(z), -promote(log_scale))
@@ -124,14 +141,18 @@ class ElementwiseFlow(nn.Module):
 
     Attributes:
         transform: the map of one number.
+
+        >>> flow = glowjax.as_flow(glowjax.ElementwiseFlow(glowjax.mixture_cdf(components=4)))
+        >>> flow.init(jax.random.key(0), jnp.ones((5, 3)))["raw"].shape
+        (3, 12)
     """
 
     transform: Elementwise
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return self._apply(self.transform.forward, x)
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return self._apply(self.transform.inverse, z)
 
     @nn.compact

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as scipy_linalg
 from jax import lax
 from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Float
 
 from glowjax.arrays import HIGHEST
 
@@ -75,7 +76,9 @@ def _inverse_and_log_abs_det(a):
 
 
 @jax.custom_jvp
-def inverse_and_log_abs_det(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+def inverse_and_log_abs_det(
+    a: Float[Array, "n n"],
+) -> tuple[Float[Array, "n n"], Float[Array, ""]]:
     """A⁻¹ and ln|det A| of `a: [n, n]`; NaN or infinite where there is none."""
     return _inverse_and_log_abs_det(a)
 
@@ -95,7 +98,7 @@ def _lu_inverse(lower, upper):
 
 
 @jax.custom_jvp
-def lu_inverse(lower: jax.Array, upper: jax.Array) -> jax.Array:
+def lu_inverse(lower: Float[Array, "n n"], upper: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """(L·U)⁻¹ of triangular `[n, n]`, the diagonal of L being 1."""
     return _lu_inverse(lower, upper)
 
@@ -125,7 +128,7 @@ def _leading(a):
 
 
 @jax.custom_jvp
-def spectral_norm(a: jax.Array) -> jax.Array:
+def spectral_norm(a: Float[Array, "m n"]) -> Float[Array, ""]:
     """‖A‖₂, the largest singular value of `a: [m, n]`. Of reverse mode, first derivatives only."""
     return _spectral_norm(a)
 
@@ -138,13 +141,13 @@ def _spectral_norm_jvp(primals, tangents):
 
 
 @_unshared
-def orthogonal_factor(a: jax.Array) -> jax.Array:
+def orthogonal_factor(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """Q of the QR decomposition of `a: [n, n]`, without derivatives."""
     return jnp.linalg.qr(a)[0]
 
 
 @_unshared
-def lu_factors(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+def lu_factors(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
     """L and U of A = P·L·U, P a permutation, of `a: [n, n]`, without derivatives."""
     return scipy_linalg.lu(a)[1:]
 

@@ -5,12 +5,15 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from glowjax.arrays import promote, sum_event
+from glowjax.arrays import AnyArray, promote, sum_event
 from glowjax.checks import Interval, check_in
 
 
-def logit_forward(x: jax.Array, alpha: float = 0.0):
+def logit_forward(
+    x: Float[AnyArray, "B *event"], alpha: float = 0.0
+) -> tuple[Float[Array, "B *event"], Float[Array, "B"]]:
     """z = ln(y / (1 - y)), y = α + (1 - 2α)·(x + ½).
 
     Args:
@@ -27,7 +30,9 @@ def logit_forward(x: jax.Array, alpha: float = 0.0):
     return log_y - log_rest, sum_event(math.log1p(-2 * alpha) - log_y - log_rest)
 
 
-def logit_inverse(z: jax.Array, alpha: float = 0.0):
+def logit_inverse(
+    z: Float[AnyArray, "B *event"], alpha: float = 0.0
+) -> tuple[Float[Array, "B *event"], Float[Array, "B"]]:
     """x = tanh(z / 2) / (2 - 4α); returns `(x, log_det)` as `logit_forward`."""
     z = promote(z)
     log_slope = jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z) - math.log1p(-2 * alpha)
@@ -52,8 +57,8 @@ class Logit(nn.Module):
         check_in(Interval(0, 0.5, "low"), alpha=self.alpha)
         super().__post_init__()
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return logit_forward(x, self.alpha)
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return logit_inverse(z, self.alpha)

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from glowjax.arrays import AnyArray
 from glowjax.checks import check_choice
 
 Mask = Literal["channels", "checkerboard"]
@@ -18,13 +19,13 @@ class Partition(NamedTuple):
     where an array of the shape of `b` does not belong to it.
     """
 
-    split: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
-    merge: Callable[[jax.Array, jax.Array], jax.Array]
-    restrict: Callable[[jax.Array], jax.Array]
+    split: Callable[[Array], tuple[Array, Array]]
+    merge: Callable[[Array, Array], Array]
+    restrict: Callable[[Array], Array]
     features: int
 
 
-def partition(mask: Mask, x: jax.Array, *, swap: bool = False) -> Partition:
+def partition(mask: Mask, x: Float[AnyArray, "B *event C"], *, swap: bool = False) -> Partition:
     """The partition of `x: [B, ..., C]`, with the parts' roles exchanged if `swap`.
 
     `"channels"`: the first C // 2 channels condition the rest. `"checkerboard"`: the positions of

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import log_ndtr, logsumexp
+from jaxtyping import Array, Float
 
-from glowjax.arrays import draw_in_rows, promote
+from glowjax.arrays import AnyArray, draw_in_rows, promote
 from glowjax.bijections.elementwise import Elementwise
 from glowjax.bijections.roots import increasing_root
 from glowjax.checks import check_choice, check_integer, require
@@ -54,6 +55,11 @@ def mixture_cdf(
 
     Source: Ho et al. 2019 (Flow++), section 3.2, for mixtures of logistics with `"logit"`;
     Salimans et al. 2017 (PixelCNN++) for the bound.
+
+        >>> transform = glowjax.mixture_cdf(components=4)
+        >>> z, log_slope = transform.forward(jnp.zeros((5, 3)), jnp.zeros((5, 3, transform.size)))
+        >>> transform.size, z.shape, log_slope.shape
+        (12, (5, 3), (5, 3))
     """
     check_integer("components", components, 2)
     check_choice("family", family, FAMILIES)
@@ -88,7 +94,12 @@ def mixture_cdf(
     return Elementwise(size, forward, inverse)
 
 
-def mixture_log_prob(x: jax.Array, raw: jax.Array, *, family: Family = "logistic") -> jax.Array:
+def mixture_log_prob(
+    x: Float[AnyArray, "*shape"],
+    raw: Float[AnyArray, "*shape size"],
+    *,
+    family: Family = "logistic",
+) -> Float[Array, "*shape"]:
     """ln p(x) = ln Σ_k π_k·c((x - m_k)/s_k)/s_k, in nats: `mixture_cdf`'s log_slope to uniform.
 
     Args:
@@ -105,7 +116,9 @@ def mixture_log_prob(x: jax.Array, raw: jax.Array, *, family: Family = "logistic
     return logsumexp(log_weight - log_scale + FAMILIES[family].log_pdf(u), axis=-1)
 
 
-def mixture_sample(key: jax.Array, raw: jax.Array, *, family: Family = "logistic") -> jax.Array:
+def mixture_sample(
+    key: jax.Array, raw: Float[AnyArray, "*shape size"], *, family: Family = "logistic"
+) -> Float[Array, "*shape"]:
     """x ~ p, by drawing a component and then from it: no inverse is sought.
 
     The gradient reaches the means and scales of the components drawn, and no logits.

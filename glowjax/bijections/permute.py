@@ -2,15 +2,17 @@
 
 import chex
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Integer
 
-from glowjax.arrays import promote
+from glowjax.arrays import AnyArray, promote
 from glowjax.checks import check_integer
 
 
-def permute_forward(x: jax.Array, permutation: np.ndarray):
+def permute_forward(
+    x: Float[AnyArray, "B *event C"], permutation: Integer[np.ndarray, "C"]
+) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """z[..., i] = x[..., permutation[i]].
 
     Args:
@@ -25,7 +27,9 @@ def permute_forward(x: jax.Array, permutation: np.ndarray):
     return z, jnp.zeros(x.shape[:1], z.dtype)
 
 
-def permute_inverse(z: jax.Array, permutation: np.ndarray):
+def permute_inverse(
+    z: Float[AnyArray, "B *event C"], permutation: Integer[np.ndarray, "C"]
+) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """x with x[..., permutation[i]] = z[..., i]; returns `(x, log_det)`."""
     return permute_forward(z, np.argsort(permutation))
 
@@ -33,10 +37,10 @@ def permute_inverse(z: jax.Array, permutation: np.ndarray):
 class Reverse(nn.Module):
     """Reverses the order of the channels. No parameters."""
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return permute_forward(x, _reversed(x))
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return permute_inverse(z, _reversed(z))
 
 
@@ -48,10 +52,10 @@ class Shuffle(nn.Module):
 
     seed: int = 0
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return permute_forward(x, self._permutation(x))
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return permute_inverse(z, self._permutation(z))
 
     def _permutation(self, x):

@@ -6,14 +6,17 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from glowjax.arrays import promote
-from glowjax.bijections.amortized import amortized
+from glowjax.arrays import AnyArray, promote
+from glowjax.bijections.amortized import Scalar, Vector, amortized
 from glowjax.bijections.roots import increasing_root
 from glowjax.checks import require
 
 
-def planar_forward(x: jax.Array, u: jax.Array, w: jax.Array, b: jax.Array):
+def planar_forward(
+    x: Float[AnyArray, "B D"], u: Vector, w: Vector, b: Scalar
+) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
     """z = x + û·tanh(wᵀx + b), where û is u with wᵀû > -1 (`constrain`), so invertible always.
 
     Args:
@@ -30,7 +33,9 @@ def planar_forward(x: jax.Array, u: jax.Array, w: jax.Array, b: jax.Array):
     return x + u * jnp.tanh(a)[:, None], log_slope(a, slope)
 
 
-def planar_inverse(z: jax.Array, u: jax.Array, w: jax.Array, b: jax.Array):
+def planar_inverse(
+    z: Float[AnyArray, "B D"], u: Vector, w: Vector, b: Scalar
+) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
     """x = z - û·tanh(a), where a = wᵀx + b is the root of a + wᵀû·tanh(a) = wᵀz + b.
 
     Returns `(x, log_det)` with arguments as `planar_forward`; exact to rounding.
@@ -49,7 +54,9 @@ def _parameters(x, u, w, b):
     return promote(x), promote(u), promote(w), promote(b)
 
 
-def constrain(u: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+def constrain(
+    u: Float[Array, "*#B D"], w: Float[Array, "*#B D"]
+) -> tuple[Float[Array, "*B D"], Float[Array, "*B"]]:
     """`(û, 1 + wᵀû)` of `[..., D]`, the latter > 0: û = u + (m(wᵀu) - wᵀu)·w/‖w‖².
 
     m(a) is a for a > 0, and a/(1 - a) > -1 else. The paper's -1 + softplus(a) is not 0 at 0: there
@@ -69,7 +76,7 @@ def constrain(u: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
     return across + product / shrink * along, slope[..., 0]
 
 
-def tanh_root(s: jax.Array, slope: jax.Array) -> jax.Array:
+def tanh_root(s: Float[Array, "*#B"], slope: Float[Array, "*#B"]) -> Float[Array, "*B"]:
     """The a with a + (slope - 1)·tanh(a) = s, element by element, for slope > 0."""
 
     def excess(a):
@@ -80,7 +87,7 @@ def tanh_root(s: jax.Array, slope: jax.Array) -> jax.Array:
     return increasing_root(excess, s - reach, s + reach)
 
 
-def log_slope(a: jax.Array, slope: jax.Array) -> jax.Array:
+def log_slope(a: Float[Array, "*#B"], slope: Float[Array, "*#B"]) -> Float[Array, "*B"]:
     """ln of the derivative of `tanh_root`'s left side, 1 + (slope - 1)·tanh'(a), as a sum > 0."""
     tanh_slope = 4 * jax.nn.sigmoid(2 * a) * jax.nn.sigmoid(-2 * a)  # 1 - tanh² would cancel
     return jnp.log(jnp.square(jnp.tanh(a)) + slope * tanh_slope)
@@ -97,18 +104,26 @@ class Planar(nn.Module):
         ValueError: x is not `[B, D]`; there is a net, and no context of as many rows.
 
     Source: Rezende & Mohamed 2015, section 4.1 and appendix A.
+
+        >>> flow, x = glowjax.as_flow(glowjax.Planar()), jnp.ones((4, 3))
+        >>> params = jax.jit(flow.init)(jax.random.key(0), x)
+        >>> {name: p.shape for name, p in sorted(params.items())}
+        {'b': (), 'u': (3,), 'w': (3,)}
+        >>> z, log_det = flow.forward(params, x)
+        >>> bool(jnp.allclose(flow.inverse(params, z)[0], x, atol=1e-5)), log_det.shape
+        (True, (4,))
     """
 
     net: Callable[..., nn.Module] | None = None
 
     @property
-    def takes_context(self):
+    def takes_context(self) -> bool:
         return self.net is not None
 
-    def forward(self, x, context=None):
+    def forward(self, x, context=None) -> tuple[Array, Array]:
         return self._apply(planar_forward, x, context)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z, context=None) -> tuple[Array, Array]:
         return self._apply(planar_inverse, z, context)
 
     @nn.compact

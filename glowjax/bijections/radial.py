@@ -6,13 +6,16 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from glowjax.arrays import promote
-from glowjax.bijections.amortized import amortized
+from glowjax.arrays import AnyArray, promote
+from glowjax.bijections.amortized import Scalar, Vector, amortized
 from glowjax.checks import require
 
 
-def radial_forward(x: jax.Array, centre: jax.Array, raw_alpha: jax.Array, raw_beta: jax.Array):
+def radial_forward(
+    x: Float[AnyArray, "B D"], centre: Vector, raw_alpha: Scalar, raw_beta: Scalar
+) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
     """z = x + β/(α + r)·(x - centre), r = ‖x - centre‖.
 
     α = softplus(raw_alpha) and β = -α + softplus(raw_beta) > -α, so invertible always. With
@@ -34,7 +37,9 @@ def radial_forward(x: jax.Array, centre: jax.Array, raw_alpha: jax.Array, raw_be
     return z, _log_det(r, alpha, gamma, x.shape[1])
 
 
-def radial_inverse(z: jax.Array, centre: jax.Array, raw_alpha: jax.Array, raw_beta: jax.Array):
+def radial_inverse(
+    z: Float[AnyArray, "B D"], centre: Vector, raw_alpha: Scalar, raw_beta: Scalar
+) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
     """x = centre + (α + r)/(γ + r)·(z - centre), with r > 0 from r² + (γ - ρ)·r = αρ.
 
     There ρ = ‖z - centre‖. Returns `(x, log_det)` with arguments as `radial_forward`.
@@ -83,18 +88,23 @@ class Radial(nn.Module):
         ValueError: x is not `[B, D]`; there is a net, and no context of as many rows.
 
     Source: Rezende & Mohamed 2015, section 4.1 and appendix A.
+
+        >>> flow, x = glowjax.as_flow(glowjax.Radial()), jnp.ones((4, 3))
+        >>> params = flow.init(jax.random.key(0), x)
+        >>> {name: p.shape for name, p in sorted(params.items())}
+        {'centre': (3,), 'raw_alpha': (), 'raw_beta': ()}
     """
 
     net: Callable[..., nn.Module] | None = None
 
     @property
-    def takes_context(self):
+    def takes_context(self) -> bool:
         return self.net is not None
 
-    def forward(self, x, context=None):
+    def forward(self, x, context=None) -> tuple[Array, Array]:
         return self._apply(radial_forward, x, context)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z, context=None) -> tuple[Array, Array]:
         return self._apply(radial_inverse, z, context)
 
     @nn.compact

@@ -2,22 +2,24 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, Integer, Shaped
 
-from glowjax.arrays import HIGHEST, promote, sum_event, vary_as
+from glowjax.arrays import HIGHEST, AnyArray, promote, sum_event, vary_as
 from glowjax.bijections.linalg import inverse_and_log_abs_det, spectral_norm
 from glowjax.checks import Interval, check_choice, check_context, check_in, check_positive, require
 
 LogDet = Literal["exact", "power_series", "roulette"]
+Map = Callable[[Float[Array, "B D"]], Float[Array, "B D"]]
 
 
-def lipswish(x: jax.Array, slope: jax.Array) -> jax.Array:
+def lipswish(x: Float[AnyArray, "*shape"], slope: Float[AnyArray, ""]) -> Float[Array, "*shape"]:
     """x·σ(softplus(slope)·x) / 1.1: smooth, with |derivative| <= 1 whatever the slope.
 
     Where its first derivative is near 1 its second is not 0, so that log-determinants of a net at
@@ -26,7 +28,7 @@ def lipswish(x: jax.Array, slope: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(jax.nn.softplus(slope) * x) / 1.1
 
 
-def limit_spectral_norm(weight: jax.Array, bound: float) -> jax.Array:
+def limit_spectral_norm(weight: Float[Array, "m n"], bound: float) -> Float[Array, "m n"]:
     """weight / max(1, ‖weight‖₂ / bound): scaled only where its largest singular value is above.
 
     The norm is that of the singular value decomposition: exact, differentiated, O(n³) for n×n.
@@ -38,13 +40,15 @@ def limit_spectral_norm(weight: jax.Array, bound: float) -> jax.Array:
 class Contraction(NamedTuple):
     """The weights of `contraction`, limited."""
 
-    weights: tuple[jax.Array, ...]  # [in, out] of each layer
-    biases: tuple[jax.Array, ...]  # [out]
-    slopes: tuple[jax.Array, ...]  # of LipSwish, one a hidden layer
-    context: jax.Array | None  # [F, width]; not limited, as it moves x by nothing
+    weights: tuple[Float[Array, "inputs outputs"], ...]
+    biases: tuple[Float[Array, "outputs"], ...]
+    slopes: tuple[Float[Array, ""], ...]  # of LipSwish, one a hidden layer
+    context: Float[Array, "F width"] | None  # not limited, as it moves x by nothing
 
 
-def contraction(x: jax.Array, net: Contraction, context: jax.Array | None = None) -> jax.Array:
+def contraction(
+    x: Float[Array, "B D"], net: Contraction, context: Float[Array, "B F"] | None = None
+) -> Float[Array, "B D"]:
     """An MLP with LipSwish: `x: [B, D] -> [B, D]`; its Lipschitz constant in x is at most Π‖W‖₂.
 
     Args:
@@ -70,7 +74,11 @@ def contraction(x: jax.Array, net: Contraction, context: jax.Array | None = None
     return h
 
 
-def fixed_point(step: Callable[[jax.Array], jax.Array], start: jax.Array, limit: int) -> jax.Array:
+def fixed_point(
+    step: Map,
+    start: Float[Array, "B D"],
+    limit: int,
+) -> Float[Array, "B D"]:
     """Applies `step` to `start: [B, D]` until no example moves by more than rounding.
 
     Of a contraction by c, the error after n steps is at most cⁿ times that of the start.
@@ -100,8 +108,11 @@ def steps_to_rounding(coefficient: float, dtype) -> int:
 
 
 def residual_inverse(
-    g: Callable[[jax.Array], jax.Array], z: jax.Array, *, coefficient: float
-) -> jax.Array:
+    g: Map,
+    z: Float[AnyArray, "B D"],
+    *,
+    coefficient: float,
+) -> Float[Array, "B D"]:
     """The x with x + g(x) = z, by iterating x ← z - g(x) from x = z.
 
     After n steps ‖x_n - x‖ <= coefficientⁿ·‖g(x)‖; it stops at rounding, which n = 152 steps reach
@@ -128,7 +139,7 @@ def residual_inverse(
     )
 
 
-def residual_log_det(g: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+def residual_log_det(g: Map, x: Float[AnyArray, "B D"]) -> Float[Array, "B"]:
     """log|det(I + ∂g/∂x)|, `[B]`, in nats: exact, at D derivatives and O(D³) an example."""
     basis = jnp.eye(x.shape[-1], dtype=x.dtype)
     push = jax.linearize(g, x)[1]
@@ -137,12 +148,12 @@ def residual_log_det(g: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.A
 
 
 def residual_log_det_series(
-    g: Callable[[jax.Array], jax.Array],
-    x: jax.Array,
-    probe: jax.Array,
-    count: jax.Array | int,
-    weight: Callable[[jax.Array], jax.Array] = jnp.ones_like,
-) -> jax.Array:
+    g: Map,
+    x: Float[AnyArray, "B D"],
+    probe: Float[AnyArray, "B D"],
+    count: Integer[AnyArray, ""] | int,
+    weight: Callable[[Integer[Array, ""]], Shaped[Array, ""]] = jnp.ones_like,
+) -> Float[Array, "B"]:
     """Σₖ₌₁ⁿ (-1)ᵏ⁺¹·weight(k)·vᵀJᵏv / k, `[B]`: an estimate of log|det(I + J)|, J = ∂g/∂x.
 
     With E[v·vᵀ] = I it is of expectation Σ (-1)ᵏ⁺¹·weight(k)·tr(Jᵏ) / k. The gradient is an
@@ -203,6 +214,12 @@ class Residual(nn.Module):
             for an estimated log-determinant.
 
     Sources: Behrmann et al. 2019 (i-ResNet), sections 2 and 3; Chen et al. 2019, section 3.
+
+        >>> flow, x = glowjax.as_flow(glowjax.Residual(width=8, depth=1)), jnp.ones((4, 2))
+        >>> params = jax.jit(flow.init)(jax.random.key(0), x)
+        >>> z, log_det = jax.jit(flow.forward)(params, x)
+        >>> z.shape, log_det.shape
+        ((4, 2), (4,))
     """
 
     width: int = 64
@@ -211,17 +228,17 @@ class Residual(nn.Module):
     log_det: LogDet = "exact"
     terms: int = 10
 
-    def forward(self, x, context=None):
+    def forward(self, x, context=None) -> tuple[Array, Array]:
         x, g = self._contraction(promote(x), context)
         return x + g(x), self._log_det(g, x)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z, context=None) -> tuple[Array, Array]:
         z, g = self._contraction(promote(z), context)
         x = residual_inverse(g, z, coefficient=self.coefficient)
         return x, -self._log_det(g, x)
 
     @nn.nowrap
-    def prepare(self, params):
+    def prepare(self, params) -> dict[str, Any]:
         return {"prepared": {"net": self._contraction_of(params)}}
 
     @nn.nowrap

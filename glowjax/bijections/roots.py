@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
 
 def increasing_root(
-    f: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array
-) -> jax.Array:
+    f: Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]],
+    low: Float[Array, "*#shape"],
+    high: Float[Array, "*#shape"],
+) -> Float[Array, "*shape"]:
     """The x with f(x) = 0, element by element, for an increasing f; by bisection.
 
     Halves the bracket until its ends are neighbouring floats: exact to rounding wherever f itself
@@ -20,6 +22,9 @@ def increasing_root(
         f: from `[...]` to the same shape, each value depending on its own x only.
         low, high: `[...]` floats with f(low) <= 0 <= f(high). A root outside gives the nearer end,
             and NaN in f gives NaN.
+
+        >>> float(glowjax.increasing_root(lambda x: x**3 - 8, jnp.array(0.0), jnp.array(4.0)))
+        2.0
     """
     low, high = jnp.broadcast_arrays(low, high)
     halvings = 2 * jnp.finfo(low.dtype).nmant + 16  # as many again as digits: roots close to 0

@@ -36,6 +36,11 @@ def rational_quadratic(
         ValueError: an argument is not as above; `bins·min_bin` is not below 2·bound.
 
     Source: Durkan et al. 2019, section 3.1.
+
+        >>> spline = glowjax.rational_quadratic(bins=4)
+        >>> z, log_slope = spline.forward(jnp.zeros((5, 3)), jnp.zeros((5, 3, spline.size)))
+        >>> spline.size, z.shape, log_slope.shape
+        (11, (5, 3), (5, 3))
     """
     import distrax  # slow to import
 

@@ -2,17 +2,21 @@
 
 import chex
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from glowjax.arrays import one_hot, promote, sum_event
+from glowjax.arrays import AnyArray, one_hot, promote, sum_event
 from glowjax.checks import check_image_shape, check_labels
 from glowjax.context import refuse_context
 from glowjax.nets.conv import conv_to_few, ring_conv
 from glowjax.nets.zero import ZeroConv, ZeroDense, scaled_bias
 
 
-def whiten(h: jax.Array, mean: jax.Array, log_std: jax.Array):
+def whiten(
+    h: Float[AnyArray, "B *event"],
+    mean: Float[AnyArray, "B *event"],
+    log_std: Float[AnyArray, "B *event"],
+) -> tuple[Float[Array, "B *event"], Float[Array, "B"]]:
     """z = (h - mean)·exp(-log_std): turns N(mean, std²) into N(0, 1).
 
     Args:
@@ -26,11 +30,15 @@ def whiten(h: jax.Array, mean: jax.Array, log_std: jax.Array):
     return (promote(h) - mean) * jnp.exp(-log_std), -sum_event(log_std)
 
 
-def unwhiten(z: jax.Array, mean: jax.Array, log_std: jax.Array):
+def unwhiten(
+    z: Float[AnyArray, "B *event"],
+    mean: Float[AnyArray, "B *event"],
+    log_std: Float[AnyArray, "B *event"],
+) -> tuple[Float[Array, "B *event"], Float[Array, "B"]]:
     """h = mean + z·exp(log_std); returns `(h, log_det)` as `whiten`."""
     chex.assert_equal_shape([z, mean, log_std])
     log_std = promote(log_std)
-    return mean + promote(z) * jnp.exp(log_std), sum_event(log_std)
+    return promote(mean) + promote(z) * jnp.exp(log_std), sum_event(log_std)
 
 
 class Split(nn.Module):
@@ -51,7 +59,7 @@ class Split(nn.Module):
     ring: bool = True
     gives_pair = True  # for `as_flow`: z is (latent, kept)
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[tuple[Array, Array], Array]:
         check_image_shape("x", x)
         half = x.shape[-1] // 2
         if half == 0:
@@ -60,7 +68,7 @@ class Split(nn.Module):
         latent, log_det = whiten(leaving, *self._prior(kept, leaving))
         return (latent, kept), log_det
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         latent, kept = z
         check_image_shape("z", kept)
         if latent.shape[:-1] != kept.shape[:-1] or latent.shape[-1] - kept.shape[-1] not in (0, 1):
@@ -99,13 +107,13 @@ class TopPrior(nn.Module):
     ring: bool = True
 
     @property
-    def takes_context(self):
+    def takes_context(self) -> bool:
         return self.num_classes is not None
 
-    def forward(self, x, context=None):
+    def forward(self, x, context=None) -> tuple[Array, Array]:
         return whiten(x, *self._prior(x, context))
 
-    def inverse(self, z, context=None):
+    def inverse(self, z, context=None) -> tuple[Array, Array]:
         return unwhiten(z, *self._prior(z, context))
 
     @nn.compact

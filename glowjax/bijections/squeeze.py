@@ -1,14 +1,16 @@
 """Squeeze: trades height and width for channels (Dinh et al. 2017, section 3.6)."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from glowjax.arrays import promote, space_to_depth
+from glowjax.arrays import AnyArray, promote, space_to_depth
 from glowjax.checks import check_image_shape, check_positive
 
 
-def squeeze_forward(x: jax.Array, *, factor: int = 2):
+def squeeze_forward(
+    x: Float[AnyArray, "B H W C"], *, factor: int = 2
+) -> tuple[Float[Array, "B H//{factor} W//{factor} C*{factor}**2"], Float[Array, "B"]]:
     """z[b, i, j, f²·c + f·dy + dx] = x[b, f·i + dy, f·j + dx, c], f = factor.
 
     Args:
@@ -20,6 +22,10 @@ def squeeze_forward(x: jax.Array, *, factor: int = 2):
 
     Raises:
         ValueError: `x` is not of rank 4, or `factor` does not divide its height and width.
+
+        >>> z, log_det = glowjax.squeeze_forward(jnp.zeros((1, 4, 4, 3)))
+        >>> z.shape
+        (1, 2, 2, 12)
     """
     check_positive(factor=factor)
     check_image_shape("x", x)
@@ -30,7 +36,9 @@ def squeeze_forward(x: jax.Array, *, factor: int = 2):
     return z, jnp.zeros(b, z.dtype)
 
 
-def squeeze_inverse(z: jax.Array, *, factor: int = 2):
+def squeeze_inverse(
+    z: Float[AnyArray, "B h w c"], *, factor: int = 2
+) -> tuple[Float[Array, "B h*{factor} w*{factor} c//{factor}**2"], Float[Array, "B"]]:
     """The inverse of `squeeze_forward`: z `[B, H/f, W/f, f²·C]` -> `(x [B, H, W, C], log_det)`.
 
     Raises:
@@ -51,8 +59,8 @@ class Squeeze(nn.Module):
 
     factor: int = 2
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return squeeze_forward(x, factor=self.factor)
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return squeeze_inverse(z, factor=self.factor)

@@ -5,13 +5,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
-from glowjax.arrays import HIGHEST, promote, sum_event
+from glowjax.arrays import HIGHEST, AnyArray, promote, sum_event
 from glowjax.bijections.planar import constrain, log_slope, tanh_root
 from glowjax.checks import check_integer, require
 
 
-def sylvester_forward(x: jax.Array, reflections: jax.Array, packed: jax.Array, bias: jax.Array):
+def sylvester_forward(
+    x: Float[AnyArray, "B D"],
+    reflections: Float[AnyArray, "M D"],
+    packed: Float[AnyArray, "M M+1"],
+    bias: Float[AnyArray, "M"],
+) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
     """z = x + Q·R·tanh(R̃·Qᵀx + bias), R and R̃ upper triangular, Q with M orthonormal columns.
 
     Args:
@@ -32,7 +38,12 @@ def sylvester_forward(x: jax.Array, reflections: jax.Array, packed: jax.Array, b
     return z, sum_event(log_slope(a, slope))
 
 
-def sylvester_inverse(z: jax.Array, reflections: jax.Array, packed: jax.Array, bias: jax.Array):
+def sylvester_inverse(
+    z: Float[AnyArray, "B D"],
+    reflections: Float[AnyArray, "M D"],
+    packed: Float[AnyArray, "M M+1"],
+    bias: Float[AnyArray, "M"],
+) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
     """x = z - Q·R·tanh(a), where y = Qᵀx and a = R̃·y + bias solve y + R·tanh(a) = Qᵀz.
 
     From the last coordinate up, each has one root of one number to find. Returns `(x, log_det)`
@@ -90,14 +101,19 @@ class Sylvester(nn.Module):
         ValueError: x is not `[B, D]`; `rank` is not a whole number in 1..D.
 
     Source: van den Berg et al. 2018, section 3 (Householder Sylvester flows).
+
+        >>> flow, x = glowjax.as_flow(glowjax.Sylvester(rank=2)), jnp.ones((4, 3))
+        >>> params = jax.jit(flow.init)(jax.random.key(0), x)
+        >>> {name: p.shape for name, p in sorted(params.items())}
+        {'bias': (2,), 'packed': (2, 3), 'reflections': (2, 3)}
     """
 
     rank: int
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[Array, Array]:
         return self._apply(sylvester_forward, x)
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[Array, Array]:
         return self._apply(sylvester_inverse, z)
 
     @nn.compact

@@ -129,11 +129,11 @@ def _read_idx(path):
 def _idx_examples(images, labels, shape):
     pictures, classes = _read_idx(images), _read_idx(labels)
     if pictures.shape[1:] != shape:
-        due, got = ("×".join(map(str, s)) for s in (shape, pictures.shape[1:]))
-        raise ValueError(f"archives: {images} must hold images of {due}, got {got}")
+        wanted, got = ("×".join(map(str, s)) for s in (shape, pictures.shape[1:]))
+        raise ValueError(f"archives: {images} must hold images of {wanted}, got {got}")
     if classes.shape != pictures.shape[:1]:
-        due, got = len(pictures), classes.shape
-        raise ValueError(f"archives: {labels} must hold {due} labels, got an array of {got}")
+        wanted, got = len(pictures), classes.shape
+        raise ValueError(f"archives: {labels} must hold {wanted} labels, got an array of {got}")
     for i, (image, label) in enumerate(zip(pictures, classes, strict=True)):
         yield i, {"image": PIL.Image.fromarray(image), "label": int(label)}
 

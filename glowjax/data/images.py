@@ -13,7 +13,7 @@ from glowjax.data.transform import pair
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
 
 
-def decode(encoded, channels):
+def decode(encoded, channels) -> np.ndarray:
     """The bytes of an image file as uint8 [H, W, channels].
 
     Raises:
@@ -44,11 +44,11 @@ def check_image(encoded, shape) -> None:
         check_depth(image)
         width, height = image.size
         image.verify()
-    if any(due not in (None, side) for due, side in zip(shape, (height, width), strict=True)):
+    if any(wanted not in (None, side) for wanted, side in zip(shape, (height, width), strict=True)):
         raise ValueError(f"it must be {shape[0]}×{shape[1]}, got {height}×{width}")
 
 
-def resized(image, size):
+def resized(image, size) -> np.ndarray:
     """The central region of an image [H, W, C], of the shape of `size`, averaged to that size."""
     (height, width), (down, right) = image.shape[:2], pair("resize", size)
     # The largest region of that shape, to the pixel: all of the height, or all of the width.

@@ -48,7 +48,7 @@ def is_own(name: str) -> bool:
     return isinstance(name, str) and (name.startswith(FOLDER) or name.endswith(ARRAYS))
 
 
-def own_builder(name: str, *, data_dir, file_format):
+def own_builder(name: str, *, data_dir, file_format) -> tfds.core.DatasetBuilder:
     """The builder of tensorflow-datasets of a folder or file, see above.
 
     Raises:

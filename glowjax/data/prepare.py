@@ -18,6 +18,7 @@ import socket
 import sys
 import urllib.parse
 import urllib.request
+from collections.abc import Generator
 
 import tensorflow_datasets as tfds
 from absl import logging
@@ -42,7 +43,7 @@ OWN_IMAGES = (
 )
 
 
-def prepare(name, *, data_dir=None, archives=None, progress=False):
+def prepare(name, *, data_dir=None, archives=None, progress=False) -> tfds.core.DatasetBuilder:
     """Finds the prepared files of a data set, or makes them; returns a tensorflow-datasets builder.
 
     Args:
@@ -244,7 +245,7 @@ def _sha256(path):
 
 
 @contextlib.contextmanager
-def quiet(progress=False):
+def quiet(progress=False) -> Generator[None]:
     """Keeps tensorflow-datasets' warnings off the terminal, its messages off stdout."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)

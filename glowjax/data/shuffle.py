@@ -21,13 +21,13 @@ def _order(n, seed, epoch):
     return np.argsort(bits, kind="stable")
 
 
-def draws(seed, start, count):
+def draws(seed, start, count) -> np.ndarray:
     """Random uint32 [count, 8]: one Philox block an example, counted by its stream position."""
     # Key 0 is no epoch's; 4 words of 64 bits make a block.
     philox = np.random.Philox(key=np.array([seed, 0], np.uint64), counter=[start, 0, 0, 0])
     return philox.random_raw(4 * count).view(np.uint32).reshape(count, 8)
 
 
-def below(bits, bound):
+def below(bits, bound) -> np.ndarray:
     """Uniform integers in [0, bound) from uint32 bits."""
     return ((bits.astype(np.uint64) * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)

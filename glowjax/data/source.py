@@ -115,5 +115,5 @@ class Source:
         sha = hashlib.sha256(np.ascontiguousarray(self.images[few]).data)
         if self.labels is not None:
             sha.update(np.ascontiguousarray(self.labels[few]).data)
-        about = f"{len(self):,} images of {self.image_shape}, {self.levels} levels"
+        about = f"{len(self):,} images of {self.image_shape}, {self.levels} grey levels"
         return f"{about}, sha256 {sha.hexdigest()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -64,12 +65,12 @@ def load(
         split=split,
         images=images,
         labels=labels,
-        num_classes=label_key and builder.info.features[label_key].num_classes,
+        num_classes=builder.info.features[label_key].num_classes if label_key else None,
         levels=17 if builder.name == "digits" else 256,
     )
 
 
-def part(name, sizes, split, validation):
+def part(name, sizes, split, validation) -> tuple[str, int, int]:
     """(stored split, start, stop) of a split; see `load`."""
     require("train" in sizes, "name", name, f"a data set with a train split; it has {list(sizes)}")
     total = sizes["train"]
@@ -113,7 +114,7 @@ class Stored:
         self.shape = (len(self._records), *first.shape[1:])
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         return np.prod(self.shape, dtype=int) * np.dtype(self.dtype).itemsize
 
     def __len__(self):
@@ -122,7 +123,7 @@ class Stored:
     def __getitem__(self, index):
         return self.values(index, self.records(index))
 
-    def records(self, index):
+    def records(self, index) -> list[dict[str, Any]]:
         index = [int(i) for i in index]
         try:
             return self._records.__getitems__(index)
@@ -131,14 +132,14 @@ class Stored:
                 self._naming(i, self._records.__getitem__, i)  # raises, with its number
             raise
 
-    def values(self, index, records):
+    def values(self, index, records) -> np.ndarray:
         """This feature of the records at an index, stacked."""
         values = [self._naming(i, self._value, r) for i, r in zip(index, records, strict=True)]
-        due = self.shape[1:] or values[0].shape
+        expected = self.shape[1:] or values[0].shape
         for value in values:
-            if value.shape != due:
+            if value.shape != expected:
                 raise ValueError(
-                    f"{self._name}: images vary in size, {value.shape} and {due}:"
+                    f"{self._name}: images vary in size, {value.shape} and {expected}:"
                     " give a size to bring them to, load(..., resize=) or --data.resize"
                 )
         return np.stack(values).astype(self.dtype, copy=False)
@@ -166,7 +167,7 @@ class Stored:
         return resized(value, self._resize)
 
 
-def in_memory(*features):
+def in_memory(*features) -> list[np.ndarray | None]:
     """Arrays of features (or None) of the same records, which are read once, chunk by chunk."""
     first = features[0]
     arrays = [None if f is None else np.empty(f.shape, f.dtype) for f in features]
@@ -179,7 +180,7 @@ def in_memory(*features):
     return arrays
 
 
-def keys(name, features):
+def keys(name, features) -> tuple[str, str | None]:
     """Names of the image feature and of the label feature, the latter None where there is none."""
     import tensorflow_datasets as tfds
 

@@ -138,7 +138,7 @@ def check_positive_pair(name: str, size: Any) -> None:
         check_integer(name, side, 1)
 
 
-def pair(name, size):
+def pair(name, size) -> tuple[Any, ...]:
     """(vertical, horizontal) of a size: one for both, or each its own."""
     if not isinstance(size, tuple | list):
         return size, size

@@ -3,13 +3,14 @@
 import io
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 from PIL import Image
 
 from glowjax.checks import require
 
 
-def typicality(log_prob: ArrayLike, reference: ArrayLike) -> np.ndarray:
+def typicality(log_prob: ArrayLike, reference: ArrayLike) -> Float[np.ndarray, "N"]:
     """|ln p(x) - mean of ln p over data of the model's own kind|: `[N]`, nats.
 
     What is far *likelier* than the data is an anomaly too: the data lie in the typical set, where
@@ -32,7 +33,7 @@ def typicality(log_prob: ArrayLike, reference: ArrayLike) -> np.ndarray:
     return np.abs(log_prob - reference.mean())
 
 
-def complexity_bits(images: ArrayLike) -> np.ndarray:
+def complexity_bits(images: ArrayLike) -> Float[np.ndarray, "N"]:
     """L(x): size of each image as a PNG, `[N]`, bits. A general compressor's -log₂ p(x).
 
     The header counts too; it is the same for all images of one shape. -log₂ p(x) - L(x), with p of

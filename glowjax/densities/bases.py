@@ -64,8 +64,8 @@ def distrax_base(distribution: Any) -> Base:
     try:
         distribution: Any = distrax.as_distribution(distribution)
     except TypeError as error:
-        due = "a Base, or a distribution of distrax or of tensorflow_probability.substrates.jax"
-        raise ValueError(f"base must be {due}, got {distribution!r}") from error
+        wanted = "a Base, or a distribution of distrax or of tensorflow_probability.substrates.jax"
+        raise ValueError(f"base must be {wanted}, got {distribution!r}") from error
     if distribution.batch_shape:
         raise ValueError(
             f"base must have an empty batch shape, got {distribution.batch_shape}"

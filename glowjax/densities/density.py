@@ -1,6 +1,7 @@
 """Densities: a flow and a base distribution, with log-probabilities and samples."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -67,107 +68,126 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
         ValueError: x is not `[B, *event_shape]`; n < 1; a negative temperature; a context that is
             not one for each example, or that none takes; the flow cannot be initialised from its
             latents.
+
+        >>> model = glowjax.density(glowjax.as_flow(glowjax.ActNorm()), event_shape=(2,))
+        >>> x = jax.random.normal(jax.random.key(0), (8, 2))
+        >>> params = model.init(jax.random.key(1), x)
+        >>> model.log_prob(params, x).shape, model.sample(params, jax.random.key(2), 5).shape
+        ((8,), (5, 2))
     """
     flow = checked("flow", flow)
     event_shape = check_event_shape(event_shape)
     base = standard_normal() if base is None else base
     base = base if isinstance(base, Base) else distrax_base(base)
     flow = passing_by(flow) if base.takes_context else flow
-
-    def parts(params):
-        return params if base.init else (params, None)
-
-    def check(x):
-        check_array("x", x)
-        if jnp.shape(x)[1:] != event_shape or jnp.ndim(x) != 1 + len(event_shape):
-            due = ", ".join(map(str, ("B", *event_shape)))
-            raise ValueError(f"x must be of shape [{due}], got {jnp.shape(x)}")
-
-    def check_draws(n, context):
-        check_positive(n=n)
-        for leaf in jax.tree.leaves(context):
-            if jnp.shape(leaf)[:1] != (n,):
-                raise ValueError(
-                    f"context must have one row per sample, n={n}, got shape {jnp.shape(leaf)}"
-                )
-
-    def unused_key():  # where an estimated log-determinant, which needs one, is dropped
-        return jax.random.key(0)
-
-    def latents(params, n, context, dtype):
-        """Shapes of the latents of n examples."""
-        x = jax.ShapeDtypeStruct((n, *event_shape), dtype)
-        return jax.eval_shape(flow.forward, params, x, context, unused_key())[0]
-
-    def init(key, x, context=None):
-        check(x)
-        flow_key, base_key = split_key(key)
-        params = flow.init(flow_key, x, context)
-        if base.init is None:
-            return params
-        return params, base.init(base_key, flow.forward(params, x, context, flow_key)[0])
-
-    def init_from_base(key, n, context=None):
-        check_draws(n, context)
-        if flow.init_inverse is None:
-            raise ValueError("flow has no init_inverse: initialise it on data, with init")
-        flow_key, base_key, draw_key = split_key(key, 3)
-        x = jax.ShapeDtypeStruct((n, *event_shape), jnp.result_type(float))
-        abstract = jax.eval_shape(flow.init, flow_key, x, context)
-        like = latents(abstract, n, context, x.dtype)
-        z = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
-        base_params = None if base.init is None else base.init(base_key, z)
-        z = base.sample(base_params, draw_key, like, 1.0, context)
-        params = flow.init_inverse(flow_key, z, context)
-        return params if base.init is None else (params, base_params)
-
-    def encode_and_log_prob(params, x, context=None, key=None):
-        check(x)
-        flow_params, base_params = parts(params)
-        z, log_det = flow.forward(flow_params, x, context, key)
-        return z, base.log_prob(base_params, z, context) + log_det
-
-    def log_prob(params, x, context=None, key=None):
-        return encode_and_log_prob(params, x, context, key)[1]
-
-    def draw(params, key, n, temperature, context):
-        """Latents of n samples."""
-        check_key("key", key)
-        check_draws(n, context)
-        flow_params, base_params = parts(params)
-        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
-        like = latents(flow_params, n, context, dtype)
-        return base.sample(base_params, key, like, temperature, context)
-
-    def sample(params, key, n, temperature=1.0, context=None):
-        if not isinstance(temperature, Tracer):
-            check_in(NON_NEGATIVE, temperature=temperature)
-        z = draw(params, key, n, temperature, context)
-        return flow.inverse(parts(params)[0], z, context, unused_key())[0]
-
-    def sample_and_log_prob(params, key, n, context=None):
-        key, flow_key = split_key(key)
-        z = draw(params, key, n, 1.0, context)
-        flow_params, base_params = parts(params)
-        x, log_det = flow.inverse(flow_params, z, context, flow_key)
-        return x, base.log_prob(base_params, z, context) - log_det
-
-    def encode(params, x, context=None):
-        check(x)
-        return flow.forward(parts(params)[0], x, context, unused_key())[0]
-
-    def decode(params, z, context=None):
-        return flow.inverse(parts(params)[0], z, context, unused_key())[0]
-
+    model = _OfFlow(flow, event_shape, base)
     return taking_standardized(
         Density(
-            init=init,
-            init_from_base=init_from_base,
-            log_prob=log_prob,
-            sample=sample,
-            sample_and_log_prob=sample_and_log_prob,
-            encode=encode,
-            encode_and_log_prob=encode_and_log_prob,
-            decode=decode,
+            init=model.init,
+            init_from_base=model.init_from_base,
+            log_prob=model.log_prob,
+            sample=model.sample,
+            sample_and_log_prob=model.sample_and_log_prob,
+            encode=model.encode,
+            encode_and_log_prob=model.encode_and_log_prob,
+            decode=model.decode,
         )
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _OfFlow:
+    """The functions of a `Density`, of a flow, an event's shape and a base."""
+
+    flow: Flow
+    event_shape: tuple[int, ...]
+    base: Base
+
+    def init(self, key, x, context=None):
+        self._check(x)
+        flow_key, base_key = split_key(key)
+        params = self.flow.init(flow_key, x, context)
+        if self.base.init is None:
+            return params
+        z, _ = self.flow.forward(params, x, context, flow_key)
+        return params, self.base.init(base_key, z)
+
+    def init_from_base(self, key, n, context=None):
+        _check_draws(n, context)
+        if self.flow.init_inverse is None:
+            raise ValueError("flow has no init_inverse: initialise it on data, with init")
+        flow_key, base_key, draw_key = split_key(key, 3)
+        x = jax.ShapeDtypeStruct((n, *self.event_shape), jnp.result_type(float))
+        abstract = jax.eval_shape(self.flow.init, flow_key, x, context)
+        like = self._latents(abstract, n, context, x.dtype)
+        z = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
+        base_params = None if self.base.init is None else self.base.init(base_key, z)
+        z = self.base.sample(base_params, draw_key, like, 1.0, context)
+        params = self.flow.init_inverse(flow_key, z, context)
+        return params if self.base.init is None else (params, base_params)
+
+    def log_prob(self, params, x, context=None, key=None):
+        return self.encode_and_log_prob(params, x, context, key)[1]
+
+    def sample(self, params, key, n, temperature=1.0, context=None):
+        if not isinstance(temperature, Tracer):
+            check_in(NON_NEGATIVE, temperature=temperature)
+        return self.decode(params, self._draw(params, key, n, temperature, context), context)
+
+    def sample_and_log_prob(self, params, key, n, context=None):
+        key, flow_key = split_key(key)
+        z = self._draw(params, key, n, 1.0, context)
+        flow_params, base_params = self._parts(params)
+        x, log_det = self.flow.inverse(flow_params, z, context, flow_key)
+        return x, self.base.log_prob(base_params, z, context) - log_det
+
+    def encode(self, params, x, context=None):
+        self._check(x)
+        return self.flow.forward(self._parts(params)[0], x, context, _unused_key())[0]
+
+    def encode_and_log_prob(self, params, x, context=None, key=None):
+        self._check(x)
+        flow_params, base_params = self._parts(params)
+        z, log_det = self.flow.forward(flow_params, x, context, key)
+        return z, self.base.log_prob(base_params, z, context) + log_det
+
+    def decode(self, params, z, context=None):
+        return self.flow.inverse(self._parts(params)[0], z, context, _unused_key())[0]
+
+    def _parts(self, params):
+        """Parameters of the flow and of the base."""
+        return params if self.base.init else (params, None)
+
+    def _check(self, x):
+        check_array("x", x)
+        if jnp.shape(x)[1:] != self.event_shape or jnp.ndim(x) != 1 + len(self.event_shape):
+            wanted = ", ".join(map(str, ("B", *self.event_shape)))
+            raise ValueError(f"x must be of shape [{wanted}], got {jnp.shape(x)}")
+
+    def _latents(self, params, n, context, dtype):
+        """Shapes of the latents of n examples."""
+        x = jax.ShapeDtypeStruct((n, *self.event_shape), dtype)
+        return jax.eval_shape(self.flow.forward, params, x, context, _unused_key())[0]
+
+    def _draw(self, params, key, n, temperature, context):
+        """Latents of n samples."""
+        check_key("key", key)
+        _check_draws(n, context)
+        flow_params, base_params = self._parts(params)
+        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+        like = self._latents(flow_params, n, context, dtype)
+        return self.base.sample(base_params, key, like, temperature, context)
+
+
+def _check_draws(n, context):
+    check_positive(n=n)
+    for leaf in jax.tree.leaves(context):
+        if jnp.shape(leaf)[:1] != (n,):
+            raise ValueError(
+                f"context must have one row per sample, n={n}, got shape {jnp.shape(leaf)}"
+            )
+
+
+def _unused_key():
+    """Where an estimated log-determinant, which needs a key, is dropped."""
+    return jax.random.key(0)

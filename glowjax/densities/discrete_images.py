@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import Array, ArrayLike, Float, Float32, Shaped, UInt8
 
-from glowjax.arrays import draw_in_rows, promote
+from glowjax.arrays import AnyArray, draw_in_rows, promote
 from glowjax.checks import check_event_shape, check_integer
 
 
-def dequantize(key: jax.Array, images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
+def dequantize(
+    key: jax.Array, images: Shaped[ArrayLike, "B *event"], *, levels: int = 256
+) -> Float32[Array, "B *event"]:
     """x = (v + u) / levels - ½, u uniform on (0, 1): whole numbers to floats in (-½, ½).
 
     The density of x then bounds the probability of v: docs/bits-per-dim.md. u is one of the 2¹³
@@ -28,7 +31,12 @@ def dequantize(key: jax.Array, images: jax.typing.ArrayLike, *, levels: int = 25
         `[B, ...]` float32.
 
     Raises:
-        ValueError: `images` are not integers, or exceed the levels (under `jit`: NaN instead).
+        ValueError: `images` are not integers, or exceed the grey levels (under `jit`: NaN instead).
+
+        >>> images = jnp.array([[0, 100, 255]], jnp.uint8)
+        >>> x = glowjax.dequantize(jax.random.key(0), images)
+        >>> glowjax.quantize(x).tolist()
+        [[0, 100, 255]]
     """
     check_images(images, levels)
     shape = jnp.shape(images)
@@ -39,26 +47,28 @@ def dequantize(key: jax.Array, images: jax.typing.ArrayLike, *, levels: int = 25
     return place(images, u, levels)
 
 
-def bin_centres(images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
+def bin_centres(
+    images: Shaped[ArrayLike, "*shape"], *, levels: int = 256
+) -> Float32[Array, "*shape"]:
     """x = (v + ½) / levels - ½: `dequantize` without noise; same arguments and errors."""
     check_images(images, levels)
     return place(images, jnp.float32(0.5), levels)
 
 
-def quantize(x: jax.Array, *, levels: int = 256) -> jax.Array:
+def quantize(x: Float[AnyArray, "*shape"], *, levels: int = 256) -> UInt8[Array, "*shape"]:
     """v = ⌊(x + ½)·levels⌋, clipped to 0 … levels - 1: undoes `dequantize`; uint8."""
     check_integer("levels", levels, 2, 256)
     v = jnp.floor((promote(x) + 0.5) * levels)
     return jnp.clip(v, 0, levels - 1).astype(jnp.uint8)
 
 
-def to_uint8(images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
-    """⌊v·256 / levels⌋: images of any number of levels as 8-bit ones, to be looked at."""
+def to_uint8(images: Shaped[ArrayLike, "*shape"], *, levels: int = 256) -> UInt8[Array, "*shape"]:
+    """⌊v·256 / levels⌋: images of any number of grey levels as 8-bit ones, to be looked at."""
     check_images(images, levels)
     return (jnp.asarray(images, jnp.int32) * 256 // levels).astype(jnp.uint8)
 
 
-def from_uint8(images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
+def from_uint8(images: Shaped[ArrayLike, "*shape"], *, levels: int = 256) -> UInt8[Array, "*shape"]:
     """min(⌈v·levels / 256⌉, levels - 1): undoes `to_uint8`; uint8."""
     check_images(images, 256)
     check_integer("levels", levels, 2, 256)
@@ -66,7 +76,9 @@ def from_uint8(images: jax.typing.ArrayLike, *, levels: int = 256) -> jax.Array:
     return jnp.minimum(scaled, levels - 1).astype(jnp.uint8)
 
 
-def bits_per_dim(log_prob: jax.typing.ArrayLike, event_shape: Sequence[int], *, levels: int = 256):
+def bits_per_dim(
+    log_prob: Float[ArrayLike, "*shape"], event_shape: Sequence[int], *, levels: int = 256
+) -> Float[ArrayLike, "*shape"]:
     """-(log p(x) - D·ln levels) / (D·ln 2): bits per dimension of the *discrete* image.
 
     The only place where it is computed; docs/bits-per-dim.md explains it.
@@ -80,13 +92,16 @@ def bits_per_dim(log_prob: jax.typing.ArrayLike, event_shape: Sequence[int], *, 
         ValueError: `levels` is not a whole number in 2..256, or `event_shape` no tuple of sizes.
 
     Source: Theis et al. 2016, A note on the evaluation of generative models, section 3.1.
+
+        >>> glowjax.bits_per_dim(0.0, event_shape=(2, 2, 1))
+        8.0
     """
     check_integer("levels", levels, 2, 256)
     dims = math.prod(check_event_shape(event_shape))
     return (math.log(levels) - log_prob / dims) / math.log(2)
 
 
-def check_images(images: jax.typing.ArrayLike, levels: int) -> None:
+def check_images(images: Shaped[ArrayLike, "..."], levels: int) -> None:
     """Raises `ValueError` unless `images` are integers in 0 … levels - 1, as far as is known."""
     check_integer("levels", levels, 2, 256)
     if not jnp.issubdtype(jnp.result_type(images), jnp.integer):
@@ -97,7 +112,7 @@ def check_images(images: jax.typing.ArrayLike, levels: int) -> None:
         return
     possible = jnp.iinfo(jnp.result_type(images))
     if possible.min >= 0 and possible.max < levels:
-        return  # 8-bit images of 256 levels, at every step: nothing to look for
+        return  # 8-bit images of 256 grey levels, at every step: nothing to look for
     known = np.asarray(images)  # under jit, jnp would trace it
     low, high = int(known.min()), int(known.max())
     if low < 0 or high >= levels:
@@ -108,7 +123,9 @@ def check_images(images: jax.typing.ArrayLike, levels: int) -> None:
         )
 
 
-def place(images: jax.typing.ArrayLike, u: jax.typing.ArrayLike, levels: int) -> jax.Array:
+def place(
+    images: Shaped[ArrayLike, "*shape"], u: Float[ArrayLike, "*#shape"], levels: int
+) -> Float32[Array, "*shape"]:
     """x = (v + u) / levels - ½, at the fraction `u` of each image's bin; NaN out of range."""
     x = (jnp.asarray(images, jnp.float32) + u) / levels - 0.5
     return jnp.where(_in_range(images, levels), x, jnp.nan)

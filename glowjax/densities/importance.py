@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from glowjax.checks import check_integer
 from glowjax.densities.density import Density
@@ -21,10 +22,10 @@ class Importance(NamedTuple):
         effective_sample_size: of the n weights, 1 … n; where it is small, trust none of these.
     """
 
-    log_z: jax.Array
-    log_z_error: jax.Array
+    log_z: Float[Array, ""]
+    log_z_error: Float[Array, ""]
     mean: Any
-    effective_sample_size: jax.Array
+    effective_sample_size: Float[Array, ""]
 
 
 def importance_sampling(
@@ -52,6 +53,14 @@ def importance_sampling(
         ValueError: n < 2.
 
     Source: Owen 2013, Monte Carlo theory, methods and examples, chapter 9.
+
+        >>> model = glowjax.density(glowjax.as_flow(glowjax.ActNorm()), event_shape=(2,))
+        >>> params = model.init(jax.random.key(0), jax.random.normal(jax.random.key(1), (8, 2)))
+        >>> def target(x):  # twice the density itself
+        ...     return model.log_prob(params, x) + jnp.log(2)
+        >>> found = glowjax.importance_sampling(model, params, target, jax.random.key(2), 100)
+        >>> round(float(found.log_z), 3), round(float(found.effective_sample_size))
+        (0.693, 100)
     """
     check_integer("n", n, 2)
     x, log_q = density.sample_and_log_prob(params, key, n, context)

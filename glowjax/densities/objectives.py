@@ -10,22 +10,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
+from glowjax.arrays import AnyArray
 from glowjax.checks import BELOW_ONE, check_in, check_positive
 from glowjax.densities.density import Density
 
-LogProb = Callable[[jax.Array], jax.Array]  # [B, ...] -> [B], nats, normalised or not
+LogProb = Callable[[Float[Array, "B *event"]], Float[Array, "B"]]  # nats, normalised or not
 
 
 def forward_kl(
     density: Density,
     params: Any,
-    x: jax.Array,
+    x: Shaped[AnyArray, "B *event"],
     context: Any = None,
     key: Any = None,
     *,
-    weights: jax.Array | None = None,
-) -> jax.Array:
+    weights: Float[AnyArray, "B"] | None = None,
+) -> Float[Array, ""]:
     """-mean w·log q(x): KL(p‖q) of the data's p, less p's entropy. Maximum likelihood.
 
     Args:
@@ -50,9 +52,9 @@ def reverse_kl(
     key: jax.Array,
     n: int,
     *,
-    beta: jax.typing.ArrayLike = 1.0,
+    beta: Float[ArrayLike, ""] = 1.0,
     context: Any = None,
-) -> jax.Array:
+) -> Float[Array, ""]:
     """mean of log q(x) - β·log p̃(x), x ~ q: KL(q‖p) - ln Z at β = 1, Z the mass of p̃.
 
     With β risen from a small value to 1, q first spreads and then concentrates: annealing.
@@ -70,6 +72,13 @@ def reverse_kl(
         A scalar, nats.
 
     Source: Rezende & Mohamed 2015, equation 20.
+
+        >>> model = glowjax.density(glowjax.as_flow(glowjax.ActNorm()), event_shape=(2,))
+        >>> params = model.init(jax.random.key(0), jax.random.normal(jax.random.key(1), (8, 2)))
+        >>> def target(x):  # twice the density itself
+        ...     return model.log_prob(params, x) + jnp.log(2)
+        >>> round(float(glowjax.reverse_kl(model, params, target, jax.random.key(2), 100)), 3)
+        -0.693
     """
     x, log_q = density.sample_and_log_prob(params, key, n, context)
     return jnp.mean(log_q - beta * target(x))
@@ -84,7 +93,7 @@ def alpha_divergence(
     *,
     alpha: float = 0.5,
     context: Any = None,
-) -> jax.Array:
+) -> Float[Array, ""]:
     """-ln(mean of w^(1 - α)) / (1 - α), w = p̃(x) / q(x), x ~ q: Rényi's D_α(q‖p) - ln Z.
 
     α -> 1 is `reverse_kl`; at α = 0 it is minus `importance_weighted_bound`; the smaller α, the
@@ -106,7 +115,7 @@ def alpha_divergence(
 
 def importance_weighted_bound(
     density: Density, params: Any, target: LogProb, key: jax.Array, n: int, context: Any = None
-) -> jax.Array:
+) -> Float[Array, ""]:
     """ln(mean of w), w = p̃(x) / q(x), x ~ q: at most ln Z on average, and tighter the larger n.
 
     Args:
@@ -119,18 +128,18 @@ def importance_weighted_bound(
 
 def log_weights(
     density: Density, params: Any, target: LogProb, key: jax.Array, n: int, context: Any = None
-) -> jax.Array:
+) -> Float[Array, "{n}"]:
     """ln p̃(x) - ln q(x) of n samples x ~ q: `[n]`."""
     x, log_q = density.sample_and_log_prob(params, key, n, context)
     return target(x) - log_q
 
 
-def log_mean_exp(a: jax.Array, axis: int = 0) -> jax.Array:
+def log_mean_exp(a: Float[AnyArray, "..."], axis: int = 0) -> Float[Array, "..."]:
     """ln of the mean of exp(a) along an axis."""
     return logsumexp(a, axis=axis) - jnp.log(jnp.asarray(a.shape[axis], a.dtype))
 
 
-def effective_sample_size(log_w: jax.Array) -> jax.Array:
+def effective_sample_size(log_w: Float[AnyArray, "n"]) -> Float[Array, ""]:
     """(Σ w)² / Σ w² of weights `[n]` given by their logarithms: in 1 … n (Kish 1965)."""
     check_positive(n=len(log_w))
     return jnp.exp(2 * logsumexp(log_w) - logsumexp(2 * log_w))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
+from jaxtyping import Array, Float
 
 from glowjax.arrays import promote
 from glowjax.checks import POSITIVE, check_choice, check_in, check_positive, require
@@ -24,7 +25,7 @@ class Target(NamedTuple):
     `extent`, (low, high) of both axes, is where to look at it.
     """
 
-    log_prob: Callable[[jax.Array], jax.Array]
+    log_prob: Callable[[Float[Array, "*B 2"]], Float[Array, "*B"]]
     extent: tuple[float, float]
     sample: Callable[..., jax.Array] | None = None
 
@@ -241,11 +242,11 @@ def _coordinates(x):
 class GridKL(NamedTuple):
     """KL(q‖p) in nats, and the mass of q that the grid leaves out: if not near 0, trust neither."""
 
-    kl: jax.Array
-    outside: jax.Array
+    kl: Float[Array, ""]
+    outside: Float[Array, ""]
 
 
-def grid(extent: tuple[float, float], points: int) -> tuple[jax.Array, float]:
+def grid(extent: tuple[float, float], points: int) -> tuple[Float[Array, "{points}**2 2"], float]:
     """Midpoints of the cells of a square, `[points², 2]`, and the area of a cell.
 
     Row by row: x1 runs fastest, and x2 rises.
@@ -263,7 +264,7 @@ def grid(extent: tuple[float, float], points: int) -> tuple[jax.Array, float]:
     return jnp.stack([x1, x2], axis=-1).reshape(-1, 2), width**2
 
 
-def grid_log_normalizer(target: Target, points: int = 400) -> jax.Array:
+def grid_log_normalizer(target: Target, points: int = 400) -> Float[Array, ""]:
     """ln ∫ p over the target's extent, in nats, by the midpoint rule on points² cells.
 
     Raises:
@@ -273,7 +274,9 @@ def grid_log_normalizer(target: Target, points: int = 400) -> jax.Array:
     return jax.nn.logsumexp(target.log_prob(x)) + math.log(area)
 
 
-def grid_kl(log_q: Callable[[jax.Array], jax.Array], target: Target, points: int = 400) -> GridKL:
+def grid_kl(
+    log_q: Callable[[Float[Array, "B 2"]], Float[Array, "B"]], target: Target, points: int = 400
+) -> GridKL:
     """KL(q‖p) = ∫ q·(ln q - ln p) over the target's extent, by the midpoint rule on points² cells.
 
     p is normalised over the extent, as `grid_log_normalizer` does. For an extent of your own:

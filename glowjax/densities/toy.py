@@ -8,12 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float32
 
 from glowjax.checks import check_positive
 from glowjax.densities.targets import circular_gaussians
 
 
-def two_moons(key: jax.Array, n: int) -> jax.Array:
+def two_moons(key: jax.Array, n: int) -> Float32[Array, "{n} 2"]:
     """Two half circles, one in the other's opening, with noise."""
     choice, along, noise = _keys(key, n)
     upper = jax.random.bernoulli(choice, shape=(n,))
@@ -24,20 +25,20 @@ def two_moons(key: jax.Array, n: int) -> jax.Array:
     return 2 * (x - jnp.array([0.5, 0.25], jnp.float32))
 
 
-def eight_gaussians(key: jax.Array, n: int) -> jax.Array:
+def eight_gaussians(key: jax.Array, n: int) -> Float32[Array, "{n} 2"]:
     """Samples of `glowjax.targets.circular_gaussians(8)`."""
     draw: Any = circular_gaussians(8).sample
     return draw(key, n).astype(jnp.float32)
 
 
-def rings(key: jax.Array, n: int) -> jax.Array:
+def rings(key: jax.Array, n: int) -> Float32[Array, "{n} 2"]:
     """Four circles around the origin, equally likely, with noise."""
     choice, along, noise = _keys(key, n)
     radius = 0.75 * jax.random.randint(choice, (n,), 1, 5)
     return radius[:, None] * _polar(_uniform(along, n, high=2 * jnp.pi)) + 0.08 * _normal(noise, n)
 
 
-def pinwheel(key: jax.Array, n: int) -> jax.Array:
+def pinwheel(key: jax.Array, n: int) -> Float32[Array, "{n} 2"]:
     """Five normals, longer than wide, round the origin, each bent as it goes outwards."""
     choice, _, noise = _keys(key, n)
     x = _normal(noise, n) * jnp.array([0.3, 0.1], jnp.float32) + jnp.array([1.0, 0.0], jnp.float32)
@@ -46,7 +47,7 @@ def pinwheel(key: jax.Array, n: int) -> jax.Array:
     return 2 * (x[:, :1] * along + x[:, 1:] * across)
 
 
-def spirals(key: jax.Array, n: int) -> jax.Array:
+def spirals(key: jax.Array, n: int) -> Float32[Array, "{n} 2"]:
     """Two spirals, each the other turned by half a turn, with noise."""
     choice, along, noise = _keys(key, n)
     sign = jax.random.rademacher(choice, (n,), jnp.float32)
@@ -55,7 +56,7 @@ def spirals(key: jax.Array, n: int) -> jax.Array:
     return x / 3 + 0.1 * _normal(noise, n)
 
 
-def checkerboard(key: jax.Array, n: int) -> jax.Array:
+def checkerboard(key: jax.Array, n: int) -> Float32[Array, "{n} 2"]:
     """The eight dark squares of a 4 × 4 board on [-4, 4]², uniformly."""
     choice, along, noise = _keys(key, n)
     column = jax.random.randint(choice, (n,), 0, 4)
@@ -64,7 +65,7 @@ def checkerboard(key: jax.Array, n: int) -> jax.Array:
     return corner + 2 * jax.random.uniform(noise, (n, 2), jnp.float32)
 
 
-def swiss_roll(key: jax.Array, n: int) -> jax.Array:
+def swiss_roll(key: jax.Array, n: int) -> Float32[Array, "{n} 2"]:
     """One spiral of a turn and a half, with noise."""
     _, along, noise = _keys(key, n)
     angle = 1.5 * jnp.pi * (1 + _uniform(along, n, high=2.0))

@@ -97,6 +97,12 @@ def fit(
             has no density before training, because its label or support is wrong.
         FloatingPointError: training went wrong: the loss is not finite at a step, which it names,
             or no evaluation was finite.
+
+        >>> model = glowjax.density(glowjax.as_flow(glowjax.Planar()), event_shape=(2,))
+        >>> x = jax.random.normal(jax.random.key(0), (100, 2))
+        >>> fitted = glowjax.fit(model, x, steps=4, evaluate_every=2, show=False)
+        >>> [row["step"] for row in fitted.history]
+        [2, 4]
     """
     check_positive(steps=steps, batch_size=batch_size)
     every = max(1, steps // 20) if evaluate_every is None else evaluate_every
@@ -118,10 +124,9 @@ def fit(
     )
     parts = _descend(objective, optimizer, decay, start, train, seed, steps, every, batch_size)
 
-    history: list[dict[str, float]] = []
-    best, best_step, lowest = whole(start), 0, np.inf
+    kept = _Kept(whole(start), None if patience is None else patience * every)
     watch = watch or (lambda step, params: None)
-    watch(0, best)
+    watch(0, kept.params)
     with progress(steps) if show else contextlib.nullcontext(lambda step, text: None) as advanced:
         for step, order, losses, average, seconds in parts:
             if not np.all(np.isfinite(losses)):
@@ -130,21 +135,44 @@ def fit(
             trained = whole(average)
             if held_out:
                 row["validation"] = evaluate.mean(trained, held_out)
-            history.append(row)
             values = ", ".join(f"{name} {row[name]:.4f}" for name in row if name != "step")
             advanced(step, f"{values}, {len(losses) / seconds:,.0f} steps/s")
             watch(step, trained)
-            value = row.get("validation", -step)  # without validation the last is the best
-            if value < lowest:
-                best, best_step, lowest = jax.tree.map(jnp.copy, trained), step, value
-            elif patience is not None and step - best_step >= patience * every:
+            if not kept.add(row, trained):
                 break
-    if not best_step:
-        raise FloatingPointError(
-            f"validation was finite at none of the {len(history)} evaluations, the last of which"
-            f" gave {history[-1]['validation']}: {_GENTLER}"
-        )
-    return Fitted(best, history, best_step, time.perf_counter() - began)
+    kept.check()
+    return Fitted(kept.params, kept.history, kept.step, time.perf_counter() - began)
+
+
+class _Kept:
+    """The best parameters so far, and the history of evaluations.
+
+    Attributes:
+        patience: the steps after which training without better parameters ends; None: never.
+    """
+
+    def __init__(self, params: Any, patience: int | None):
+        self.params, self.step, self.patience = params, 0, patience
+        self.history: list[dict[str, float]] = []
+        self._lowest = np.inf
+
+    def add(self, row: dict[str, float], params: Any) -> bool:
+        """Takes a row of history and its parameters; whether training should go on."""
+        self.history.append(row)
+        step = int(row["step"])
+        value = row.get("validation", -step)  # without validation the last is the best
+        if value < self._lowest:
+            self.params, self.step, self._lowest = jax.tree.map(jnp.copy, params), step, value
+            return True
+        return self.patience is None or step - self.step < self.patience
+
+    def check(self) -> None:
+        """Raises `FloatingPointError` if no evaluation was finite."""
+        if not self.step:
+            raise FloatingPointError(
+                f"validation was finite at none of the {len(self.history)} evaluations, the last of"
+                f" which gave {self.history[-1]['validation']}: {_GENTLER}"
+            )
 
 
 _GENTLER = "a lower learning rate, or clipping of gradients, may help"

@@ -65,6 +65,13 @@ def glow(
 
     Raises:
         ValueError: an argument is not as above; images of another rank or size.
+
+        >>> flow = glowjax.glow(levels=2, steps=1, width=4)
+        >>> x = jnp.zeros((2, 8, 8, 3))
+        >>> params = jax.jit(flow.init)(jax.random.key(0), x)
+        >>> z, log_det = jax.jit(flow.forward)(params, x)
+        >>> [latent.shape for latent in z], log_det.shape
+        ([(2, 4, 4, 6), (2, 2, 2, 24)], (2,))
     """
     if num_classes is not None:
         check_positive(num_classes=num_classes)

@@ -46,6 +46,12 @@ def maf(
         ValueError: an argument is not as above.
 
     Source: Papamakarios et al. 2017, section 3.
+
+        >>> flow = glowjax.maf(steps=2, width=4, depth=1)
+        >>> x = jnp.zeros((4, 3))
+        >>> z, log_det = flow.forward(flow.init(jax.random.key(0), x), x)
+        >>> z.shape, log_det.shape
+        ((4, 3), (4,))
     """
     check_positive(steps=steps, width=width)
     check_integer("depth", depth, 0)
@@ -76,6 +82,12 @@ def iaf(
     """An inverse autoregressive flow, `invert(maf(...))`: samples in one pass, densities in D.
 
     Arguments and errors as for `maf`. Source: Kingma et al. 2016, section 4.
+
+        >>> model = glowjax.density(glowjax.iaf(steps=1, width=4, depth=1), (3,))
+        >>> params = model.init_from_base(jax.random.key(0), 8)
+        >>> x, log_prob = model.sample_and_log_prob(params, jax.random.key(1), 5)
+        >>> x.shape, log_prob.shape
+        ((5, 3), (5,))
     """
     return invert(
         maf(

@@ -48,6 +48,13 @@ def realnvp(
         ValueError: an argument is not as above; images of another rank or size.
 
     Source: Dinh et al. 2017, sections 3.6 and 4.1.
+
+        >>> flow = glowjax.realnvp(levels=1, width=2, blocks=1)
+        >>> x = jnp.zeros((2, 4, 4, 3))
+        >>> params = jax.eval_shape(flow.init, jax.random.key(0), x)  # shapes alone
+        >>> z, log_det = jax.eval_shape(flow.forward, params, x)
+        >>> [latent.shape for latent in z], log_det.shape
+        ([(2, 4, 4, 3)], (2,))
     """
     check_positive(levels=levels, width=width, blocks=blocks)
 
@@ -120,6 +127,12 @@ def realnvp_mlp(
         ValueError: an argument is not as above; vectors of 1 number.
 
     Source: Dinh et al. 2017, section 3.
+
+        >>> flow = glowjax.realnvp_mlp(steps=2, width=4, depth=1)
+        >>> x = jnp.zeros((4, 3))
+        >>> z, log_det = flow.forward(flow.init(jax.random.key(0), x), x)
+        >>> z.shape, log_det.shape
+        ((4, 3), (4,))
     """
     check_positive(steps=steps, width=width, depth=depth)
     net = functools.partial(MLP, width=width, depth=depth)

@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -133,7 +134,7 @@ class ConvNet(nn.Module):
         return conv_net(x, self._weights(x) if prepared is None else prepared, ring=self.ring)
 
     @nn.nowrap
-    def prepare(self, params):
+    def prepare(self, params) -> dict[str, Any]:
         """The variables in the form the net computes with, see `Prepared`.
 
         The numbers of channels, `features` too, are those of `params`.

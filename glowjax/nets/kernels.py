@@ -8,6 +8,7 @@ differentiation: the kernels have none. `pmap` splits them over devices, `jit` b
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,9 @@ def matmul_bias_relu(x: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Ar
     return _choose(fused, plain, x, weight, bias)
 
 
-def matmul_where_positive(x: jax.Array, weight: jax.Array, h: jax.Array, *, sums: bool = False):
+def matmul_where_positive(
+    x: jax.Array, weight: jax.Array, h: jax.Array, *, sums: bool = False
+) -> Any:
     """y = x·W where h > 0, else 0: a gradient through ReLU.
 
     Args:

@@ -124,8 +124,8 @@ def _image_and_features(x, context):
     factor = shape[1] // height if len(shape) == 4 else 0
     image = shape[:3] == (batch, factor * height, factor * width)
     features = len(shape) == 2 and shape[0] == batch
-    due = f"floats of shape ({batch}, F) or ({batch}, f·{height}, f·{width}, C)"
+    wanted = f"floats of shape ({batch}, F) or ({batch}, f·{height}, f·{width}, C)"
     fits = (image or features) and 0 not in shape
     if not (fits and jnp.issubdtype(jnp.result_type(context), jnp.floating)):
-        raise ValueError(f"context must be {due}, got {described(context)}")
+        raise ValueError(f"context must be {wanted}, got {described(context)}")
     return (space_to_depth(promote(context), factor), None) if image else (None, context)

@@ -69,15 +69,7 @@ def curves(
     values = np.concatenate([train[:, 1], validation[:, 1]])
     low, high = _limits(values, list(baselines.values()))
     axes.set_ylim(low, high)
-    beside = -math.inf
-    for name, value in baselines.items():
-        axes.axhline(value, color=GREY, linestyle="--", linewidth=1, zorder=1)
-        beside = max(value, beside + 0.05 * (high - low))  # so that names do not overlap
-        place = axes.get_yaxis_transform()
-        axes.text(
-            1.01, beside, f"{name} {value:.2f}", transform=place, va="center", color=GREY, size=9
-        )
-
+    _draw_baselines(axes, baselines, apart=0.05 * (high - low))
     dress(
         axes,
         xlabel="images seen" if per_step else "steps",
@@ -101,7 +93,7 @@ def loss_curve(
 ) -> None:
     """Writes a PNG of a loss over steps, as it is and smoothed.
 
-    Values that are not finite are left out, and those above the axis are told of, as in `curves`.
+    Values that are not finite are left out, and those above the axis are noted, as in `curves`.
 
     Args:
         path: the file, which appears whole or not at all.
@@ -202,8 +194,8 @@ def _line(axes, name: str, points: ArrayLike, number: int, count: int, log_x: bo
     if points.shape[1] == 2:
         axes.plot(*points.T, **style)
         return
-    aside = 1.12 ** (number - (count - 1) / 2) if log_x else 1.0
-    axes.errorbar(aside * points[:, 0], *points[:, 1:].T, fmt="o-", ms=3, capsize=2, **style)
+    shift = 1.12 ** (number - (count - 1) / 2) if log_x else 1.0
+    axes.errorbar(shift * points[:, 0], *points[:, 1:].T, fmt="o-", ms=3, capsize=2, **style)
 
 
 def _smoothed(axes, points: np.ndarray, **line) -> None:
@@ -212,6 +204,18 @@ def _smoothed(axes, points: np.ndarray, **line) -> None:
     smooth = _running(np.mean, _running(np.median, points[:, 1], reach), reach)
     axes.plot(*points.T, color=PALE, linewidth=0.8)
     axes.plot(points[:, 0], smooth, color=BLUE, linewidth=1.8, **line)
+
+
+def _draw_baselines(axes, baselines: Mapping[str, float], apart: float) -> None:
+    """Dashed lines at rising values, with names beside the axes that do not overlap."""
+    beside = -math.inf
+    for name, value in baselines.items():
+        axes.axhline(value, color=GREY, linestyle="--", linewidth=1, zorder=1)
+        beside = max(value, beside + apart)
+        place = axes.get_yaxis_transform()
+        axes.text(
+            1.01, beside, f"{name} {value:.2f}", transform=place, va="center", color=GREY, size=9
+        )
 
 
 def _points(history: Sequence[Mapping], key: str, per_step: float | None) -> np.ndarray:

@@ -179,7 +179,9 @@ def histograms(
     save(figure, path)
 
 
-def evaluated(name: str, log_density: LogDensity, x: np.ndarray, shape: tuple[int, ...]):
+def evaluated(
+    name: str, log_density: LogDensity, x: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
     """Values of a log-density at `x: [N, D]`, of `shape`, or `ValueError`."""
     given = callable(log_density)
     values = np.asarray(log_density(x) if callable(log_density) else log_density, float)

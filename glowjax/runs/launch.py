@@ -33,11 +33,11 @@ def launch(command: list[str], processes: int) -> None:
     together = ["--distributed", f"--coordinator=localhost:{_free_port()}"]
     together += [f"--processes={processes}"]
     running: list[subprocess.Popen] = []
-    told: list[int] = []
+    signals: list[int] = []
 
     def tell(number, frame):
-        told.append(number)
-        if len(told) > 1:
+        signals.append(number)
+        if len(signals) > 1:
             sys.exit(128 + number)
         for process in running:
             process.terminate()
@@ -48,19 +48,19 @@ def launch(command: list[str], processes: int) -> None:
         for i in range(processes):
             process = stack.enter_context(_started([*command, *together, f"--process={i}"], i))
             running.append(process)
-            if told:  # perhaps while it was started
+            if signals:  # perhaps while it was started
                 process.terminate()
         while any(p.poll() is None for p in running):
-            check(running, told)
+            check(running, signals)
             time.sleep(POLL)
-        check(running, told)
-    if told:
-        sys.exit(128 + told[0])
+        check(running, signals)
+    if signals:
+        sys.exit(128 + signals[0])
 
 
-def check(running: list[subprocess.Popen], told: list[int]) -> None:
+def check(running: list[subprocess.Popen], signals: list[int]) -> None:
     """Raises `ChildProcessError` for the first that failed, other than by what it was told."""
-    stopped = (-signal.SIGTERM, 128 + signal.SIGTERM) if told else ()
+    stopped = (-signal.SIGTERM, 128 + signal.SIGTERM) if signals else ()
     failed = [(p.returncode, i) for i, p in enumerate(running) if p.poll()]
     failed = [(code, i) for code, i in failed if code not in stopped]
     if failed:

@@ -20,6 +20,7 @@ from glowjax.densities.density import Density, density
 from glowjax.densities.discrete_images import bits_per_dim, check_images, dequantize
 from glowjax.fitting.descent import TrainState, descent
 from glowjax.fitting.optim import learning_rate_schedule, make_optimizer
+from glowjax.flow import Flow
 from glowjax.nets.zero import ZeroDense
 from glowjax.runs.config import Config
 
@@ -64,91 +65,121 @@ def make_trainer(
             the model has one part, and a classifier needs what comes before the last.
     """
     parts = config.model.parts(num_classes)
-    model = density(chain(**parts), image_shape)
-    classes = num_classes if config.classifier_weight > 0 else None
-    if config.classifier_weight > 0 and num_classes is None:
+    if config.classifier_weight > 0:
+        _check_classifier(config, num_classes, len(parts))
+    steps = _Steps(config, parts, density(chain(**parts), image_shape), levels, num_classes)
+    return Trainer(
+        density=steps.density,
+        conditional=config.model.conditional,
+        check=steps.check,
+        init=steps.init,
+        train_step=steps.train_step,
+        evaluate_step=steps.evaluate_step,
+    )
+
+
+def _check_classifier(config: Config, num_classes: int | None, parts: int) -> None:
+    if num_classes is None:
         raise ValueError("classifier_weight must be 0 for data without labels")
-    if config.classifier_weight > 0 and len(parts) == 1:
+    if parts == 1:
         kind = config.model.kind
         raise ValueError(
             f"classifier_weight must be 0 for the model {kind!r}, got {config.classifier_weight}:"
             " it has no top latent that a classifier could see"
         )
-    run_length = {"batch_size": config.batch_size, "total_steps": config.train_steps}
-    optimizer = make_optimizer(config.optimizer, **run_length)
-    rate = learning_rate_schedule(config.optimizer, **run_length)
 
-    def check(batch):
-        check_images(batch["image"], levels)
-        if num_classes is None or not (config.model.conditional or classes):
-            return
-        due = f"in 0..{num_classes - 1} for a conditional model or a classifier"
-        if "label" not in batch:
-            raise ValueError(f"labels must be {due}, got none")
-        labels = np.asarray(batch["label"])
-        wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
-        if wrong.size:
-            raise ValueError(
-                f"labels must be {due}, got {labels.min()}..{labels.max()}, that of image"
-                f" {wrong[0]} being {labels[wrong[0]]}, the first out of range: labels count from 0"
-            )
 
-    def context(batch):
-        return batch["label"] if config.model.conditional else None
+class _Steps:
+    """The functions of a `Trainer`, of one experiment."""
 
-    def bits(params, x, batch):
-        log_prob = model.log_prob(params.flow, x, context(batch))
-        return bits_per_dim(log_prob, image_shape, levels=levels)
+    def __init__(
+        self,
+        config: Config,
+        parts: dict[str, Flow],
+        density: Density,
+        levels: int,
+        num_classes: int | None,
+    ):
+        self.config, self.parts, self.density = config, parts, density
+        self.levels, self.num_classes = levels, num_classes
+        self.classes = num_classes if config.classifier_weight > 0 else None
+        run_length = {"batch_size": config.batch_size, "total_steps": config.train_steps}
+        optimizer = make_optimizer(config.optimizer, **run_length)
+        self.learning_rate = learning_rate_schedule(config.optimizer, **run_length)
+        self.descent = descent(self.objective, optimizer, decay=config.ema, axis_name=AXIS)
 
-    def features(params, z, batch):
-        """The top latent before the last part has whitened it, which the classifier sees."""
-        name, last = [*parts.items()][-1]
-        (*_, h), _ = passing_by(last).inverse(params.flow[name], z, context(batch))
-        return h
+    def check(self, batch):
+        check_images(batch["image"], self.levels)
+        if self.num_classes is not None and (self.config.model.conditional or self.classes):
+            _check_labels(batch.get("label"), self.num_classes)
 
-    def init(batch):
-        key = jax.random.key(config.seed)
-        index = jnp.arange(len(batch["image"]))
-        x = noisy(config.seed, TRAIN_NOISE, 0, index, batch["image"], levels)
-        params = Params(model.init(key, x, context(batch)))
-        if classes is not None:
-            h = features(params, model.encode(params.flow, x, context(batch)), batch)
-            params = params._replace(classifier=classifier_init(key, h, classes))
-        return sgd.init(params)
+    def init(self, batch):
+        key = jax.random.key(self.config.seed)
+        x = self._noisy(TRAIN_NOISE, 0, jnp.arange(len(batch["image"])), batch)
+        params = Params(self.density.init(key, x, self._context(batch)))
+        if self.classes is not None:
+            z = self.density.encode(params.flow, x, self._context(batch))
+            h = self._features(params, z, batch)
+            params = params._replace(classifier=classifier_init(key, h, self.classes))
+        return self.descent.init(params)
 
-    def objective(params, batch, step):
+    def objective(self, params, batch, step):
         size = len(batch["image"])
         index = lax.axis_index(AXIS) * size + jnp.arange(size)
-        x = noisy(config.seed, TRAIN_NOISE, step, index, batch["image"], levels)
-        z, log_prob = model.encode_and_log_prob(params.flow, x, context(batch))
-        loss = jnp.mean(bits_per_dim(log_prob, image_shape, levels=levels))
+        x = self._noisy(TRAIN_NOISE, step, index, batch)
+        z, log_prob = self.density.encode_and_log_prob(params.flow, x, self._context(batch))
+        loss = jnp.mean(self._bits(log_prob, batch))
         metrics = {"train_bits_per_dim": loss}
-        if classes is not None:
-            h = features(params, z, batch)
+        if self.classes is not None:
+            h = self._features(params, z, batch)
             cross_entropy, accuracy = classifier_loss(params.classifier, h, batch["label"])
             metrics |= {"train_cross_entropy_bits": cross_entropy, "train_accuracy": accuracy}
-            loss += config.classifier_weight * cross_entropy
+            loss += self.config.classifier_weight * cross_entropy
         return loss, metrics
 
-    sgd = descent(objective, optimizer, decay=config.ema, axis_name=AXIS)
-
-    def train_step(state, batch):
-        stepped, metrics = sgd.step(state, batch)
+    def train_step(self, state, batch):
+        stepped, metrics = self.descent.step(state, batch)
         stepped = halted(state, stepped, metrics)
-        return stepped, metrics | {"learning_rate": rate(state.step)}
+        return stepped, metrics | {"learning_rate": self.learning_rate(state.step)}
 
-    def evaluate_step(params, batch, samples):
+    def evaluate_step(self, params, batch, samples):
         def sample_bits(sample):
-            index, images = batch["index"], batch["image"]
-            x = noisy(config.seed, EVALUATION_NOISE, sample, index, images, levels)
-            return bits(params, x, batch)
+            x = self._noisy(EVALUATION_NOISE, sample, batch["index"], batch)
+            log_prob = self.density.log_prob(params.flow, x, self._context(batch))
+            return self._bits(log_prob, batch)
 
         mean = jnp.mean(lax.map(sample_bits, jnp.arange(samples)), axis=0)
         weight = batch["weight"]
         sums = {"count": weight, "bits": weight * mean, "squares": weight * jnp.square(mean)}
         return lax.psum(jax.tree.map(jnp.sum, sums), AXIS)
 
-    return Trainer(model, config.model.conditional, check, init, train_step, evaluate_step)
+    def _noisy(self, stream, step, index, batch):
+        return noisy(self.config.seed, stream, step, index, batch["image"], self.levels)
+
+    def _context(self, batch):
+        return batch["label"] if self.config.model.conditional else None
+
+    def _bits(self, log_prob, batch):
+        return bits_per_dim(log_prob, batch["image"].shape[1:], levels=self.levels)
+
+    def _features(self, params, z, batch):
+        """The top latent before the last part has whitened it, which the classifier sees."""
+        name, last = [*self.parts.items()][-1]
+        (*_, h), _ = passing_by(last).inverse(params.flow[name], z, self._context(batch))
+        return h
+
+
+def _check_labels(labels: Any, num_classes: int) -> None:
+    wanted = f"in 0..{num_classes - 1} for a conditional model or a classifier"
+    if labels is None:
+        raise ValueError(f"labels must be {wanted}, got none")
+    labels = np.asarray(labels)
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if wrong.size:
+        raise ValueError(
+            f"labels must be {wanted}, got {labels.min()}..{labels.max()}, that of image"
+            f" {wrong[0]} being {labels[wrong[0]]}, the first out of range: labels count from 0"
+        )
 
 
 def halted(before: TrainState, after: TrainState, metrics: dict[str, jax.Array]) -> TrainState:

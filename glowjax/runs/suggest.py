@@ -53,7 +53,7 @@ def facts_of(name: str, data_dir: Path | None = None) -> Facts:
                 sizes.append(picture.size[::-1])
         else:
             sizes.append(image.shape[:2])
-    classes = label and features[label].num_classes
+    classes = features[label].num_classes if label else None
     return Facts(len(stored), sizes, features[key].shape[-1], classes)
 
 

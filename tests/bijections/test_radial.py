@@ -140,6 +140,7 @@ def test_as_an_approximate_posterior():
     np.testing.assert_allclose(*measure(jax.random.key(1)), rtol=1e-9)
 
 
+@pytest.mark.usefixtures("as_users_call")
 def test_errors():
     with pytest.raises(ValueError, match=r"x must be of shape \[B, D\], got \(4, 2, 3\)"):
         as_flow(Radial()).init(jax.random.key(0), jnp.ones((4, 2, 3)))
