@@ -105,7 +105,8 @@ def standardized(data: Any) -> Flow:
     require(x.ndim > 1 and x.size, "data", f"shape {x.shape}", "of shape [N, ..., C], not empty")
     rounding = float(jnp.finfo(x.dtype if x.dtype.kind == "f" else float).eps)
     values = x.astype(np.float64).reshape(-1, x.shape[-1])
-    mean = values.mean(axis=0)
-    deviation = values.std(axis=0)
+    offsets = values - values[0]  # exactly 0 where all are alike, which a mean's rounding is not
+    mean = values[0] + offsets.mean(axis=0)
+    deviation = offsets.std(axis=0)
     varies = deviation > 4 * rounding * np.abs(mean)
     return fixed_affine(shift=mean, scale=np.where(varies, deviation, 1.0))
