@@ -163,6 +163,12 @@ def test_what_is_not_known_has_no_density(name):
     assert np.all(np.isnan(flow.log_det(params, jnp.asarray(x)[None])))
 
 
+@pytest.mark.float32
+def test_singular_matrices_have_no_density_however_they_round():
+    x = jnp.linspace(1.0, 2.0, 200)[:, None, None] * jnp.ones((3, 3))
+    assert np.all(preprocess.cholesky().log_det({}, x) == -np.inf)
+
+
 def test_latents_that_no_power_has_give_nan():
     x, log_det = preprocess.power(2).inverse({}, jnp.array([[-1.0], [0.0], [2.0]]))
     np.testing.assert_array_equal(np.isnan(x[:, 0]), [True, True, False])
