@@ -11,7 +11,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from glowjax import testing
+from glowjax import preprocess, testing
 from glowjax.arrays import actnorm_statistics
 from glowjax.bijections.actnorm import (
     ActNorm,
@@ -225,6 +225,7 @@ __all__ = [
     "permute_inverse",
     "planar_forward",
     "planar_inverse",
+    "preprocess",
     "quantize",
     "radial_forward",
     "radial_inverse",

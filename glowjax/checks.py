@@ -2,6 +2,7 @@
 
 import math
 import operator
+from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -166,6 +167,45 @@ def check_labels(labels: Any, num_classes: int, batch: int) -> None:
             raise ValueError(
                 f"context must be {wanted}, got {np.asarray(labels)[wrong[0]]} at {wrong[0]}"
             )
+
+
+def finite_numbers(name: str, values: Any) -> np.ndarray:
+    """`values`, arrays or a table of pandas, polars or arrow, as a NumPy array of finite numbers.
+
+    Raises:
+        ValueError: one is not a number, or not finite in the dtype that JAX gives it; it is named
+            with its place, and of a table with its column.
+    """
+    array = np.asarray(values)
+    if array.dtype == object:  # of columns of several dtypes
+        array = _numbers_of_objects(name, values, array)
+    require(array.dtype.kind in "fiub" or array.dtype == jnp.bfloat16, name, array.dtype, "numbers")
+    cast = np.asarray(jnp.asarray(array))
+    bad = np.argwhere(~np.isfinite(cast))
+    if len(bad):
+        at = tuple(map(int, bad[0]))
+        raise ValueError(
+            f"{name} must be finite {cast.dtype} numbers, got {array[at]} at {_place(values, at)}"
+            f" ({len(bad)} of {array.size} are not finite)"
+        )
+    return array
+
+
+def _numbers_of_objects(name: str, values: Any, array: np.ndarray) -> np.ndarray:
+    for at, value in np.ndenumerate(array):
+        if not isinstance(value, Real | np.bool_):
+            raise ValueError(
+                f"{name} must be numbers, got {value!r} at {_place(values, at)}: leave columns of"
+                " text and dates out or code them as numbers, and fill in what is missing"
+            )
+    return array.astype(float)
+
+
+def _place(values: Any, at: tuple[int, ...]) -> str:
+    """Where a number is, in a table with the name of its column."""
+    names = getattr(values, "column_names", getattr(values, "columns", None))
+    known = names is not None and len(at) == 2
+    return f"{list(at)}" + (f", column {names[at[1]]!r}" if known else "")
 
 
 def is_known(x: Any) -> bool:

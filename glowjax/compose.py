@@ -61,6 +61,7 @@ def with_context(flow: Flow, embed: Callable[[Any], Any] | None) -> Flow:
         init_inverse=flow.init_inverse and functools.partial(init, flow.init_inverse),
         backward=backward,
         prepare=flow.prepare,
+        fixed_units=flow.fixed_units,
     )
 
 
@@ -93,6 +94,7 @@ def invert(flow: Flow) -> Flow:
         init_inverse=flow.init,
         prepare=flow.prepare,
         takes_context=flow.takes_context,
+        fixed_units=flow.fixed_units,
     )
 
 
@@ -120,7 +122,7 @@ def chain(*flows: Flow, **named: Flow) -> Flow:
         raise ValueError(f"flows must all have names or none, and be one at least, got {given}")
     if flows and not isinstance(flows[0], Flow) and isinstance(flows[0], tuple | list):
         raise ValueError(f"flows must come one by one, chain(*flows), got {described(flows[0])}")
-    parts = _Parts(tuple(named), len(flows))
+    parts = Parts(tuple(named), len(flows))
     names = parts.names or [f"flows[{i}]" for i in range(len(flows))]
     flows = tuple(map(checked, names, flows or named.values()))
     takes = any(flow.takes_context for flow in flows)
@@ -164,11 +166,12 @@ def chain(*flows: Flow, **named: Flow) -> Flow:
     def prepare(params):
         return parts.pack(flow.prepare(p) for flow, p, _ in steps(params, None))
 
-    return Flow(init, forward, inverse, init_inverse, backward, prepare, takes)
+    units = any(flow.fixed_units for flow in flows)
+    return Flow(init, forward, inverse, init_inverse, backward, prepare, takes, units)
 
 
-class _Parts(NamedTuple):
-    """How a chain keeps the parameters of its flows: by name in a dict, or else in a tuple."""
+class Parts(NamedTuple):
+    """How flows of several keep the parameters of theirs: by name in a dict, or else in a tuple."""
 
     names: tuple[str, ...]
     count: int  # of flows without a name
@@ -267,6 +270,7 @@ def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bo
         init_inverse,
         backward,
         takes_context=flow.takes_context,
+        fixed_units=flow.fixed_units,
     )
 
 
@@ -369,7 +373,14 @@ def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
         (x,), log_det = flow.inverse(params, tuple(z), context, key)
         return x, log_det
 
-    return Flow(init, forward, inverse, flow.init_inverse, takes_context=flow.takes_context)
+    return Flow(
+        init,
+        forward,
+        inverse,
+        flow.init_inverse,
+        takes_context=flow.takes_context,
+        fixed_units=flow.fixed_units,
+    )
 
 
 @recorded
@@ -406,4 +417,5 @@ def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
         init_inverse=init_inverse,
         prepare=flow.prepare,
         takes_context=flow.takes_context,
+        fixed_units=flow.fixed_units,
     )

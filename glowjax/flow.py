@@ -52,7 +52,8 @@ class Flow(NamedTuple):
     what `glowjax.reversible.backward` calls instead of its default; `prepare(params)` does what
     needs no data, such as inverting matrices: `repeat` calls it for all of its steps at once, and
     the maps take its result, with `Prepared` in it, in place of params. Of a loop or a whole model
-    it is the identity.
+    it is the identity. `fixed_units` says that the flow has a map in units of its own, such as one
+    from a bounded support: `fit` then leaves the units of the data as they are.
     """
 
     init: Callable[..., Any]
@@ -62,6 +63,7 @@ class Flow(NamedTuple):
     backward: Callable[..., Any] | None = None
     prepare: Callable[[Any], Any] = _unchanged
     takes_context: bool = True
+    fixed_units: bool = False
 
     def log_det(self, params, x, context=None, key=None) -> jax.Array:
         """log|det ∂z/∂x| of `forward`, `[B]`, in nats."""
@@ -74,10 +76,11 @@ def as_flow(module: nn.Module) -> Flow:
 
     Both take `(array, context=None)` and return `(array, log_det)`; a module that takes no context
     leaves that parameter out, and one of which it depends on its options says so by a property
-    `takes_context`. A module that estimates its log-determinant finds its key with
-    `self.make_rng("log_det")`. A third method, `prepare(params)`, may be there for `Flow.prepare`:
-    under `nn.nowrap`, a pure function of the module's own parameters, to which `vmap` can be
-    applied, that returns variables as `Prepared` holds them.
+    `takes_context`. An attribute `fixed_units = True` is handed on to the flow. A module that
+    estimates its log-determinant finds its key with `self.make_rng("log_det")`. A third method,
+    `prepare(params)`, may be there for `Flow.prepare`: under `nn.nowrap`, a pure function of the
+    module's own parameters, to which `vmap` can be applied, that returns variables as `Prepared`
+    holds them.
 
     Raises:
         ValueError: an input is not a batched float array, or does not fit the parameters; a context
@@ -154,6 +157,7 @@ def as_flow(module: nn.Module) -> Flow:
         init_inverse=functools.partial(init, "z", "inverse"),
         prepare=prepare,
         takes_context=takes,
+        fixed_units=getattr(module, "fixed_units", False),
     )
 
 

@@ -4,13 +4,16 @@ import functools
 import importlib.util
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import glowjax
-from glowjax import as_flow
+from glowjax import as_flow, preprocess
+from glowjax.arrays import promote
+from glowjax.preprocess.triangular import from_triangle, outer_product, symmetric, to_triangle
 from glowjax.testing import check_flow, moved
 
 IMAGE = (4, 4, 2)
@@ -28,6 +31,7 @@ class Case(NamedTuple):
     covers: tuple[str, ...]  # public names
     context: Any = None  # "labels", a number of features, or the shape of an image
     noise: float = 0.1  # on every parameter; less where it would multiply up over the depth
+    within: Any = None  # puts normal numbers where the flow is defined
 
 
 def coupling_step(**hyper):
@@ -41,6 +45,55 @@ def drawn(key, shape, dtype):
 
 def small_glow(**hyper):
     return glowjax.glow(levels=2, steps=2, width=8, output_init=drawn, **hyper)
+
+
+class FreeNumbers(nn.Module):
+    """A flow of arrays that depend on each other, as one of so many as its latents have.
+
+    Attributes:
+        flow: without parameters.
+        of: "parts" of a whole, all but the last; "symmetric" matrices, the lower triangle; or
+            "correlations", what is below the diagonal.
+    """
+
+    flow: glowjax.Flow
+    of: str
+
+    def forward(self, x):
+        x = promote(x)
+        if self.of == "parts":
+            whole = jnp.concatenate([x, 1 - jnp.sum(x, axis=-1, keepdims=True)], axis=-1)
+        else:
+            whole = symmetric(from_triangle("x", x, strict=self.of == "correlations"))
+        if self.of == "correlations":
+            whole = whole + jnp.eye(whole.shape[-1], dtype=x.dtype)
+        return self.flow.forward({}, whole)
+
+    def inverse(self, z):
+        whole, log_det = self.flow.inverse({}, z)
+        if self.of == "parts":
+            return whole[..., :-1], log_det
+        return to_triangle(whole, strict=self.of == "correlations"), log_det
+
+
+def free_numbers(flow, of):
+    return as_flow(FreeNumbers(flow, of))
+
+
+def rising(x):
+    return jnp.cumsum(jnp.exp(x), axis=-1) - 3
+
+
+def some_parts(x):
+    return jax.nn.softmax(jnp.pad(x, ((0, 0), (0, 1))))[:, :-1]
+
+
+def covariances(x):
+    return to_triangle(outer_product(from_triangle("x", x)) + 0.1 * jnp.eye(2))
+
+
+def mixed_columns(x):
+    return jnp.stack([x[:, 0], jnp.exp(x[:, 1]), *rising(x[:, 2:]).T], axis=1)
 
 
 VECTOR_STEP = coupling_step(net=SMALL_MLP, scale="tanh")
@@ -58,6 +111,62 @@ CASES = {
         glowjax.invert(as_flow(glowjax.Logit())), (3,), ("Logit",)
     ),
     "logit_alpha_invert": Case(glowjax.invert(as_flow(glowjax.Logit(0.05))), IMAGE, ()),
+    "exp": Case(preprocess.exp(), (3,), ("preprocess.exp",), within=jnp.exp),
+    "softplus": Case(preprocess.softplus(), (3,), ("preprocess.softplus",), within=jnp.exp),
+    "power": Case(preprocess.power(3), (3,), ("preprocess.power",), within=jnp.exp),
+    "power_negative": Case(preprocess.power(-0.5), (3,), (), within=jnp.exp),
+    "sigmoid": Case(
+        preprocess.sigmoid(-1.5, 4), (3,), ("preprocess.sigmoid",), within=lambda x: 2 * jnp.sin(x)
+    ),
+    "tanh": Case(preprocess.tanh(), (3,), ("preprocess.tanh",), within=jnp.sin),
+    "fixed_affine": Case(  # which standardized makes
+        preprocess.fixed_affine((1, 2, 3), -2.5),
+        (3,),
+        ("preprocess.fixed_affine", "preprocess.standardized"),
+    ),
+    "fixed_affine_images": Case(preprocess.fixed_affine(0.5, (0.1, 10)), IMAGE, ()),
+    "ordered": Case(preprocess.ordered(), (4,), ("preprocess.ordered",), within=rising),
+    "stick_breaking": Case(
+        free_numbers(preprocess.stick_breaking(), "parts"),
+        (3,),
+        ("preprocess.stick_breaking",),
+        within=some_parts,
+    ),
+    "softmax_centered": Case(
+        free_numbers(preprocess.softmax_centered(), "parts"),
+        (3,),
+        ("preprocess.softmax_centered",),
+        within=some_parts,
+    ),
+    "cholesky": Case(
+        free_numbers(preprocess.cholesky(), "symmetric"),
+        (3,),
+        ("preprocess.cholesky",),
+        within=covariances,
+    ),
+    "correlation": Case(
+        free_numbers(preprocess.correlation(), "correlations"),
+        (6,),
+        ("preprocess.correlation",),
+        within=lambda x: jnp.sin(x) / 3,
+    ),
+    "columns": Case(
+        preprocess.columns(
+            {"height": None, "income": preprocess.exp(), "span": (preprocess.ordered(), 2)}
+        ),
+        (4,),
+        ("preprocess.columns",),
+        within=mixed_columns,
+    ),
+    "columns_learned": Case(
+        preprocess.columns(
+            (None, 2), (glowjax.chain(preprocess.exp(), VECTOR_STEP), 2), as_flow(glowjax.ActNorm())
+        ),
+        (5,),
+        (),
+        context=2,
+        within=jnp.exp,
+    ),
     "additive": Case(
         as_flow(glowjax.AdditiveCoupling(SMALL_NET)), IMAGE, ("AdditiveCoupling", "ConvNet")
     ),
@@ -382,6 +491,7 @@ def data(case: Case, batch: int = 3, seed: int = 0):
     """A batch `x` and its context, from the same seed always."""
     key_x, key_context = jax.random.split(jax.random.key(seed))
     x = 0.3 + 0.7 * jax.random.normal(key_x, (batch, *case.shape), jnp.result_type(float))
+    x = x if case.within is None else case.within(x)
     if case.context == "labels":
         return x, jax.random.randint(key_context, (batch,), 0, 4)
     if case.context is not None:

@@ -219,12 +219,15 @@ MAKERS = [
     glowjax.dequantization_flow, glowjax.mixture_cdf, glowjax.rational_quadratic, glowjax.affine,
     glowjax.uniform, glowjax.student_t, glowjax.gaussian_mixture, glowjax.resampled_normal,
     glowjax.class_conditional_normal, glowjax.uniform_dequantizer, glowjax.Squeeze, glowjax.Shuffle,
+    glowjax.preprocess.sigmoid, glowjax.preprocess.power, glowjax.preprocess.fixed_affine,
     glowjax.Logit, glowjax.InvertibleConv1x1, glowjax.Residual, glowjax.Sylvester,
 ]  # fmt: skip
 WRONG = st.sampled_from(
     [0, -1, 1.5, float("nan"), float("inf"), "many", None, True, 10**4, (), -1.0]
 )
-REQUIRED = {"low": 0.0, "high": 1.0, "df": 3.0, "components": 2, "num_classes": 3}
+REQUIRED = {
+    "low": 0.0, "high": 1.0, "df": 3.0, "components": 2, "num_classes": 3, "exponent": 2.0,
+}  # fmt: skip
 
 
 @st.composite

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, SLOW, SMALL_MLP, data, drawn
+from cases import CASES, SLOW, SMALL_MLP, FreeNumbers, data, drawn
 
 import glowjax
 from glowjax import Base, Density, Dequantizer, Elementwise, Flow, Target
@@ -25,8 +25,14 @@ KINDS_OF_TUPLE = (Base, Density, Dequantizer, Elementwise, Flow, Target)
 NAMES_OF_EXPRESSIONS = {
     **{name: getattr(glowjax, name) for name in glowjax.__all__},
     **{name: value for name, value in vars(targets).items() if callable(value)},
+    **{  # standardized prints as the fixed_affine that it makes
+        name: getattr(glowjax.preprocess, name)
+        for name in glowjax.preprocess.__all__
+        if name != "standardized"
+    },
     "partial": functools.partial,
     "drawn": drawn,
+    "FreeNumbers": FreeNumbers,
 }
 if "continuous" in CASES:
     from glowjax.bijections.continuous import Continuous

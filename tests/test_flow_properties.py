@@ -321,4 +321,5 @@ def test_every_public_flow_is_in_the_table():
         for name in glowjax.__all__
         if hasattr(getattr(glowjax, name), "forward") and name not in ("Flow", "Elementwise")
     }
-    assert modules and combinators | models | modules <= covered
+    supports = {f"preprocess.{name}" for name in glowjax.preprocess.__all__}
+    assert modules and combinators | models | modules | supports <= covered

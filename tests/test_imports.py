@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "compose": GROUND | {"flow", "reversible"},
     "nets": GROUND,
     "bijections": GROUND | {"nets"},
+    "preprocess": GROUND | FLOWS,
     "models": GROUND | FLOWS | {"nets", "bijections"},
     "densities": GROUND | FLOWS | {"nets", "bijections"},
     "data": GROUND,

@@ -53,6 +53,8 @@ class Logit(nn.Module):
 
     alpha: float = 0.0
 
+    fixed_units = True
+
     def __post_init__(self):
         check_in(Interval(0, 0.5, "low"), alpha=self.alpha)
         super().__post_init__()

@@ -40,6 +40,7 @@ class Density(NamedTuple):
     `params` are the flow's, or the pair of the flow's and the base's where the base has any; or
     either of them in `Standardized`, which `fit` returns for data in other units.
     `sample_and_log_prob` goes through the flow once, from the base, and is what reverse KL needs.
+    `fixed_units` is the flow's.
     """
 
     init: Callable[..., Any]
@@ -50,6 +51,7 @@ class Density(NamedTuple):
     encode: Callable[..., Any]
     encode_and_log_prob: Callable[..., tuple[Any, jax.Array]]
     decode: Callable[..., Any]
+    fixed_units: bool = False
 
 
 @recorded
@@ -91,6 +93,7 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
             encode=model.encode,
             encode_and_log_prob=model.encode_and_log_prob,
             decode=model.decode,
+            fixed_units=flow.fixed_units,
         )
     )
 

@@ -180,6 +180,14 @@ def dequantized(model: Density, dequantizer: Dequantizer) -> Density:
     def of_model(function):
         return lambda params, *args, **kwargs: function(params[0], *args, **kwargs)
 
-    rest = {name: of_model(function) for name, function in model._asdict().items()}
-    own = {"init": init, "init_from_base": init_from_base, "log_prob": log_prob}
-    return Density(**rest | own)
+    return Density(
+        init=init,
+        init_from_base=init_from_base,
+        log_prob=log_prob,
+        sample=of_model(model.sample),
+        sample_and_log_prob=of_model(model.sample_and_log_prob),
+        encode=of_model(model.encode),
+        encode_and_log_prob=of_model(model.encode_and_log_prob),
+        decode=of_model(model.decode),
+        fixed_units=model.fixed_units,
+    )

@@ -67,11 +67,13 @@ def fit(
 
     The units of the data do not matter. Where the flow does not start with an `ActNorm`, maximum
     likelihood of vectors `[N, D]` is trained on standardized columns, and `params` come back as
-    `Standardized`, which the density's functions take as they take its own.
+    `Standardized`, which the density's functions take as they take its own. A flow of `fixed_units`
+    gets the data as they are.
 
     Args:
         density: what is trained.
-        data: `[N, ...]`, floats but for a `dequantized` density; None where the loss needs none.
+        data: `[N, ...]`, floats but for a `dequantized` density, or a table of pandas, polars or
+            arrow, all of numbers; None where the loss needs none.
         loss: `(params, batch, key, step) -> scalar`, batch a `Batch` or None, key a fresh one, step
             the number of steps done; default: `forward_kl` on the batch, with its weights.
         context: of each example, arrays `[N, ...]`.
@@ -229,6 +231,7 @@ def _initialised(density, key, batch, standardize):
         params = density.init(key, x, context)
         return params, *jax.value_and_grad(mean_log_p)(params, x, context)
 
+    standardize = standardize and not density.fixed_units
     if not (standardize and first.x.ndim == 2 and jnp.issubdtype(first.x.dtype, jnp.floating)):
         return jax.jit(density.init)(key, first.x, first.context), lambda params: params
     units = _units(batch)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glowjax.checks import require
+from glowjax.checks import finite_numbers, require
 from glowjax.data.shuffle import stream
 
 
@@ -70,37 +70,22 @@ def order(train: Examples | None, seed: int, start: int, stop: int, batch_size: 
 
 
 def _examples(name: str, x: Any, context: Any = None, weights: Any = None) -> Examples:
-    x = _numbers(name, x)
+    x = finite_numbers(name, x)
     require(x.ndim > 1, name, x.shape, "batched, of shape [N, ...]")
     require(len(x) > 0, name, x.shape, "of at least one example")
     _check_resolution(name, x)
-    context = jax.tree.map(lambda a: _numbers("context", a), context)
+    context = jax.tree.map(lambda a: finite_numbers("context", a), context)
     for leaf in jax.tree.leaves(context):
         require(
             leaf.shape[:1] == x.shape[:1], "context", leaf.shape, f"one row for each of {len(x)}"
         )
     if weights is not None:
-        weights = _numbers("weights", weights)
+        weights = finite_numbers("weights", weights)
         require(weights.shape == x.shape[:1], "weights", weights.shape, f"of shape ({len(x)},)")
         require(weights.min() >= 0 < weights.max(), "weights", weights.min(), "≥ 0, not all 0")
         weights = weights / weights.mean(dtype=float)  # so that losses and rates keep their size
     batch = Batch(*jax.tree.map(jnp.asarray, (x, context, weights)))
     return Examples(name, batch, np.arange(len(x)))
-
-
-def _numbers(name: str, values: Any) -> np.ndarray:
-    """`values` as a NumPy array of finite numbers."""
-    array = np.asarray(values)
-    require(array.dtype.kind in "fiub" or array.dtype == jnp.bfloat16, name, array.dtype, "numbers")
-    cast = np.asarray(jnp.asarray(array))
-    bad = np.argwhere(~np.isfinite(cast))
-    if len(bad):
-        place = tuple(map(int, bad[0]))
-        raise ValueError(
-            f"{name} must be finite {cast.dtype} numbers, got {array[place]} at {list(place)}"
-            f" ({len(bad)} of {array.size} are not finite)"
-        )
-    return array
 
 
 def _check_resolution(name: str, x: np.ndarray) -> None:

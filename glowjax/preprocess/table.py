@@ -1,0 +1,151 @@
+"""Tables: one bijection a column, or one for several columns side by side."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glowjax.arrays import promote, split_key
+from glowjax.checks import check_array, check_floats, check_integer, described, require
+from glowjax.compose import Parts, passing_by
+from glowjax.expression import recorded
+from glowjax.flow import Flow, checked
+
+Part = Flow | tuple[Flow | None, int] | None
+
+
+class _Columns(NamedTuple):
+    """Columns side by side, `flow` of all of them at once; None leaves them as they are."""
+
+    name: str
+    flow: Flow | None
+    width: int
+
+
+@recorded
+def columns(*parts: Part | Mapping[str, Part]) -> Flow:
+    """Applies one flow a column of `[B, D]`; log-dets add up.
+
+        columns(exp(), sigmoid(0, 1), None)      # of three columns, the last as it is
+        columns(exp(), (stick_breaking(), 3))    # of four, the last three by one flow
+        columns({"income": exp(), "soil": (stick_breaking(), 3), "height": None})
+
+    The columns of a part are those that follow the ones of the parts before it. Names say what they
+    are, in errors and as keys of params, which else are a tuple: they do not put a table in order,
+    so give it as `table[["income", "sand", "silt", "clay", "height"]]`. Flows may be learned ones.
+    One that makes fewer numbers, as `stick_breaking` does, makes z `[B, D']` with D' < D.
+
+    Args:
+        parts: for each column its flow, of `[B, 1]`, or None; for n columns side by side a pair of
+            a flow of `[B, n]`, or None, and n. Or one dict of such parts.
+
+    A context goes to the flows that take one.
+
+    Raises:
+        ValueError: there are no parts, or one is not as above; x or z has another number of
+            columns; a flow makes other than one array `[B, n']`.
+    """
+    every = _columns(parts)
+    takes = any(part.flow is not None and part.flow.takes_context for part in every)
+    if takes:
+        every = [p._replace(flow=p.flow and passing_by(p.flow)) for p in every]
+    names = tuple(part.name for part in every) if isinstance(parts[0], Mapping) else ()
+    packing = Parts(names, len(every))
+
+    def cut(side, array, widths):
+        """The columns of each part."""
+        due = f"of shape [B, {sum(widths)}], as {_told(every, widths)}"
+        require(jnp.shape(array)[1:] == (sum(widths),), side, f"shape {jnp.shape(array)}", due)
+        return jnp.split(promote(array), np.cumsum(widths)[:-1], axis=1)
+
+    def initialised(function, side, widths, key, array, context):
+        made = []
+        pieces = cut(side, array, widths)
+        for part, piece, k in zip(every, pieces, split_key(key, len(every)), strict=True):
+            init = part.flow and getattr(part.flow, function)
+            require(init or not part.flow, part.name, part.flow, f"a flow with {function}")
+            made.append(init(k, piece, context) if init else {})
+        return packing.pack(made)
+
+    def applied(function, side, widths, params, array, context, key):
+        outputs, log_dets = [], []
+        keys = [None] * len(every) if key is None else split_key(key, len(every))
+        pieces = zip(every, packing.unpack(params), cut(side, array, widths), keys, strict=True)
+        for part, p, piece, k in pieces:
+            if part.flow is None:
+                outputs.append(piece)
+                continue
+            output, log_det = getattr(part.flow, function)(p, piece, context, k)
+            fits = jax.tree.structure(output) == jax.tree.structure(0) and output.ndim == 2
+            require(fits, part.name, described(output), "a flow to one array [B, n']")
+            outputs.append(output)
+            log_dets.append(log_det)
+        none = jnp.zeros(jnp.shape(array)[:1], outputs[0].dtype)
+        return jnp.concatenate(outputs, axis=1), sum(log_dets, none)
+
+    def init(key, x, context=None):
+        _check_matrix("x", x)
+        return initialised("init", "x", [p.width for p in every], key, x, context)
+
+    def init_inverse(key, z, context=None):
+        _check_matrix("z", z)
+        widths = [_latent_width(part, None, z, context) for part in every]
+        return initialised("init_inverse", "z", widths, key, z, context)
+
+    def forward(params, x, context=None, key=None):
+        _check_matrix("x", x)
+        return applied("forward", "x", [p.width for p in every], params, x, context, key)
+
+    def inverse(params, z, context=None, key=None):
+        _check_matrix("z", z)
+        parts = zip(every, packing.unpack(params), strict=True)
+        widths = [_latent_width(part, p, z, context) for part, p in parts]
+        return applied("inverse", "z", widths, params, z, context, key)
+
+    def prepare(params):
+        parts = zip(every, packing.unpack(params), strict=True)
+        return packing.pack(p if part.flow is None else part.flow.prepare(p) for part, p in parts)
+
+    units = any(part.flow is not None and part.flow.fixed_units for part in every)
+    return Flow(init, forward, inverse, init_inverse, None, prepare, takes, fixed_units=units)
+
+
+def _columns(parts) -> list[_Columns]:
+    """The parts as they are given, or in a dict, checked."""
+    named = parts[0] if len(parts) == 1 and isinstance(parts[0], Mapping) else None
+    names = list(named) if named is not None else [f"parts[{i}]" for i in range(len(parts))]
+    require(names, "parts", parts, "one flow, or None, for each column, at least one")
+    every = []
+    for name, part in zip(names, named.values() if named is not None else parts, strict=True):
+        pair = isinstance(part, tuple) and not isinstance(part, Flow)
+        fits = not pair or len(part) == 2
+        require(fits, name, part, "a flow, None, or a pair of one of these and how many columns")
+        flow, width = part if pair else (part, 1)
+        check_integer(f"number of columns of {name}", width, 1)
+        every.append(_Columns(name, flow if flow is None else checked(name, flow), int(width)))
+    return every
+
+
+def _check_matrix(name: str, array: Any) -> None:
+    check_array(name, array)
+    check_floats(name, array)
+
+
+def _latent_width(part: _Columns, params: Any, z: Any, context: Any) -> int:
+    """How many columns of z a part makes; without params, of those that it would have."""
+    if part.flow is None:
+        return part.width
+    flow, key = part.flow, jax.random.key(0)  # for log-determinants that are estimated
+    x = jax.ShapeDtypeStruct((jnp.shape(z)[0], part.width), promote(jnp.zeros(0, z.dtype)).dtype)
+    if params is None:
+        params = jax.eval_shape(flow.init, key, x, context)
+    return jax.eval_shape(flow.forward, params, x, context, key)[0].shape[-1]
+
+
+def _told(every, widths) -> str:
+    return ", ".join(
+        part.name if width == 1 else f"{part.name} ({width})"
+        for part, width in zip(every, widths, strict=True)
+    )
