@@ -88,6 +88,40 @@ def test_arrays_are_trained_on_as_the_page_of_own_images_says(tmp_path, monkeypa
     assert (kept["split"], kept["count"], kept["step"]) == ("test", 20, 20)
 
 
+def examples_of(page):
+    """The Python examples of a page of docs."""
+    path = Path(__file__).parent.parent / "docs" / page
+    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.float32
+def test_examples_of_other_libraries():
+    with_distrax, with_numpyro, plain = examples_of("other-libraries.md")
+    exec(with_distrax, {})
+    names: dict[str, Any] = {}
+    exec(plain, names)
+    assert names["log_p"].shape == (4, 5) and names["new"].shape == (2, 6, 3)
+    short = with_numpyro.replace("1500", "20").replace("num_samples=1000", "num_samples=20")
+    assert short.count("20") > with_numpyro.count("20")
+    exec(short, names)
+    assert names["samples"]["y"].shape == (20,)
+
+
+@pytest.mark.slow
+@pytest.mark.float32
+def test_example_of_trained_models(config, tmp_path, monkeypatch):
+    from glowjax.runs.loop import train
+
+    (example,) = examples_of("trained-models.md")
+    monkeypatch.chdir(tmp_path)
+    train(config, tmp_path / "runs" / "demo")
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert [h.shape for h in names["halfway"]] == [(3, 8, 2, 2, 4)]
+    np.testing.assert_array_equal(names["again"], names["images"])
+
+
 def test_links_lead_to_files():
     root = Path(__file__).parent.parent
     for page in (*root.glob("*.md"), *root.glob("docs/*.md"), root / "experiments/RESULTS.md"):

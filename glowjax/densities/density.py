@@ -19,6 +19,7 @@ from glowjax.checks import (
 )
 from glowjax.compose import passing_by
 from glowjax.densities.bases import Base, distrax_base, standard_normal
+from glowjax.densities.batches import over_any_batch
 from glowjax.densities.standardized import taking_standardized
 from glowjax.expression import expressed, recorded
 from glowjax.flow import Flow, checked
@@ -36,6 +37,9 @@ class Density(NamedTuple):
         encode(params, x, context=None)                            -> z
         encode_and_log_prob(params, x, context=None, key=None)     -> z, log_prob of x
         decode(params, z, context=None)                            -> x
+
+    x is `[B, *event]`. `log_prob` takes any number of batch axes, and a shape in place of n gives
+    samples of as many: `sample(params, key, (2, 3))`. A context has these batch axes first.
 
     `params` are the flow's, or the pair of the flow's and the base's where the base has any; or
     either of them in `Standardized`, which `fit` returns for data in other units.
@@ -83,7 +87,7 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
     base = base if isinstance(base, Base) else distrax_base(base)
     flow = passing_by(flow) if base.takes_context else flow
     model = _OfFlow(flow, event_shape, base)
-    return taking_standardized(
+    standardized = taking_standardized(
         Density(
             init=model.init,
             init_from_base=model.init_from_base,
@@ -96,6 +100,7 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
             fixed_units=flow.fixed_units,
         )
     )
+    return over_any_batch(standardized, event_shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,17 +53,11 @@ class FlowDistribution(dist.Distribution):
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         """Draws of shape `[*sample_shape, *event_shape]`."""
-        count = 1
-        for size in sample_shape:
-            count *= size
-        x = self.model.sample(self.params, key, count)
-        return x.reshape(*sample_shape, *self.event_shape)
+        return self.model.sample(self.params, key, tuple(sample_shape))
 
     def log_prob(self, value: Any, intermediates: Any = None) -> jax.Array:
         """ln p of values of any batch shape."""
-        return over_batches(
-            lambda x: (x, self.model.log_prob(self.params, x)), value, len(self.event_shape)
-        )[1]
+        return self.model.log_prob(self.params, jnp.asarray(value))
 
 
 class FlowTransform(Transform):

@@ -318,3 +318,35 @@ def test_a_flow_without_init_inverse_is_refused():
     flow = VECTORS._replace(init_inverse=None)
     with pytest.raises(ValueError, match="flow has no init_inverse"):
         glowjax.density(flow, (2,)).init_from_base(jax.random.key(0), 4)
+
+
+@pytest.mark.parametrize("batch", [(), (4,), (2, 3), (1, 2, 1)])
+def test_any_batch(batch):
+    model = glowjax.density(glowjax.maf(steps=2, width=8), (3,))
+    x = jax.random.normal(jax.random.key(0), (*batch, 3))
+    context = jax.random.normal(jax.random.key(1), (*batch, 2))
+    rows, contexts = x.reshape(-1, 3), context.reshape(-1, 2)
+    params = jax.tree.map(
+        lambda p: p + 0.01,
+        model.init(jax.random.key(2), jnp.tile(rows, (4, 1)), jnp.tile(contexts, (4, 1))),
+    )
+    expected = model.log_prob(params, rows, contexts).reshape(batch)
+    np.testing.assert_array_equal(model.log_prob(params, x, context), expected)
+    key, n = jax.random.key(3), len(rows)
+    samples = model.sample(params, key, batch, context=context)
+    flat = model.sample(params, key, n, context=contexts)
+    np.testing.assert_array_equal(samples, flat.reshape(*batch, 3))
+    samples, log_prob = model.sample_and_log_prob(params, key, batch, context)
+    assert samples.shape == (*batch, 3) and log_prob.shape == batch
+    np.testing.assert_allclose(log_prob, model.log_prob(params, samples, context), rtol=1e-6)
+
+
+def test_a_context_of_another_batch_is_refused():
+    model = glowjax.density(glowjax.maf(steps=1, width=8), (3,))
+    x, context = jnp.ones((2, 3, 3)), jnp.ones((2, 3, 2))
+    params = model.init(jax.random.key(0), x[0], context[0])
+    for wrong in (context[0], jnp.ones((6, 2))):
+        with pytest.raises(ValueError, match=r"context must have the batch axes \(2, 3\)"):
+            model.log_prob(params, x, wrong)
+    with pytest.raises(ValueError, match="n must be"):
+        model.sample(params, jax.random.key(0), (2, 0), context=context)
