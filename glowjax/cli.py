@@ -21,6 +21,7 @@ usage: glowjax COMMAND ...
   interpolate RUN [FILES]      draw the way from one image to another
   reconstruct RUN [FILES]      draw what each level of the model holds
   edit RUN --attribute NAME    draw images with more and less of an attribute
+  report RUN [options]         write one page on a run: figures, curves, pictures
   export RUN [options]         write a model to hand on: safetensors, programs, a card
   data NAME [options]          download or find a data set, and prepare it
   suggest NAME [options]       say which options suit images of your own
@@ -90,6 +91,7 @@ COMMANDS = {  # where each is
     "interpolate": ("latents", "blend"),
     "reconstruct": ("latents", "reconstruct"),
     "edit": ("latents", "edit"),
+    "report": ("report", "report"),
     "export": ("share", "export"),
     "launch": ("train", "launch"),
 }
