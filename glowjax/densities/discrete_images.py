@@ -125,7 +125,7 @@ def check_images(images: Shaped[ArrayLike, "..."], levels: int) -> None:
 
 def place(
     images: Shaped[ArrayLike, "*shape"], u: Float[ArrayLike, "*#shape"], levels: int
-) -> Float32[Array, "*shape"]:
+) -> Float[Array, "*shape"]:
     """x = (v + u) / levels - ½, at the fraction `u` of each image's bin; NaN out of range."""
     x = (jnp.asarray(images, jnp.float32) + u) / levels - 0.5
     return jnp.where(_in_range(images, levels), x, jnp.nan)

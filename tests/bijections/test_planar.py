@@ -163,6 +163,7 @@ def test_a_deeper_stack_is_no_larger_program():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("as_users_call")
 def test_errors():
     key, x, context = jax.random.key(0), jnp.ones((4, 2)), jnp.ones((4, 3))
     with pytest.raises(ValueError, match=r"x must be of shape \[B, D\], got \(4, 2, 3\)"):

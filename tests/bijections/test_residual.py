@@ -307,6 +307,7 @@ def test_attributes_are_checked(wrong):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("as_users_call")
 def test_inputs_are_checked():
     flow = CASES["residual"].flow
     x, context = data(CASES["residual"])

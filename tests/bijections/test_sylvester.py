@@ -127,6 +127,7 @@ def test_more_directions_are_no_larger_program():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("as_users_call")
 def test_errors():
     key, x = jax.random.key(0), jnp.ones((4, 3))
     wrongs: list[Any] = [0, 4, 1.5]
