@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,17 +12,26 @@ from glowjax.arrays import promote, split_key
 from glowjax.checks import check_array, check_floats, check_integer, described, require
 from glowjax.compose import Parts, passing_by
 from glowjax.expression import recorded
-from glowjax.flow import Flow, checked
+from glowjax.flow import Flow, as_flow, checked
 
 Part = Flow | tuple[Flow | None, int] | None
 
 
 class _Columns(NamedTuple):
-    """Columns side by side, `flow` of all of them at once; None leaves them as they are."""
+    """Columns side by side, and the flow of all of them at once."""
 
     name: str
-    flow: Flow | None
+    flow: Flow
     width: int
+
+
+class Unchanged(nn.Module):
+    """The identity."""
+
+    def forward(self, x):
+        return promote(x), jnp.zeros(x.shape[:1], promote(x).dtype)
+
+    inverse = forward
 
 
 @recorded
@@ -48,9 +58,9 @@ def columns(*parts: Part | Mapping[str, Part]) -> Flow:
             columns; a flow makes other than one array `[B, n']`.
     """
     every = _columns(parts)
-    takes = any(part.flow is not None and part.flow.takes_context for part in every)
+    takes = any(part.flow.takes_context for part in every)
     if takes:
-        every = [p._replace(flow=p.flow and passing_by(p.flow)) for p in every]
+        every = [part._replace(flow=passing_by(part.flow)) for part in every]
     names = tuple(part.name for part in every) if isinstance(parts[0], Mapping) else ()
     packing = Parts(names, len(every))
 
@@ -64,9 +74,9 @@ def columns(*parts: Part | Mapping[str, Part]) -> Flow:
         made = []
         pieces = cut(side, array, widths)
         for part, piece, k in zip(every, pieces, split_key(key, len(every)), strict=True):
-            init = part.flow and getattr(part.flow, function)
-            require(init or not part.flow, part.name, part.flow, f"a flow with {function}")
-            made.append(init(k, piece, context) if init else {})
+            init = getattr(part.flow, function)
+            require(init, part.name, part.flow, f"a flow with {function}")
+            made.append(init(k, piece, context))
         return packing.pack(made)
 
     def applied(function, side, widths, params, array, context, key):
@@ -74,16 +84,12 @@ def columns(*parts: Part | Mapping[str, Part]) -> Flow:
         keys = [None] * len(every) if key is None else split_key(key, len(every))
         pieces = zip(every, packing.unpack(params), cut(side, array, widths), keys, strict=True)
         for part, p, piece, k in pieces:
-            if part.flow is None:
-                outputs.append(piece)
-                continue
             output, log_det = getattr(part.flow, function)(p, piece, context, k)
             fits = jax.tree.structure(output) == jax.tree.structure(0) and output.ndim == 2
             require(fits, part.name, described(output), "a flow to one array [B, n']")
             outputs.append(output)
             log_dets.append(log_det)
-        none = jnp.zeros(jnp.shape(array)[:1], outputs[0].dtype)
-        return jnp.concatenate(outputs, axis=1), sum(log_dets, none)
+        return jnp.concatenate(outputs, axis=1), sum(log_dets)
 
     def init(key, x, context=None):
         _check_matrix("x", x)
@@ -106,9 +112,9 @@ def columns(*parts: Part | Mapping[str, Part]) -> Flow:
 
     def prepare(params):
         parts = zip(every, packing.unpack(params), strict=True)
-        return packing.pack(p if part.flow is None else part.flow.prepare(p) for part, p in parts)
+        return packing.pack(part.flow.prepare(p) for part, p in parts)
 
-    units = any(part.flow is not None and part.flow.fixed_units for part in every)
+    units = any(part.flow.fixed_units for part in every)
     return Flow(init, forward, inverse, init_inverse, None, prepare, takes, fixed_units=units)
 
 
@@ -124,7 +130,8 @@ def _columns(parts) -> list[_Columns]:
         require(fits, name, part, "a flow, None, or a pair of one of these and how many columns")
         flow, width = part if pair else (part, 1)
         check_integer(f"number of columns of {name}", width, 1)
-        every.append(_Columns(name, flow if flow is None else checked(name, flow), int(width)))
+        flow = as_flow(Unchanged()) if flow is None else flow
+        every.append(_Columns(name, checked(name, flow), int(width)))
     return every
 
 
@@ -135,8 +142,6 @@ def _check_matrix(name: str, array: Any) -> None:
 
 def _latent_width(part: _Columns, params: Any, z: Any, context: Any) -> int:
     """How many columns of z a part makes; without params, of those that it would have."""
-    if part.flow is None:
-        return part.width
     flow, key = part.flow, jax.random.key(0)  # for log-determinants that are estimated
     x = jax.ShapeDtypeStruct((jnp.shape(z)[0], part.width), promote(jnp.zeros(0, z.dtype)).dtype)
     if params is None:
