@@ -32,11 +32,11 @@ class FlowBijector(distrax.Bijector):
         super().__init__(event_ndims_in=event_ndims)
         self._flow, self._flow_params, self._context = flow, params, context
 
-    def forward_and_log_det(self, x):
+    def forward_and_log_det(self, x: Any) -> tuple[jax.Array, jax.Array]:
         """`(z, log|det ∂z/∂x|)`."""
         return self._apply(self._flow.forward, x)
 
-    def inverse_and_log_det(self, y):
+    def inverse_and_log_det(self, y: Any) -> tuple[jax.Array, jax.Array]:
         """`(x, log|det ∂x/∂z|)`."""
         return self._apply(self._flow.inverse, y)
 

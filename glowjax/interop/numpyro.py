@@ -47,7 +47,7 @@ class FlowDistribution(dist.Distribution):
         super().__init__((), tuple(event_shape), validate_args=validate_args)
 
     @constraints.dependent_property
-    def support(self):
+    def support(self) -> Any:
         """Where the density is not zero."""
         return self.given_support
 
@@ -73,20 +73,20 @@ class FlowTransform(Transform):
         """The data of latents."""
         return self.call_with_intermediates(x)[0]
 
-    def call_with_intermediates(self, x):
+    def call_with_intermediates(self, x: Any) -> tuple[jax.Array, jax.Array]:
         """The data of latents, and log|det|."""
         return over_batches(lambda z: self.flow.inverse(self.params, z), x, 1)
 
     def _inverse(self, y):
         return over_batches(lambda x: self.flow.forward(self.params, x), y, 1)[0]
 
-    def log_abs_det_jacobian(self, x, y, intermediates=None):
+    def log_abs_det_jacobian(self, x: Any, y: Any, intermediates: Any = None) -> jax.Array:
         """log|det ∂x/∂z|."""
         if intermediates is not None:
             return intermediates
         return self.call_with_intermediates(x)[1]
 
-    def tree_flatten(self):
+    def tree_flatten(self) -> tuple[tuple[Any], tuple[tuple[str], dict[str, Any]]]:
         """Parameters are data; the flow is not."""
         return (self.params,), (("params",), {"flow": self.flow})
 
@@ -122,7 +122,7 @@ class AutoFlow(AutoContinuous):
         transform = FlowTransform(self.flow, params)
         return dist.TransformedDistribution(self.get_base_dist(), transform)
 
-    def get_base_dist(self):
+    def get_base_dist(self) -> dist.Distribution:
         """The distribution of the flow's latents."""
         return dist.Normal(jnp.zeros(self.latent_dim), 1).to_event(1)
 

@@ -13,7 +13,7 @@ from glowjax.flow import Flow
 from glowjax.preprocess.support import fixed, just_inside, supported
 
 
-def sigmoid_forward(x: jax.Array, low: float, high: float):
+def sigmoid_forward(x: jax.Array, low: float, high: float) -> tuple[jax.Array, jax.Array]:
     """z = ln(x - low) - ln(high - x).
 
     Args:
@@ -32,7 +32,7 @@ def sigmoid_forward(x: jax.Array, low: float, high: float):
     return below - above, supported(log_det, inside, x)
 
 
-def sigmoid_inverse(z: jax.Array, low: float, high: float):
+def sigmoid_inverse(z: jax.Array, low: float, high: float) -> tuple[jax.Array, jax.Array]:
     """x = low + (high - low)·σ(z), strictly between; returns `(x, log_det)` as `sigmoid_forward`.
 
     It is computed from the nearer end, where floats lie closest if the end is 0.
@@ -44,7 +44,7 @@ def sigmoid_inverse(z: jax.Array, low: float, high: float):
     return _between(x, low, high), sum_event(log_slope)
 
 
-def tanh_forward(x: jax.Array):
+def tanh_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """z = artanh x.
 
     Args:
@@ -60,7 +60,7 @@ def tanh_forward(x: jax.Array):
     return (above - below) / 2, supported(-sum_event(above + below), inside, x)
 
 
-def tanh_inverse(z: jax.Array):
+def tanh_inverse(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """x = tanh z, strictly between -1 and 1; returns `(x, log_det)` as `tanh_forward`."""
     z = promote(z)
     log_slope = 2 * math.log(2) + jax.nn.log_sigmoid(2 * z) + jax.nn.log_sigmoid(-2 * z)

@@ -21,7 +21,7 @@ from glowjax.preprocess.triangular import (
 )
 
 
-def cholesky_forward(x: jax.Array):
+def cholesky_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """z = the lower triangle of L, x = L·Lᵀ, with ln L_ii on the diagonal, row after row.
 
     Args:
@@ -40,7 +40,7 @@ def cholesky_forward(x: jax.Array):
     return z, supported(-_log_det_of_square(log_diagonal), inside, x)
 
 
-def cholesky_inverse(z: jax.Array):
+def cholesky_inverse(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """x = L·Lᵀ, symmetric to the last bit; returns `(x, log_det)` as `cholesky_forward`."""
     lower = from_triangle("z", promote(z))
     log_diagonal = diagonal(lower)
@@ -55,7 +55,7 @@ def _log_det_of_square(log_diagonal):
     return sum_event(math.log(2) + jnp.arange(n + 1, 1, -1) * log_diagonal)
 
 
-def correlation_forward(x: jax.Array):
+def correlation_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """z = artanh of the canonical partial correlations of x, row after row below the diagonal.
 
     With x = L·Lᵀ, they are r_ij = L_ij / √(1 - Σ_(k<j) L_ik²), so that z_ij is
@@ -80,7 +80,7 @@ def correlation_forward(x: jax.Array):
     return jnp.arcsinh(z), supported(-_log_det_of_rows(log_left), inside, x)
 
 
-def correlation_inverse(z: jax.Array):
+def correlation_inverse(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """x = L·Lᵀ, its diagonal 1 and symmetric to the last bit; returns `(x, log_det)` as forward."""
     angles = from_triangle("z", promote(z), strict=True)
     n = angles.shape[-1]

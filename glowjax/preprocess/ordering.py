@@ -9,7 +9,7 @@ from glowjax.flow import Flow
 from glowjax.preprocess.support import bounded_exp, fixed, supported
 
 
-def ordered_forward(x: jax.Array):
+def ordered_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """z_1 = x_1, and z_k = ln(x_k - x_(k-1)).
 
     Args:
@@ -27,7 +27,7 @@ def ordered_forward(x: jax.Array):
     return z, supported(-sum_event(log_gaps), inside, x)
 
 
-def ordered_inverse(z: jax.Array):
+def ordered_inverse(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """x_1 = z_1, x_k = x_(k-1) + e^z_k, increasing strictly; returns `(x, log_det)` as forward."""
     z = promote(z)
     gaps = bounded_exp(z[..., 1:])

@@ -13,7 +13,7 @@ from glowjax.flow import Flow
 from glowjax.preprocess.support import bounded_exp, fixed, supported
 
 
-def exp_forward(x: jax.Array):
+def exp_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """z = ln x.
 
     Args:
@@ -28,13 +28,13 @@ def exp_forward(x: jax.Array):
     return z, supported(-sum_event(z), inside, x)
 
 
-def exp_inverse(z: jax.Array):
+def exp_inverse(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """x = e^z, neither 0 nor infinite; returns `(x, log_det)` as `exp_forward`."""
     z = promote(z)
     return bounded_exp(z), sum_event(z)
 
 
-def softplus_forward(x: jax.Array):
+def softplus_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """z = ln(e^x - 1).
 
     Args:
@@ -51,7 +51,7 @@ def softplus_forward(x: jax.Array):
     return within + log_slope, supported(-sum_event(log_slope), inside, x)
 
 
-def softplus_inverse(z: jax.Array):
+def softplus_inverse(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """x = ln(1 + e^z), neither 0 nor infinite; returns `(x, log_det)` as `softplus_forward`."""
     z = promote(z)
     limits = jnp.finfo(z.dtype)
@@ -59,7 +59,7 @@ def softplus_inverse(z: jax.Array):
     return x, sum_event(jax.nn.log_sigmoid(z))
 
 
-def power_forward(x: jax.Array, exponent: float):
+def power_forward(x: jax.Array, exponent: float) -> tuple[jax.Array, jax.Array]:
     """z = x^(1/p), p = exponent.
 
     Args:
@@ -77,7 +77,7 @@ def power_forward(x: jax.Array, exponent: float):
     return bounded_exp(log_x / exponent), supported(sum_event(log_slope), inside, x)
 
 
-def power_inverse(z: jax.Array, exponent: float):
+def power_inverse(z: jax.Array, exponent: float) -> tuple[jax.Array, jax.Array]:
     """x = z^p; returns `(x, log_det)` as `power_forward`, both NaN where z is not positive."""
     z = promote(z)
     log_z = jnp.where(_positive(z), jnp.log(jnp.where(_positive(z), z, 1.0)), jnp.nan)

@@ -14,7 +14,9 @@ from glowjax.flow import Flow
 from glowjax.preprocess.support import fixed
 
 
-def fixed_affine_forward(x: jax.Array, shift: np.ndarray, scale: np.ndarray):
+def fixed_affine_forward(
+    x: jax.Array, shift: np.ndarray, scale: np.ndarray
+) -> tuple[jax.Array, jax.Array]:
     """z = (x - shift) / scale.
 
     Args:
@@ -29,7 +31,9 @@ def fixed_affine_forward(x: jax.Array, shift: np.ndarray, scale: np.ndarray):
     return (x - jnp.asarray(shift, x.dtype)) / jnp.asarray(scale, x.dtype), log_det
 
 
-def fixed_affine_inverse(z: jax.Array, shift: np.ndarray, scale: np.ndarray):
+def fixed_affine_inverse(
+    z: jax.Array, shift: np.ndarray, scale: np.ndarray
+) -> tuple[jax.Array, jax.Array]:
     """x = shift + scale·z; returns `(x, log_det)` as `fixed_affine_forward`."""
     z = promote(z)
     log_det = _log_scale("z", z, shift, scale)

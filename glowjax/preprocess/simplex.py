@@ -11,7 +11,7 @@ from glowjax.flow import Flow
 from glowjax.preprocess.support import bounded_exp, fixed, supported
 
 
-def stick_breaking_forward(x: jax.Array):
+def stick_breaking_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """z_k = ln x_k - ln(x_(k+1) + … + x_K) + ln(K - k), for k < K.
 
     Args:
@@ -26,7 +26,7 @@ def stick_breaking_forward(x: jax.Array):
     return log_x[..., :-1] - jnp.log(rest) + _log_counts(rest), log_det
 
 
-def stick_breaking_inverse(z: jax.Array):
+def stick_breaking_inverse(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """x_k is the share σ(z_k - ln(K - k)) of what parts before k leave; as forward.
 
     Returns:
@@ -42,13 +42,13 @@ def stick_breaking_inverse(z: jax.Array):
     return bounded_exp(log_x), sum_event(log_x)
 
 
-def softmax_centered_forward(x: jax.Array):
+def softmax_centered_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """z_k = ln x_k - ln x_K, for k < K; arguments and result as `stick_breaking_forward`."""
     _, log_x, log_det = _within(x)
     return log_x[..., :-1] - log_x[..., -1:], log_det
 
 
-def softmax_centered_inverse(z: jax.Array):
+def softmax_centered_inverse(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """x = softmax(z_1, …, z_(K-1), 0); returns `(x, log_det)` as `stick_breaking_inverse`."""
     z = promote(z)
     log_x = jax.nn.log_softmax(jnp.concatenate([z, jnp.zeros_like(z[..., :1])], axis=-1))

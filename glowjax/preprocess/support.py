@@ -25,10 +25,10 @@ class Fixed(nn.Module):
 
     fixed_units = True
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[jax.Array, jax.Array]:
         return self.forward_of(x)
 
-    def inverse(self, z):
+    def inverse(self, z) -> tuple[jax.Array, jax.Array]:
         return self.inverse_of(z)
 
 

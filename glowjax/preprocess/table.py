@@ -28,7 +28,7 @@ class _Columns(NamedTuple):
 class Unchanged(nn.Module):
     """The identity."""
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[jax.Array, jax.Array]:
         return promote(x), jnp.zeros(x.shape[:1], promote(x).dtype)
 
     inverse = forward

@@ -924,7 +924,7 @@ def test_folders_in_place_of_names(digits_dir, tmp_path, monkeypatch, no_network
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").touch()
     (tmp_path / "one.png").touch()
-    own = r".*GeneratorBasedBuilder.*data_dir"
+    own = r".*named folder:PATH.*docs/own-images.md"
     cases = {
         "pictures": "a folder of pictures" + own,
         "./pictures": "a folder of pictures" + own,
