@@ -59,8 +59,9 @@ def supported(log_det: jax.Array, inside: jax.Array, x: jax.Array) -> jax.Array:
 def bounded_exp(a: jax.Array) -> jax.Array:
     """e^a, neither 0 nor infinite: a is kept where the dtype has normal numbers for e^a."""
     limits = jnp.finfo(a.dtype)
-    low, high = (0.999 * math.log(float(end)) for end in (limits.tiny, limits.max))
-    return jnp.exp(jnp.clip(a, low, high))
+    low, high = math.log(float(limits.tiny)), math.log(float(limits.max))
+    high *= 1 - 4 * float(limits.eps)  # rounded up it would give infinity, and gradients NaN
+    return jnp.maximum(jnp.exp(jnp.clip(a, low, high)), limits.tiny)
 
 
 def just_inside(end: float, other: float, dtype: Any) -> Any:

@@ -203,6 +203,15 @@ def test_samples_are_in_the_support_however_far_out_the_latents_are(name):
 
 
 @pytest.mark.float32
+@pytest.mark.parametrize("name", ["exp", "softplus"])
+def test_the_least_and_the_largest_numbers_come_back(name):
+    limits, flow = jnp.finfo(jnp.float32), getattr(preprocess, name)()
+    x = jnp.array([[limits.tiny, limits.max]])
+    z, _ = flow.forward({}, x)
+    np.testing.assert_allclose(flow.inverse({}, z)[0], x, rtol=1e-4)  # as far as z has digits
+
+
+@pytest.mark.float32
 @pytest.mark.parametrize("first", [-1e6, 0.0, 1e6])
 def test_small_gaps_do_not_close_by_rounding(first):
     z = np.full((2, 50), -100.0)
