@@ -94,7 +94,7 @@ def test_an_option_of_another_model_than_glow(given):
 
 def test_unknown_command(capsys):
     error = fails(capsys, "trian", code=2)
-    assert "command must be one of train, eval, sample, data, launch, got 'trian'" in error
+    assert "command must be one of train, eval, sample, " in error and ", got 'trian'" in error
 
 
 HOSTS = {

@@ -9,6 +9,7 @@ import sys
 
 import jax
 import jax.export
+import jaxtyping
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -33,7 +34,9 @@ def run(config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(run):
+    jaxtyping.config.update("jaxtyping_disable", True)  # it knows no symbolic sizes
     assert main(["export", str(run), "--license", "mit"]) == 0
+    jaxtyping.config.update("jaxtyping_disable", False)
     return run / "exported"
 
 
