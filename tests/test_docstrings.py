@@ -23,7 +23,16 @@ def examples():
             yield from (t for t in doctest.DocTestFinder().find(module, globs=names) if t.examples)
 
 
-@pytest.mark.parametrize("example", list(examples()), ids=lambda test: test.name)
+SLOW = {"Continuous", "glow", "realnvp", "iaf", "fit", "check_flow"}  # seconds each
+
+
+def parameters():
+    for example in examples():
+        slow = example.name.rpartition(".")[2] in SLOW
+        yield pytest.param(example, id=example.name, marks=[pytest.mark.slow] * slow)
+
+
+@pytest.mark.parametrize("example", parameters())
 def test_examples_run(example):
     said: list[str] = []
     doctest.DocTestRunner(optionflags=OPTIONS).run(example, out=said.append)

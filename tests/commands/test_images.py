@@ -146,6 +146,7 @@ def test_score_of_files(run, loaded, files):
     )
 
 
+@pytest.mark.slow
 def test_interpolate(run, files):
     works("interpolate", run, *files, "--steps", 5, "--animation")
     with Image.open(run / "interpolated.png") as sheet:
@@ -182,6 +183,7 @@ def test_attributes_are_labels(loaded, digits_dir):
         load_attribute(model.config.data, "train", "Smiling", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -71,8 +71,8 @@ def test_images_have_three_event_axes():
 
 
 def test_latents_of_several_arrays_are_refused():
-    flow = glowjax.glow(levels=2, steps=1, width=4)
-    x = jax.random.normal(jax.random.key(0), (2, 4, 4, 1))
+    flow = glowjax.as_flow(glowjax.Split())
+    x = jax.random.normal(jax.random.key(0), (2, 4, 4, 2))
     params = flow.init(jax.random.key(1), x)
     with pytest.raises(ValueError, match="flow must be one with a single array of latents"):
         to_distrax(flow, params, event_ndims=3).forward(x)

@@ -107,6 +107,7 @@ def test_a_flow_is_a_guide_and_straightens_what_nuts_samples():
     assert np.abs(np.mean(shared, axis=0)).max() < 0.2, "latents are near the base"
 
 
+@pytest.mark.slow
 def test_a_guide_is_initialised_near_the_prior_of_its_base():
     guide, result = trained(2)
     assert np.all(np.isfinite(result.losses))

@@ -34,7 +34,7 @@ def flat(z):
     "levels, coupling, mixing, num_classes",
     [
         (2, "affine", "conv1x1", None),
-        pytest.param(3, "affine", "conv1x1", None, marks=pytest.mark.slow),
+        pytest.param(3, "affine", "conv1x1", None, marks=pytest.mark.exhaustive),
         pytest.param(2, "affine", "conv1x1_lu", 4, marks=pytest.mark.slow),
         pytest.param(2, "additive", "conv1x1", None, marks=pytest.mark.slow),
     ],
@@ -251,7 +251,9 @@ def test_bfloat16_nets_leave_the_flow_in_float32():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backprop", ["store", "recompute", "invert"])
+@pytest.mark.parametrize(
+    "backprop", ["store", "invert", pytest.param("recompute", marks=pytest.mark.exhaustive)]
+)
 def test_programs_do_not_grow_with_depth(backprop):
     def size(steps):
         flow = glowjax.glow(levels=2, steps=steps, width=8, backprop=backprop)

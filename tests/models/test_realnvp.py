@@ -198,7 +198,14 @@ def test_every_other_coupling_changes_the_other_colour():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backprop, found", [("recompute", 10), ("invert", 10), ("store", 0)])
+@pytest.mark.parametrize(
+    "backprop, found",
+    [
+        pytest.param("recompute", 10, marks=pytest.mark.exhaustive),
+        ("invert", 10),
+        ("store", 0),
+    ],
+)
 def test_backprop_is_of_each_coupling_by_itself(backprop, found):
     x = jnp.zeros((2, 4, 4, 1))
     for flow in (glowjax.realnvp, glowjax.realnvp_single_scale):

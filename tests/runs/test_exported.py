@@ -20,7 +20,7 @@ from glowjax.runs import loop
 from glowjax.runs.exported import export, flat
 from glowjax.runs.given import read_split
 
-pytestmark = [pytest.mark.float32, pytest.mark.xdist_group("runs")]
+pytestmark = [pytest.mark.slow, pytest.mark.float32, pytest.mark.xdist_group("runs")]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,6 @@ def test_an_exported_model_is_the_runs(run, exported):
     assert same.config.data.data_dir is None, "paths of this machine stay here"
 
 
-@pytest.mark.slow
 def test_programs_are_the_models_functions(run, exported):
     model, params = glowjax.load(run)
     given = read_split(model, "test", num=5)
@@ -81,7 +80,6 @@ def test_programs_are_the_models_functions(run, exported):
     assert np.all(cold == cold[0])
 
 
-@pytest.mark.slow
 def test_the_card_can_be_followed_without_glowjax(exported):
     card = (exported / "README.md").read_text()
     _, program = re.findall(r"```python\n(.*?)```", card, re.DOTALL)

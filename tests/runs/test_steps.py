@@ -203,7 +203,7 @@ def test_20_steps_are_the_same_on_any_number_of_devices():
     assert_close(four, one)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.float32
 def test_20_steps_are_the_same_in_single_precision():
     state = jax.jit(trainer_of(CONDITIONAL).init)(batch(0))
