@@ -32,7 +32,7 @@ def parameters():
         yield pytest.param(example, id=example.name, marks=[pytest.mark.slow] * slow)
 
 
-@pytest.mark.parametrize("example", parameters())
+@pytest.mark.parametrize("example", list(parameters()))
 def test_examples_run(example):
     said: list[str] = []
     doctest.DocTestRunner(optionflags=OPTIONS).run(example, out=said.append)
