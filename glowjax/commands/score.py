@@ -5,6 +5,7 @@ import functools
 import io
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -23,17 +24,14 @@ SHOWN = 12  # images in a row of the sheet
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Images):
-    """Bits per dimension of each image, as a table, and a sheet of the likeliest and the least.
-
-    The table is scores.csv beside the sheet, or --table.
-    """
+    """Bits per dimension of each image, as a table, and a sheet of the likeliest and the least."""
 
     num: int | None = None
     """How many images of the split; default: all."""
     samples: int | None = None
     """Draws of dequantization noise per image; default: the run's evaluate_samples."""
-    table: str | None = None
-    """The table, a path that ends in .csv or .json."""
+    table: Path | None = None
+    """The table, a path that ends in .csv or .json; default: beside the sheet, .csv."""
     against: str | None = None
     """Another data set, whose images ought to be less likely; prints how often one of them is
     (the area under the ROC curve)."""
@@ -43,13 +41,14 @@ def score(arguments: list[str]) -> None:
     """Scores images by a run's weights."""
     options = parse(Score, "score", arguments)
     path = options.path("scores.png")
-    table = path.with_suffix(".csv") if options.table is None else path.parent / options.table
+    table = path.with_suffix(".csv") if options.table is None else options.table.expanduser()
     check_choice("table", table.suffix, (".csv", ".json"))
     model, params = options.load()
     samples = model.config.evaluate_samples if options.samples is None else options.samples
     check_positive(samples=samples)
     given = options.images(model, options.num)
     bits = bits_of(model, params, given, samples)
+    table.parent.mkdir(parents=True, exist_ok=True)
     write_whole(table, _table(table.suffix, given, bits))
     sheet = {"likeliest": np.argsort(bits)[:SHOWN], "least likely": np.argsort(-bits)[:SHOWN]}
     images = np.asarray(to_uint8(given.images, levels=model.levels))

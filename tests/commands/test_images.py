@@ -137,7 +137,7 @@ def test_score(run, loaded, capsys):
 
 @pytest.mark.slow
 def test_score_of_files(run, loaded, files):
-    works("score", run, *files, "--table", "files.json", "--out", run / "files.png")
+    works("score", run, *files, "--table", run / "files.json", "--out", run / "files.png")
     rows = json.loads((run / "files.json").read_text())
     assert [row["image"] for row in rows] == [str(file) for file in files]
     model, _ = loaded
