@@ -1,0 +1,74 @@
+"""The page on a run: whole in one file, and what a browser makes of it."""
+
+import base64
+import io
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glowjax.cli import main
+from glowjax.runs import loop
+
+pytestmark = [pytest.mark.slow, pytest.mark.float32, pytest.mark.xdist_group("runs")]
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def page(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "a <run>"
+    loop.train(config, folder)
+    assert main(["report", str(folder), "--num", "20"]) == 0
+    return folder / "report.html"
+
+
+class Tags(HTMLParser):
+    """Raises `AssertionError` where tags are not closed in order; keeps what pictures hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.sources = [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.sources.append(dict(attrs)["src"])
+        elif tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole(page):
+    text = page.read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(text)
+    assert not tags.open
+    assert "a &lt;run&gt;" in text and "http" not in text
+    assert re.search(r"<td>test</td><td>\d\.\d{4} ± 0\.\d{4}</td><td>247</td>", text)
+    assert "<td>model.width</td><td>4</td>" in text
+    assert len(tags.sources) >= 4
+    for source in tags.sources:
+        kind, _, data = source.partition(",")
+        assert kind == "data:image/png;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
+            assert np.ptp(np.asarray(picture.convert("L"))) > 50
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+def test_a_browser_shows_it(page, tmp_path):
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    options += ["--disable-component-update", "--disable-sync", "--no-first-run"]
+    options += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=900,2400"]
+    picture = tmp_path / "page.png"
+    command = [str(BROWSER), *options, f"--screenshot={picture}", page.as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    with Image.open(picture) as shown:
+        pixels = np.asarray(shown.convert("L"))
+    assert pixels.shape == (2400, 900)
+    for part in np.array_split(pixels, 4):  # something is shown all the way down
+        assert np.ptp(part) > 100
