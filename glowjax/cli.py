@@ -88,7 +88,7 @@ COMMANDS = {  # where each is
     "data": ("data", "data"),
     "suggest": ("data", "suggest"),
     "score": ("score", "score"),
-    "interpolate": ("latents", "blend"),
+    "interpolate": ("latents", "interpolate"),
     "reconstruct": ("latents", "reconstruct"),
     "edit": ("latents", "edit"),
     "report": ("report", "report"),

@@ -1,6 +1,8 @@
 """glowjax interpolate | reconstruct | edit."""
 
+import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,13 +12,8 @@ from glowjax import plots
 from glowjax.checks import check_positive, require
 from glowjax.commands.options import Images, in_chunks, parse
 from glowjax.data.attributes import load_attribute
+from glowjax.densities import latents
 from glowjax.densities.discrete_images import to_uint8
-from glowjax.densities.latents import (
-    Path,
-    attribute_direction,
-    interpolate,
-    redraw_levels,
-)
 from glowjax.runs.given import Given, read_split
 from glowjax.runs.trained import ImageModel
 
@@ -32,7 +29,7 @@ class Interpolate(Images):
     """How many pairs of the split."""
     steps: int = 9
     """Images in a row, both ends included."""
-    path_kind: Path = "spherical"
+    path_kind: latents.Path = "spherical"
     """The way: on the sphere on which latents lie, or straight."""
     animation: bool = False
     """Also write an animation, a GIF beside the picture, there and back."""
@@ -71,51 +68,68 @@ class Edit(Images):
     """Training images that give the direction."""
 
 
-def blend(arguments: list[str]) -> None:
-    """Interpolates between pairs of images."""
+def interpolate(arguments: list[str]) -> None:
+    """Draws images between pairs of images."""
     options = parse(Interpolate, "interpolate", arguments)
     check_positive(pairs=options.pairs)
-    path = options.path("interpolated.png")
+    path = options.path(options.out, "interpolated.png")
     model, params = options.load()
     given = options.images(model, 2 * options.pairs)
-    pairs = len(given.names) // 2
-    require(pairs and len(given.names) % 2 == 0, "images", len(given.names), "two by two")
-    z, labels = _encode(model, params, given)
-    first, second = (jax.tree.map(lambda h, i=i: h[i::2], z) for i in (0, 1))
-    between = interpolate(first, second, options.steps, path=options.path_kind)
-    rows = jax.tree.map(lambda h: np.swapaxes(h, 0, 1).reshape(-1, *h.shape[2:]), between)
-    labels = None if labels is None else np.repeat(labels[::2], options.steps)
-    images = _decode(model, params, rows, labels)
-    _sheet(path, images, columns=options.steps)
+    rows = between_pairs(model, params, given, options.steps, options.path_kind)
+    _sheet(path, rows)
     if options.animation:
-        frames = images.reshape(pairs, options.steps, *model.image_shape).swapaxes(0, 1)
+        frames = rows.swapaxes(0, 1)
         sheets = [plots.image_grid(f).convert("RGB") for f in (*frames, *frames[-2:0:-1])]
         plots.animation(path.with_suffix(".gif"), [*map(np.asarray, sheets)], fps=8, hold=0)
         print(path.with_suffix(".gif"))
 
 
+def between_pairs(
+    model: ImageModel, params: Any, given: Given, steps: int, path: latents.Path = "spherical"
+) -> np.ndarray:
+    """Images from the first to the second of each pair: `[pairs, steps, H, W, C]`, 8 bits."""
+    count = len(given.names)
+    require(count and count % 2 == 0, "images", count, "two by two")
+    z, labels = _encode(model, params, given)
+    first, second = (jax.tree.map(lambda h, i=i: h[i::2], z) for i in (0, 1))
+    between = latents.interpolate(first, second, steps, path=path)
+    rows = jax.tree.map(lambda h: np.swapaxes(h, 0, 1).reshape(-1, *h.shape[2:]), between)
+    labels = None if labels is None else np.repeat(labels[::2], steps)
+    images = _decode(model, params, rows, labels)
+    return images.reshape(count // 2, steps, *images.shape[1:])
+
+
 def reconstruct(arguments: list[str]) -> None:
     """Draws levels anew, one more a row."""
     options = parse(Reconstruct, "reconstruct", arguments)
-    path = options.path("reconstructed.png")
+    path = options.path(options.out, "reconstructed.png")
     model, params = options.load()
     given = options.images(model, options.num)
-    z, labels = _encode(model, params, given)
     key = jax.random.key(options.seed)
+    plots.image_rows(path, with_levels_redrawn(model, params, given, key, options.temperature))
+    print(path)
+
+
+def with_levels_redrawn(
+    model: ImageModel, params: Any, given: Given, key: jax.Array, temperature: float = 0.7
+) -> dict[str, np.ndarray]:
+    """8-bit images by name: those given, and with level 1 drawn anew, levels 1 and 2, and so on."""
+    z, labels = _encode(model, params, given)
+    wanted = "one a level, as a Glow's are"
+    require(isinstance(z, tuple), "latents of the model", type(z).__name__, wanted)
     rows = {"images": np.asarray(to_uint8(given.images, levels=model.levels))}
-    for count in range(1, _levels(z) + 1):
-        drawn = redraw_levels(key, z, range(1, count + 1), temperature=options.temperature)
+    for count in range(1, len(z) + 1):
+        drawn = latents.redraw_levels(key, z, range(1, count + 1), temperature=temperature)
         name = "level 1 anew" if count == 1 else f"levels 1–{count}"
         rows[name] = _decode(model, params, drawn, labels)
-    plots.image_rows(path, rows)
-    print(path)
+    return rows
 
 
 def edit(arguments: list[str]) -> None:
     """Moves images along the direction of an attribute."""
     options = parse(Edit, "edit", arguments)
     check_positive(num=options.num, examples=options.examples)
-    path = options.path("edited.png")
+    path = options.path(options.out, "edited.png")
     model, params = options.load()
     have = load_attribute(model.config.data, "train", options.attribute, options.examples)
     with_it, without = np.flatnonzero(have), np.flatnonzero(~have)
@@ -123,7 +137,7 @@ def edit(arguments: list[str]) -> None:
     require(len(with_it) and len(without), f"images of {options.attribute}", counts, "some of both")
     z, _ = _encode(model, params, read_split(model, "train", num=len(have)))
     parts = (jax.tree.map(lambda h, i=i: h[i], z) for i in (with_it, without))
-    direction = attribute_direction(*parts)
+    direction = latents.attribute_direction(*parts)
     given = options.images(model, options.num)
     z, labels = _encode(model, params, given)
     columns = [
@@ -131,28 +145,22 @@ def edit(arguments: list[str]) -> None:
         for s in options.strengths
     ]
     print(f"direction of {options.attribute}: {counts} it; strengths: {options.strengths}")
-    _sheet(path, np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:]), columns=len(columns))
+    _sheet(path, np.stack(columns, axis=1))
 
 
 def _encode(model: ImageModel, params: Any, given: Given) -> tuple[Any, np.ndarray | None]:
     labels = given.labels if model.conditional else None
-    arrays = (given.images,) if labels is None else (given.images, labels)
-    return in_chunks(lambda *a: model.encode(params, *a), *arrays), labels
+    return in_chunks(functools.partial(model.encode, params), given.images, labels), labels
 
 
 def _decode(model: ImageModel, params: Any, z: Any, labels: np.ndarray | None) -> np.ndarray:
     """8-bit images."""
-    arrays = (z,) if labels is None else (z, labels)
-    images = in_chunks(lambda *a: model.decode(params, *a), *arrays)
+    images = in_chunks(functools.partial(model.decode, params), z, labels)
     return np.asarray(to_uint8(images, levels=model.levels))
 
 
-def _levels(z: Any) -> int:
-    wanted = "one a level, as a Glow's are"
-    require(isinstance(z, tuple), "latents of the model", type(z).__name__, wanted)
-    return len(z)
-
-
-def _sheet(path, images, *, columns: int) -> None:
-    plots.image_grid(images, columns=columns).save(path)
+def _sheet(path: Path, rows: np.ndarray) -> None:
+    """Writes `[rows, columns, H, W, C]`."""
+    images = rows.reshape(-1, *rows.shape[2:])
+    plots.image_grid(images, columns=rows.shape[1]).save(path)
     print(path)

@@ -51,6 +51,16 @@ class Weights:
     weights: Literal["ema", "raw"] | None = None
     """Averaged or raw weights; default: as the run was evaluated."""
 
+    def load(self) -> tuple[ImageModel, Any]:
+        """The model and its weights."""
+        return load(self.run, checkpoint=self.checkpoint, weights=self.weights)
+
+    def path(self, out: Path | None, name: str) -> Path:
+        """Where a command writes: `out`, or `name` in the run's folder; its folder is made."""
+        path = (out or self.run / name).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
 
 def parse(kind: Any, command: str, arguments: list[str], default: Any = None) -> Any:
     """The options of a command; help and mistakes end the program."""
@@ -77,10 +87,6 @@ class Images(Weights):
     out: Path | None = None
     """The picture; default: one in the run's folder that is named as the command."""
 
-    def load(self) -> tuple[ImageModel, Any]:
-        """The model and its weights."""
-        return load(self.run, checkpoint=self.checkpoint, weights=self.weights)
-
     def images(self, model: ImageModel, num: int | None) -> Given:
         """The files, or the first `num` images of the split."""
         if self.files:
@@ -90,15 +96,9 @@ class Images(Weights):
             return given
         return read_split(model, self.split, num=num)
 
-    def path(self, name: str) -> Path:
-        """Where the picture goes; its folder is made."""
-        path = (self.out or self.run / name).expanduser()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
 
 def in_chunks(function: Callable[..., Any], *arrays: Any) -> Any:
-    """`function` of arrays, a number of rows at a time, so that they fit into memory."""
+    """`function` of arrays, or None, a number of rows at a time, so that they fit into memory."""
     parts = []
     count = len(jax.tree.leaves(arrays)[0])
     for start in range(0, count, CHUNK):

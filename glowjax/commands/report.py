@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import html
-import io
 import platform
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from glowjax import plots
-from glowjax.commands.latents import blend, reconstruct
+from glowjax.commands.latents import between_pairs, with_levels_redrawn
 from glowjax.commands.options import Weights, parse
 from glowjax.commands.score import bits_of
 from glowjax.files import write_whole
-from glowjax.runs.config import to_json
+from glowjax.runs.config import flat, to_json
 from glowjax.runs.folder import Run
-from glowjax.runs.given import Given, read_split
-from glowjax.runs.loading import load
+from glowjax.runs.given import read_split
+from glowjax.runs.models import Glow
 from glowjax.runs.results import kept_results, sample
 from glowjax.runs.trained import ImageModel
 
@@ -73,27 +71,26 @@ class Report(Weights):
 def report(arguments: list[str]) -> None:
     """Writes the page."""
     options = parse(Report, "report", arguments)
-    out = (options.out or options.run / "report.html").expanduser()
-    model, params = load(options.run, checkpoint=options.checkpoint, weights=options.weights)
+    out = options.path(options.out, "report.html")
+    model, params = options.load()
     with contextlib.closing(Run.open(options.run, read_only=True)) as run:
         history = run.history()
     with tempfile.TemporaryDirectory() as folder:
         body = _body(options, model, params, history, Path(folder))
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, PAGE.format(title=html.escape(f"Run {options.run.name}"), body=body))
     print(out)
 
 
 def _body(options: Report, model: ImageModel, params: Any, history, folder: Path) -> str:
     """The sections of the page."""
-    which = ["--checkpoint", str(options.checkpoint)]
-    which += [] if options.weights is None else ["--weights", options.weights]
-    plots.curves(folder / "curves.png", history)
     images = sample(options.run, 64, checkpoint=options.checkpoint, weights=options.weights)
+    given = read_split(model, "test", num=12)
+    between = between_pairs(model, params, given, steps=9)
+    plots.curves(folder / "curves.png", history)
     plots.image_grid(images).save(folder / "samples.png")
     _likelihoods(model, params, options.num, folder / "likelihoods.png")
-    with contextlib.redirect_stdout(io.StringIO()):
-        blend([str(options.run), *which, "--out", str(folder / "interpolated.png")])
+    sheet = plots.image_grid(between.reshape(-1, *between.shape[2:]), columns=9)
+    sheet.save(folder / "interpolated.png")
     sections = [
         "<h2>Figures</h2>",
         _figures(kept_results(options.run)),
@@ -106,25 +103,19 @@ def _body(options: Report, model: ImageModel, params: Any, history, folder: Path
         "<h2>Latents</h2>",
         _picture(folder / "interpolated.png", "From one test image to another."),
     ]
-    if isinstance(jax.eval_shape(model.encode, params, *_one(model)), tuple):
-        with contextlib.redirect_stdout(io.StringIO()):
-            reconstruct([str(options.run), *which, "--out", str(folder / "levels.png")])
+    if isinstance(model.config.model, Glow):
+        rows = with_levels_redrawn(model, params, given, jax.random.key(0))
+        plots.image_rows(folder / "levels.png", rows)
         sections.append(_picture(folder / "levels.png", "Levels drawn anew, one more a row."))
-    sections += ["<h2>Config</h2>", _table(_flat(to_json(model.config)).items())]
+    sections += ["<h2>Config</h2>", _table(flat(to_json(model.config)).items())]
     return "\n".join([*sections, "<h2>Environment</h2>", _table(_environment().items())])
-
-
-def _one(model: ImageModel) -> tuple[np.ndarray, ...]:
-    """An image, and a label if the model wants one."""
-    image = np.zeros((1, *model.image_shape), np.uint8)
-    return (image, np.zeros(1, np.int32)) if model.conditional else (image,)
 
 
 def _likelihoods(model: ImageModel, params: Any, num: int, path: Path) -> None:
     """Draws bits/dim of training and test images."""
     sets = {}
     for split in ("train", "test"):
-        given: Given = read_split(model, split, num=num)
+        given = read_split(model, split, num=num)
         sets[f"{split} images"] = bits_of(model, params, given, 1)
     plots.histograms(path, {"bits/dim": sets}, bins=40)
 
@@ -149,14 +140,6 @@ def _environment() -> dict[str, str]:
     device = jax.devices()[0].device_kind
     found = {"device": f"{jax.device_count()} × {device}", "Python": platform.python_version()}
     return found | {package: version(package) for package in PACKAGES}
-
-
-def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        inner = isinstance(value, dict)
-        flat |= _flat(value, f"{before}{name}.") if inner else {before + name: value}
-    return flat
 
 
 def _picture(path: Path, caption: str, *, drawn: bool = False) -> str:

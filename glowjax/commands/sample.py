@@ -36,7 +36,6 @@ def sample(arguments: list[str]) -> None:
         weights=options.weights,
         seed=options.seed,
     )
-    path = (options.out or options.run / "sampled.png").expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = options.path(options.out, "sampled.png")
     plots.image_grid(images).save(path)
     print(path)

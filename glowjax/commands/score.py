@@ -40,7 +40,7 @@ class Score(Images):
 def score(arguments: list[str]) -> None:
     """Scores images by a run's weights."""
     options = parse(Score, "score", arguments)
-    path = options.path("scores.png")
+    path = options.path(options.out, "scores.png")
     table = path.with_suffix(".csv") if options.table is None else options.table.expanduser()
     check_choice("table", table.suffix, (".csv", ".json"))
     model, params = options.load()
@@ -66,14 +66,14 @@ def score(arguments: list[str]) -> None:
 
 def bits_of(model: ImageModel, params, given: Given, samples: int) -> np.ndarray:
     """Bits/dim of each image, the mean of several draws of noise."""
-    labels = given.labels if model.conditional else None
 
-    def one(key, images, labels=None):
+    def one(key, images, labels):
         return model.bits_per_dim(params, images, key, labels)
 
+    labels = given.labels if model.conditional else None
     keys = jax.random.split(jax.random.key(model.config.seed), samples)
-    arrays = (given.images,) if labels is None else (given.images, labels)
-    return np.mean([in_chunks(functools.partial(one, key), *arrays) for key in keys], axis=0)
+    draws = [in_chunks(functools.partial(one, key), given.images, labels) for key in keys]
+    return np.mean(draws, axis=0)
 
 
 def _table(kind: str, given: Given, bits: np.ndarray) -> str:

@@ -1,8 +1,10 @@
 """Flows as bijectors of distrax, and bijectors of distrax and TensorFlow Probability as flows.
 
-bijector = to_distrax(flow, params, event_ndims=1)
-data = distrax.Transformed(base, distrax.Inverse(bijector))  # base of z: forward gives latents
-flow = from_distrax(distrax.Lambda(jnp.sinh), event_ndims=1)
+    bijector = to_distrax(flow, params, event_ndims=1)
+    data = distrax.Transformed(base, distrax.Inverse(bijector))
+    flow = from_distrax(distrax.Lambda(jnp.sinh), event_ndims=1)
+
+A flow's forward gives latents, so that the base of `data` is that of the latents.
 """
 
 import functools

@@ -1,7 +1,9 @@
 """Flows in numpyro: a density as a distribution, a flow as a transform and as a guide.
 
-numpyro.sample("x", FlowDistribution(model, params, event_shape=(3,)))
-guide = AutoFlow(model, glowjax.iaf())  # for SVI, and then for NeuTraReparam
+    numpyro.sample("x", FlowDistribution(model, params, event_shape=(3,)))
+    guide = AutoFlow(model, glowjax.iaf())
+
+The guide is for `SVI`, and once trained for `NeuTraReparam`.
 """
 
 from typing import Any

@@ -107,6 +107,15 @@ def to_json(config: Any) -> dict[str, Any]:
     )
 
 
+def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields of `to_json` by their names as options: `model.levels`, …"""
+    fields: dict[str, Any] = {}
+    for name, value in plain.items():
+        inner = isinstance(value, dict)
+        fields |= flat(value, f"{prefix}{name}.") if inner else {prefix + name: value}
+    return fields
+
+
 def from_json(plain: Any, kind: Any = Config) -> Any:
     """The inverse of `to_json`.
 

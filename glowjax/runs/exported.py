@@ -29,7 +29,7 @@ import glowjax
 from glowjax.checks import require
 from glowjax.files import write_whole
 from glowjax.runs.folder import CONFIG, Run, about_run, read_about
-from glowjax.runs.results import abstract_state, kept_results, restore_weights
+from glowjax.runs.results import abstract_state, image_model, kept_results, restore_weights
 from glowjax.runs.steps import make_trainer
 from glowjax.runs.trained import ImageModel
 
@@ -71,7 +71,7 @@ def export(
         trainer, params, step = restore_weights(run, checkpoint, weights)
         here = dataclasses.replace(run.config.data, data_dir=None, archives=None)  # not elsewhere
         about = about_run(dataclasses.replace(run.config, data=here), run.images)
-        model = ImageModel(density=trainer.density, config=run.config, **run.images)
+        model = image_model(trainer, run.config, run.images)
     params = params.flow
     arrays = {name: np.asarray(array) for name, array in flat(params).items()}
     content = safetensors.numpy.save(arrays, metadata={"format": "glowjax"})
@@ -109,7 +109,7 @@ def load_exported(folder: Path) -> tuple[ImageModel, Any]:
         given = arrays[name].shape
         require(given == leaf.shape, f"weights {name}", given, f"of shape {leaf.shape}")
     params = jax.tree.map(lambda a, s: jnp.asarray(a, s.dtype), params, abstract)
-    return ImageModel(density=trainer.density, config=config, **images), params
+    return image_model(trainer, config, images), params
 
 
 def flat(tree: Any) -> dict[str, Any]:

@@ -22,11 +22,6 @@ class Given(NamedTuple):
     images: np.ndarray
     labels: np.ndarray | None
 
-    def take(self, index: Sequence[int]) -> "Given":
-        """Some of them."""
-        labels = None if self.labels is None else self.labels[index]
-        return Given([self.names[i] for i in index], self.images[index], labels)
-
 
 def read_files(model: ImageModel, paths: Sequence[Path]) -> Given:
     """Image files, brought to the size and the grey levels of a model's images.

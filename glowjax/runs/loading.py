@@ -6,7 +6,7 @@ from typing import Any
 
 from glowjax.runs.exported import is_exported, load_exported
 from glowjax.runs.folder import Run
-from glowjax.runs.results import restore_weights
+from glowjax.runs.results import image_model, restore_weights
 from glowjax.runs.trained import ImageModel
 
 
@@ -34,4 +34,4 @@ def load(
     with contextlib.closing(Run.open(folder, read_only=True)) as run:
         weights = weights or run.config.evaluate_with
         trainer, params, _ = restore_weights(run, checkpoint, weights)
-        return ImageModel(density=trainer.density, config=run.config, **run.images), params.flow
+        return image_model(trainer, run.config, run.images), params.flow

@@ -18,7 +18,7 @@ from glowjax.fitting.descent import TrainState
 from glowjax.fitting.optim import warmup_images
 from glowjax.progress import CONSOLE, progress
 from glowjax.runs.checkpoints import METRIC
-from glowjax.runs.config import Config, to_json
+from glowjax.runs.config import Config, flat, to_json
 from glowjax.runs.failed import save_failed
 from glowjax.runs.folder import Run, check_new
 from glowjax.runs.hosts import check_same, host_shard, in_turn, is_first_host, on_first_host
@@ -65,7 +65,7 @@ def train(
         Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
     check_batch_size(config.batch_size)
-    fields = _flat(to_json(config))
+    fields = flat(to_json(config))
     check_same(resume=resume, **{name: fields[name] for name in fields if name not in MOVABLE})
     with contextlib.ExitStack() as stack:
         if resume:
@@ -293,22 +293,12 @@ def _schedule(config: Config) -> dict[str, Any]:
     images = warmup_images(
         config.optimizer, batch_size=config.batch_size, total_steps=config.train_steps
     )
-    return _flat(to_json(config)) | {"optimizer.warmup_images": images}
+    return flat(to_json(config)) | {"optimizer.warmup_images": images}
 
 
 def _check_same_images(run: Run, images: dict[str, Any]) -> None:
     """Refuses to resume on data of another kind, which `MOVABLE` options may lead to."""
     require(images == run.images, "data", images, f"{run.images}, as the run began with")
-
-
-def _flat(tree, prefix="") -> dict[str, Any]:
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 @contextlib.contextmanager

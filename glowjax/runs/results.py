@@ -13,7 +13,7 @@ import numpy as np
 
 from glowjax import data, plots
 from glowjax.checks import NON_NEGATIVE, check_choice, check_in, check_integer, check_positive
-from glowjax.densities.discrete_images import quantize, to_uint8
+from glowjax.densities.discrete_images import to_uint8
 from glowjax.files import write_whole
 from glowjax.fitting.descent import TrainState
 from glowjax.progress import CONSOLE
@@ -21,6 +21,7 @@ from glowjax.runs.config import Config
 from glowjax.runs.folder import Run
 from glowjax.runs.hosts import check_same, host_shard, in_turn, on_first_host
 from glowjax.runs.steps import Params, Trainer, check_batch_size, make_trainer, mapped, replicate
+from glowjax.runs.trained import ImageModel
 
 SAMPLE_CHUNK = 64  # images sampled at a time
 RESULTS = "results.json"  # in a run's folder
@@ -99,10 +100,10 @@ def evaluate(
 
 def _keep(path: Path, about: dict[str, Any], result: dict[str, Any]) -> None:
     """Writes a result among those kept, in the place of one of the same kind."""
-    others = [kept for kept in kept_results(path.parent) if about.items() - kept.items()]
     try:
+        others = [kept for kept in kept_results(path.parent) if about.items() - kept.items()]
         write_whole(path, json.dumps([*others, about | result], indent=2) + "\n")
-    except OSError as error:  # others' runs may be looked at, and not written to
+    except (OSError, ValueError) as error:  # others' runs may be looked at, and not written to
         CONSOLE.print(f"warning: the result is not kept in {path}: {error}")
 
 
@@ -151,48 +152,47 @@ def sample(
     with contextlib.closing(Run.open(run_dir, read_only=True)) as run:
         weights = weights or run.config.evaluate_with
         trainer, params, _ = restore_weights(run, checkpoint, weights)
-    labels = _labels(trainer, run.images["num_classes"], label, num)
-    return _draw(trainer, params, num, labels, temperature, seed, run.images["levels"])
+    model = image_model(trainer, run.config, run.images)
+    return _draw(model, params.flow, num, _labels(model, label, num), temperature, seed)
 
 
 def pictures(run: Run, trainer: Trainer, params: Params, source: data.Source) -> None:
     """Draws samples.png (real above, sampled below) and curves.png."""
-    config, levels = run.config, run.images["levels"]
+    config, model = run.config, image_model(trainer, run.config, run.images)
     count = min(config.sample_count, len(source))
     real = config.data.transform(source.images[np.arange(count)])
-    labels = _labels(trainer, run.images["num_classes"], None, count)
-    sampled = _draw(trainer, params, count, labels, config.temperature, config.seed, levels)
+    labels = _labels(model, None, count)
+    sampled = _draw(model, params.flow, count, labels, config.temperature, config.seed)
     title = f"{config.data.name}, temperature {config.temperature:g}"
     plots.sample_sheet(
         run.folder / "samples.png",
-        real=np.asarray(to_uint8(real, levels=levels)),
+        real=np.asarray(to_uint8(real, levels=model.levels)),
         samples=sampled,
         title=title,
     )
     plots.curves(run.folder / "curves.png", run.history(), title=run.folder.name)
 
 
-def _draw(trainer, params, num, labels, temperature, seed, levels) -> np.ndarray:
+def _draw(model, params, num, labels, temperature, seed) -> np.ndarray:
     drawn = []
     key = jax.random.key(seed)
-    draw = jax.jit(trainer.density.sample, static_argnums=2)
     chunk = min(num, SAMPLE_CHUNK)
     for start in range(0, num, chunk):
         context = None if labels is None else np.resize(labels[start:], chunk)
-        x = draw(params.flow, jax.random.fold_in(key, start), chunk, temperature, context)
-        drawn.append(to_uint8(quantize(x, levels=levels), levels=levels))
+        images = model.sample(params, jax.random.fold_in(key, start), chunk, temperature, context)
+        drawn.append(to_uint8(images, levels=model.levels))
     return np.concatenate(drawn)[:num]
 
 
-def _labels(trainer, num_classes, label, num):
-    if not trainer.conditional:
+def _labels(model, label, num):
+    if not model.conditional:
         if label is not None:
             raise ValueError(f"label must be left out: the model is not conditional, got {label}")
         return None
     if label is None:
-        return np.sort(np.arange(num, dtype=np.int32) % num_classes)
-    if not 0 <= label < num_classes:
-        raise ValueError(f"label must be in 0..{num_classes - 1}, got {label}")
+        return np.sort(np.arange(num, dtype=np.int32) % model.num_classes)
+    if not 0 <= label < model.num_classes:
+        raise ValueError(f"label must be in 0..{model.num_classes - 1}, got {label}")
     return np.full(num, label, np.int32)
 
 
@@ -201,6 +201,11 @@ def whole(source: data.Source, config: Config, batch_size: int) -> Iterator[dict
     return data.eval_batches(
         source, batch_size=batch_size, transform=config.data.transform, shard=host_shard()
     )
+
+
+def image_model(trainer: Trainer, config: Config, images: dict[str, Any]) -> ImageModel:
+    """The model of a run, for those who have images of whole numbers."""
+    return ImageModel(density=trainer.density, config=config, **images)
 
 
 def restore_weights(run: Run, which: Any, weights: str) -> tuple[Trainer, Params, int]:

@@ -83,7 +83,7 @@ def suggest(facts: Facts, *, accelerator: bool | None = None) -> dict[str, Any]:
     )
     steps = min(50_000, max(2000, EPOCHS * facts.count // 64))
     return {
-        "data.resize": "None" if fits else size,
+        "data.resize": None if fits else size,
         "model.levels": levels,
         **{f"model.{name}": value for name, value in model.items()},
         "train-steps": steps,

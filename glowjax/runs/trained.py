@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glowjax.checks import NON_NEGATIVE, check_in, check_labels, check_positive, require
+from glowjax.checks import NON_NEGATIVE, check_in, check_labels, check_positive, is_known, require
+from glowjax.data.images import resized
 from glowjax.densities.density import Density
 from glowjax.densities.discrete_images import (
     bin_centres,
@@ -67,9 +68,8 @@ class ImageModel:
         The noise of dequantization is drawn by `key`; default: `jax.random.key(0)`.
         """
         key = jax.random.key(0) if key is None else key
-        return _log_prob(
-            self, params, self._checked(images), key, self._labels(labels, jnp.shape(images)[0])
-        )
+        images = self._checked(images)
+        return _log_prob(self, params, images, key, self._labels(labels, images.shape[0]))
 
     def bits_per_dim(self, params, images, key=None, labels=None) -> jax.Array:
         """-log₂ P(image) / D, bounded from above, as papers give it."""
@@ -79,14 +79,14 @@ class ImageModel:
     def sample(self, params, key, n: int, temperature: float = 1.0, labels=None) -> jax.Array:
         """Images drawn from the model, the latents scaled by `temperature`."""
         check_positive(n=n)
-        check_in(NON_NEGATIVE, temperature=temperature)
+        if is_known(temperature):
+            check_in(NON_NEGATIVE, temperature=temperature)
         return _sample(self, params, key, n, temperature, self._labels(labels, n))
 
     def encode(self, params, images, labels=None) -> Any:
         """The latents of images, at the centres of their bins."""
-        return _encode(
-            self, params, self._checked(images), self._labels(labels, jnp.shape(images)[0])
-        )
+        images = self._checked(images)
+        return _encode(self, params, images, self._labels(labels, images.shape[0]))
 
     def decode(self, params, z, labels=None) -> jax.Array:
         """The images of latents, rounded down and clipped to the grey levels."""
@@ -98,8 +98,6 @@ class ImageModel:
 
         Where those had fewer grey levels, so do the images.
         """
-        from glowjax.data.images import resized  # Pillow is slow to import
-
         size = self.config.data.resize
         arrays = [np.asarray(image) for image in images]
         require(arrays, "images", "none", "one at least")
