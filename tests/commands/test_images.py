@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -85,6 +86,28 @@ def test_a_loaded_model_works_under_transformations(loaded):
     np.testing.assert_allclose(bits, model.bits_per_dim(params, images), rtol=1e-5)
     gradient = jax.grad(lambda p: model.bits_per_dim(p, images).mean())(params)
     assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.slow
+def test_a_temperature_may_be_traced(loaded):
+    model, params = loaded
+    draw = jax.jit(lambda p, t: model.sample(p, jax.random.key(0), 3, t))
+    np.testing.assert_array_equal(
+        draw(params, 0.5), model.sample(params, jax.random.key(0), 3, 0.5)
+    )
+    with pytest.raises(ValueError, match="temperature must be"):
+        model.sample(params, jax.random.key(0), 3, -1.0)
+
+
+@pytest.mark.slow
+def test_a_damaged_results_file_hides_no_result(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "results.json").write_text("[{")
+    works("eval", copy)
+    out, err = capsys.readouterr()
+    assert "bits/dim, 247 images" in out
+    assert "warning: the result is not kept" in err
+    assert (copy / "results.json").read_text() == "[{"
 
 
 @pytest.mark.parametrize(
