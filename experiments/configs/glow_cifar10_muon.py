@@ -20,7 +20,7 @@ config = Config(
         name="cifar10",
         validation=1000,
         transform=Transform(
-            shift=0.1, shift_edge="reflect", shift_steps=int(0.6 * STEPS), flip=True
+            shift=0.1, shift_edge="reflect", first_steps=int(0.6 * STEPS), flip=True
         ),
     ),
     model=Glow(levels=3, steps=32, width=512, dtype="bfloat16"),

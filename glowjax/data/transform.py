@@ -25,8 +25,10 @@ class Transform:
         each direction.
       shift_edge: what is shifted in: "repeat" repeats the edge, as in Glow's released code;
         "reflect" mirrors the image about its outermost pixels.
-      shift_steps: shifts end after this many steps of training, so that the last ones see the
-        images as they are; None: they never end.
+      first_crop: training only: side of a square, or (height, width) of a rectangle, cut out at
+        random in the first steps of training in place of `crop`: smaller images take less time.
+      first_steps: `shift` and `first_crop` end after this many steps of training, so that the last
+        ones see the images as they are; None: shifts never end.
       flip: training only: mirrors left and right with probability one half.
       bits: keeps the highest bits of 8-bit images: floor(x / 2^(8 - bits)), in [0, 2^bits).
       channels: repeats a single grey channel so often.
@@ -39,7 +41,8 @@ class Transform:
     crop: int | tuple[int, int] | None = None
     shift: float = 0.0
     shift_edge: Literal["repeat", "reflect"] = "repeat"
-    shift_steps: int | None = None
+    first_crop: int | tuple[int, int] | None = None
+    first_steps: int | None = None
     flip: bool = False
     bits: int | None = None
     channels: int | None = None
@@ -52,8 +55,12 @@ class Transform:
             check_positive_pair("crop", self.crop)
         check_in(Interval(0, 0.5, "both"), shift=self.shift)
         check_choice("shift_edge", self.shift_edge, ("repeat", "reflect"))
-        if self.shift_steps is not None:
-            check_integer("shift_steps", self.shift_steps, 0)
+        if self.first_steps is not None:
+            check_integer("first_steps", self.first_steps, 0)
+        if self.first_crop is not None:
+            check_positive_pair("first_crop", self.first_crop)
+            wanted = "None where first_steps is None"
+            require(self.first_steps is not None, "first_crop", self.first_crop, wanted)
         for name, value, high in [("bits", self.bits, 8), ("channels", self.channels, None)]:
             if value is not None:
                 check_integer(name, value, 1, high)
@@ -63,11 +70,13 @@ class Transform:
         height, width, channels = source.image_shape
         down, right = self._sides()
         height, width = height + sum(down), width + sum(right)
-        if self.crop is not None:
-            size = pair("crop", self.crop)
+        crops = {"first_crop": self.first_crop, "crop": self.crop}
+        for name, crop in crops.items():
+            size = (height, width) if crop is None else pair(name, crop)
             wanted = f"at most {height}×{width}, the height and width of {source.name}'s images"
-            require(size[0] <= height and size[1] <= width, "crop", self.crop, wanted)
-            height, width = size
+            require(size[0] <= height and size[1] <= width, name, crop, wanted)
+        if self.crop is not None:
+            height, width = pair("crop", self.crop)
         if self.channels is not None:
             wanted = f"{channels}, the channels of {source.name}"
             require(channels in (1, self.channels), "channels", self.channels, wanted)
@@ -85,9 +94,11 @@ class Transform:
         return 2**self.bits
 
     def at(self, step: int) -> Transform:
-        """The transform of one step of training, 0 the first: this, or without shifts if over."""
-        over = self.shift_steps is not None and step >= self.shift_steps
-        return dataclasses.replace(self, shift=0.0) if over else self
+        """The transform of one step of training, 0 the first."""
+        if self.first_steps is not None and step >= self.first_steps:
+            return dataclasses.replace(self, shift=0.0, first_crop=None)
+        crop = self.crop if self.first_crop is None else self.first_crop
+        return dataclasses.replace(self, crop=crop, first_crop=None)
 
     def __call__(self, images: np.ndarray, draws: np.ndarray | None = None) -> np.ndarray:
         """Transforms uint8 images [n, H, W, C]; draws: uint32 [n, 8] to train, None to evaluate."""

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from glowjax import data
 from glowjax.checks import require
+from glowjax.data.transform import pair
 from glowjax.fitting.descent import TrainState
 from glowjax.fitting.optim import warmup_images
 from glowjax.progress import CONSOLE, progress
@@ -236,6 +237,9 @@ def _not_finite(run, source, step, what, when, state) -> FloatingPointError:
 def _check_fits(config: Config, source: data.Source, shape: tuple[int, int, int]) -> None:
     """Refuses images that the model cannot halve so often, and says what would make them fit."""
     divisor, (height, width) = config.model.divisor, shape[:2]
+    crop = pair("first_crop", config.data.transform.first_crop or divisor)
+    wanted = f"divisible by {divisor} for this model"
+    require(not any(side % divisor for side in crop), "data.transform.first_crop", crop, wanted)
     if height % divisor == width % divisor == 0:
         return
     ways = []

@@ -67,7 +67,7 @@ def make_trainer(
     parts = config.model.parts(num_classes)
     if config.classifier_weight > 0:
         _check_classifier(config, num_classes, len(parts))
-    steps = _Steps(config, parts, density(chain(**parts), image_shape), levels, num_classes)
+    steps = _Steps(config, parts, image_shape, levels, num_classes)
     return Trainer(
         density=steps.density,
         conditional=config.model.conditional,
@@ -96,11 +96,12 @@ class _Steps:
         self,
         config: Config,
         parts: dict[str, Flow],
-        density: Density,
+        image_shape: tuple[int, int, int],
         levels: int,
         num_classes: int | None,
     ):
-        self.config, self.parts, self.density = config, parts, density
+        self.config, self.parts, self.flow = config, parts, chain(**parts)
+        self.density = density(self.flow, image_shape)
         self.levels, self.num_classes = levels, num_classes
         self.classes = num_classes if config.classifier_weight > 0 else None
         run_length = {"batch_size": config.batch_size, "total_steps": config.train_steps}
@@ -116,9 +117,10 @@ class _Steps:
     def init(self, batch):
         key = jax.random.key(self.config.seed)
         x = self._noisy(TRAIN_NOISE, 0, jnp.arange(len(batch["image"])), batch)
-        params = Params(self.density.init(key, x, self._context(batch)))
+        model = self._density_of(x)
+        params = Params(model.init(key, x, self._context(batch)))
         if self.classes is not None:
-            z = self.density.encode(params.flow, x, self._context(batch))
+            z = model.encode(params.flow, x, self._context(batch))
             h = self._features(params, z, batch)
             params = params._replace(classifier=classifier_init(key, h, self.classes))
         return self.descent.init(params)
@@ -127,7 +129,8 @@ class _Steps:
         size = len(batch["image"])
         index = lax.axis_index(AXIS) * size + jnp.arange(size)
         x = self._noisy(TRAIN_NOISE, step, index, batch)
-        z, log_prob = self.density.encode_and_log_prob(params.flow, x, self._context(batch))
+        model = self._density_of(x)
+        z, log_prob = model.encode_and_log_prob(params.flow, x, self._context(batch))
         loss = jnp.mean(self._bits(log_prob, batch))
         metrics = {"train_bits_per_dim": loss}
         if self.classes is not None:
@@ -152,6 +155,10 @@ class _Steps:
         weight = batch["weight"]
         sums = {"count": weight, "bits": weight * mean, "squares": weight * jnp.square(mean)}
         return lax.psum(jax.tree.map(jnp.sum, sums), AXIS)
+
+    def _density_of(self, x):
+        """The density of images of the size of x, which is smaller in first steps on crops."""
+        return density(self.flow, x.shape[1:])
 
     def _noisy(self, stream, step, index, batch):
         return noisy(self.config.seed, stream, step, index, batch["image"], self.levels)

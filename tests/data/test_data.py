@@ -573,15 +573,33 @@ def test_shift_and_flip_are_one_of_the_allowed_ones_and_all_occur(edge, slow_shi
 
 
 def test_shifts_end_after_their_steps_and_nothing_else_changes():
-    source, ends = noise(n=30, shape=(6, 6, 1)), Transform(shift=0.4, shift_steps=3, flip=True)
+    source, ends = noise(n=30, shape=(6, 6, 1)), Transform(shift=0.4, first_steps=3, flip=True)
     for step in range(6):
-        same = dataclasses.replace(ends, shift=0.4 if step < 3 else 0.0, shift_steps=None)
+        same = dataclasses.replace(ends, shift=0.4 if step < 3 else 0.0, first_steps=None)
         got, want = (
             data.batch(source, step, batch_size=8, seed=1, transform=t) for t in (ends, same)
         )
         np.testing.assert_array_equal(got["image"], want["image"])
         every = data.batch(source, step, batch_size=8, seed=1, transform=Transform(shift=0.4))
         assert (step < 3) or np.any(got["image"] != every["image"])
+
+
+def test_first_steps_see_crops_and_the_others_whole_images():
+    source = noise(n=20, shape=(6, 8, 1))
+    first = Transform(first_crop=(4, 2), first_steps=2, shift=0.25, flip=True, pad=1)
+    arguments: dict[str, Any] = dict(batch_size=6, seed=3)
+    for step in range(4):
+        now = (
+            dataclasses.replace(first, first_crop=None, crop=(4, 2))
+            if step < 2
+            else Transform(flip=True, pad=1)
+        )
+        got, want = (data.batch(source, step, transform=t, **arguments) for t in (first, now))
+        assert got["image"].shape[1:] == ((4, 2, 1) if step < 2 else (8, 10, 1))
+        np.testing.assert_array_equal(got["image"], want["image"])
+    assert first.image_shape(source) == (8, 10, 1)
+    (whole,) = data.eval_batches(source, batch_size=20, transform=first)
+    assert whole["image"].shape == (20, 8, 10, 1)
 
 
 def test_random_crop_visits_every_place_and_evaluation_takes_the_centre():
@@ -673,8 +691,10 @@ def test_evaluation_leaves_out_what_is_random():
         dict(shift=0.6),
         dict(shift=float("nan")),
         dict(shift_edge="wrap"),
-        dict(shift_steps=-1),
-        dict(shift_steps=0.6),
+        dict(first_steps=-1),
+        dict(first_crop=0),
+        dict(first_crop=4),
+        dict(first_steps=0.6),
         dict(bits=0),
         dict(bits=9),
         dict(channels=0),
@@ -696,6 +716,7 @@ def test_transform_out_of_range(arguments):
         ("shard", dict(shard=(-1, 2))),
         ("shard", dict(shard=(0, 0))),
         ("crop", dict(transform=Transform(crop=7))),
+        ("first_crop", dict(transform=Transform(first_crop=7, first_steps=1))),
         ("channels", dict(transform=Transform(channels=4))),
     ],
 )

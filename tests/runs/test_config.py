@@ -301,7 +301,7 @@ def test_experiments_are_the_recipes_and_can_be_built(name):
 def test_our_recipe_for_cifar10_trains_the_papers_function_and_its_shifts_end():
     ours, paper = experiment("glow_cifar10_muon"), experiment("glow_cifar10")
     assert ours.model == paper.model
-    end = ours.data.transform.shift_steps
+    end = ours.data.transform.first_steps
     assert end is not None and 0 < end < ours.train_steps
 
 

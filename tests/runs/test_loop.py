@@ -209,7 +209,7 @@ def test_a_run_of_muon_on_images_in_memory(config, tmp_path):
         )
         for split, n in [("train", 20), ("validation", 8), ("test", 12)]
     }
-    transform = Transform(shift=0.25, shift_steps=1, shift_edge="reflect")
+    transform = Transform(shift=0.25, first_steps=1, shift_edge="reflect")
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, transform=transform),
@@ -222,6 +222,31 @@ def test_a_run_of_muon_on_images_in_memory(config, tmp_path):
     assert muon.count == 2 and all(np.any(momentum) for momentum in jax.tree.leaves(muon.mu))
     with pytest.raises(ValueError, match=r"^split must be one of 'train'.*, got 'all'$"):
         results.evaluate(tmp_path / "run", split="all", sources=sources)
+
+
+@pytest.mark.slow
+def test_a_run_that_begins_on_crops_goes_on_with_whole_images(config, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3)).astype(np.uint8)
+    transform = Transform(first_crop=4, first_steps=2, flip=True)
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, transform=transform), train_steps=4
+    )
+    sources = Source.from_arrays(images, held_out=8)
+    loop.train(config, tmp_path / "whole", sources=sources)
+    loop.train(dataclasses.replace(config, train_steps=1), tmp_path / "stopped", sources=sources)
+    loop.train(config, tmp_path / "stopped", sources=sources, resume=True)
+    assert_same(state_of(tmp_path / "stopped"), state_of(tmp_path / "whole"))
+    drawn = results.sample(tmp_path / "whole", 2)
+    assert drawn.shape == (2, 8, 8, 3)
+
+
+def test_first_crops_that_the_model_cannot_halve(config, tmp_path):
+    sources = Source.from_arrays(np.zeros((40, 8, 8, 3), np.uint8), held_out=8)
+    transform = Transform(first_crop=(4, 3), first_steps=2)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, transform=transform))
+    with pytest.raises(ValueError, match=r"first_crop must be divisible by 2 .*, got \(4, 3\)"):
+        loop.train(config, tmp_path / "run", sources=sources)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
