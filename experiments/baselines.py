@@ -19,6 +19,7 @@ from glowjax import bits_per_dim, plots
 from glowjax.runs import results
 from glowjax.runs.config import Config
 from glowjax.runs.folder import Run
+from glowjax.runs.sources import load_split
 from glowjax.runs.steps import EVALUATION_NOISE, TRAIN_NOISE, noisy
 
 COMPONENTS = (1, 2, 5, 10, 20, 40)
@@ -62,7 +63,7 @@ def main(run_dir: Path) -> None:
 
 def images(config: Config, split: str) -> np.ndarray:
     """A split as whole numbers `[N, H, W, C]`, without random transforms."""
-    source = results.load(config, split)
+    source = load_split(config, split)
     return config.data.transform(source.images[np.arange(len(source))])
 
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import glowjax
-from glowjax.runs import results
-from glowjax.runs.folder import Run
+from glowjax.runs.loading import restore
 from glowjax.runs.models import Glow
-from glowjax.runs.results import restore_weights
+from glowjax.runs.sources import load_split
+from glowjax.runs.steps import make_trainer
 
 
 def main(
@@ -49,19 +49,16 @@ def drawn(std: float, images: int, temperature: float) -> None:
 
 def trained(folder: Path, images: int, temperature: float, dtype: str | None) -> None:
     """The best weights of a run on its test images."""
-    run = Run.open(folder, read_only=True)
-    run.close()
-    model = run.config.model
-    if not isinstance(model, Glow):
-        raise ValueError(f"run must be one of Glow, got {model.kind}")
-    model = replace(model, dtype=dtype or model.dtype)
-    run.config = replace(run.config, model=model)
-    trainer, params, step = restore_weights(run, "best", run.config.evaluate_with)
-    source = results.load(run.config, "test")
+    run, params, step, _ = restore(folder)
+    if not isinstance(run.config.model, Glow):
+        raise ValueError(f"run must be one of Glow, got {run.config.model.kind}")
+    kind = replace(run.config.model, dtype=dtype or run.config.model.dtype)
+    model = make_trainer(replace(run.config, model=kind), **run.images).density
+    source = load_split(run.config, "test")
     v = run.config.data.transform(source.images[np.arange(images)])
-    labels = source.labels[np.arange(images)] if trainer.conditional else None
-    name = f"{folder}, step {step}, nets in {model.dtype}"
-    report(name, trainer.density, params.flow, v, run.images["levels"], temperature, labels)
+    labels = source.labels[np.arange(images)] if run.conditional else None
+    name = f"{folder}, step {step}, nets in {kind.dtype}"
+    report(name, model, params, v, run.levels, temperature, labels)
 
 
 def report(name, model, params, v, levels, temperature, context=None) -> None:

@@ -56,8 +56,10 @@ class Weights:
         return load(self.run, checkpoint=self.checkpoint, weights=self.weights)
 
     def path(self, out: Path | None, name: str) -> Path:
-        """Where a command writes: `out`, or `name` in the run's folder; its folder is made."""
-        path = (out or self.run / name).expanduser()
+        """Where a command writes: `out`, whose folder is made, or `name` in the run's folder."""
+        if out is None:
+            return self.run.expanduser() / name
+        path = out.expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 

@@ -22,7 +22,8 @@ from glowjax.runs.config import flat, to_json
 from glowjax.runs.folder import Run
 from glowjax.runs.given import read_split
 from glowjax.runs.models import Glow
-from glowjax.runs.results import kept_results, sample
+from glowjax.runs.pictures import draw
+from glowjax.runs.results import kept_results
 from glowjax.runs.trained import ImageModel
 
 PACKAGES = ("glowjax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -83,7 +84,7 @@ def report(arguments: list[str]) -> None:
 
 def _body(options: Report, model: ImageModel, params: Any, history, folder: Path) -> str:
     """The sections of the page."""
-    images = sample(options.run, 64, checkpoint=options.checkpoint, weights=options.weights)
+    images = draw(model, params, 64)
     given = read_split(model, "test", num=12)
     between = between_pairs(model, params, given, steps=9)
     plots.curves(folder / "curves.png", history)

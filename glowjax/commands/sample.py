@@ -1,41 +1,94 @@
 """glowjax sample."""
 
+import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from glowjax import plots
+from glowjax.checks import require
 from glowjax.commands.options import Weights, parse
-from glowjax.runs import results
+from glowjax.files import write_whole
+from glowjax.runs.pictures import draw
+from glowjax.runs.trained import ImageModel
+
+ROW = 8  # images of each class or temperature, unless told
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Weights):
-    """Draw images from a run's weights, as one PNG; of more than 3 channels, the first 3."""
+    """Draw images from a trained model; of more than 3 channels, a picture shows the first 3."""
 
-    num: int = 64
-    """How many images."""
-    temperature: float = 0.7
-    """Scale of the latents: 1 samples the model itself, less gives likelier, smoother images."""
+    num: int | None = None
+    """How many images, for each temperature; default: 64, or 8 of each class or temperature."""
+    temperature: tuple[float, ...] = (0.7,)
+    """Scale of the latents: 1 samples the model itself, less gives likelier, smoother images.
+    Several make a row each, from the same noise."""
     label: int | None = None
     """Class of all images, for a conditional model; default: as many of each,
-    class by class: a row each of 10 classes, with 100 images."""
+    class by class."""
     seed: int = 0
     out: Path | None = None
-    """The PNG; default: sampled.png in the run's folder."""
+    """A .png, the sheet; a .npy, the images as uint8 [N, H, W, C], with an axis of temperatures
+    first where there are several; or a folder, new or empty, for a PNG of each image. Default:
+    sampled.png in the run's folder."""
 
 
 def sample(arguments: list[str]) -> None:
-    """Draws images from a run's weights."""
+    """Draws images from a trained model."""
     options = parse(Sample, "sample", arguments)
-    images = results.sample(
-        options.run,
-        options.num,
-        temperature=options.temperature,
-        label=options.label,
-        checkpoint=options.checkpoint,
-        weights=options.weights,
-        seed=options.seed,
-    )
+    require(options.temperature, "temperature", options.temperature, "one at least")
     path = options.path(options.out, "sampled.png")
-    plots.image_grid(images).save(path)
+    wanted = "a .png, a .npy, or a new or empty folder"
+    folder = not path.suffix or path.is_dir()
+    empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    ok = empty if folder else path.suffix in (".png", ".npy")
+    require(ok, "out", str(path), wanted)
+    model, params = options.load()
+    classes = model.num_classes if model.conditional and options.label is None else None
+    rows = len(options.temperature) > 1
+    usual = ROW * (classes or 1) if classes or rows else 64
+    num = usual if options.num is None else options.num
+    images = {
+        temperature: draw(
+            model, params, num, temperature=temperature, label=options.label, seed=options.seed
+        )
+        for temperature in options.temperature
+    }
+    if folder:
+        _write_each(path, images)
+    elif path.suffix == ".npy":
+        array = np.stack([*images.values()])
+        content = io.BytesIO()
+        np.save(content, array if rows else array[0])
+        write_whole(path, content.getvalue())
+    else:
+        _sheet(path, images, model, options.label)
     print(path)
+
+
+def _write_each(folder: Path, images: Mapping[float, np.ndarray]) -> None:
+    """A PNG of each image, named by its number, and by its temperature where there are several."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for temperature, some in images.items():
+        for i, image in enumerate(some):
+            name = f"{i:05}.png" if len(images) == 1 else f"temperature-{temperature:g}-{i:05}.png"
+            plots.image_grid(image[None], scale=1).save(folder / name)
+
+
+def _sheet(
+    path: Path, images: Mapping[float, np.ndarray], model: ImageModel, label: int | None
+) -> None:
+    """Draws a row for each temperature, or else for each class, or else a grid."""
+    if len(images) > 1:
+        plots.image_rows(path, {f"temperature {t:g}": some for t, some in images.items()})
+        return
+    (some,) = images.values()
+    classes = model.num_classes if model.conditional and label is None else None
+    if classes and len(some) % classes == 0:
+        by_class = some.reshape(classes, -1, *some.shape[1:])
+        plots.image_rows(path, {f"class {c}": row for c, row in enumerate(by_class)})
+    else:
+        plots.image_grid(some).save(path)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glowjax.commands.options import Weights, parse
-from glowjax.runs import exported
+from glowjax.runs import exporting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ def export(arguments: list[str]) -> None:
     """Exports a run's model."""
     options = parse(Export, "export", arguments)
     out = (options.out or options.run / "exported").expanduser()
-    exported.export(
+    exporting.export(
         options.run,
         out,
         checkpoint=options.checkpoint,

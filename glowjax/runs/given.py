@@ -11,7 +11,7 @@ from glowjax.checks import check_positive, require
 from glowjax.data import Source
 from glowjax.data.images import decode
 from glowjax.densities.discrete_images import from_uint8
-from glowjax.runs.results import load
+from glowjax.runs.sources import load_split
 from glowjax.runs.trained import ImageModel
 
 
@@ -57,7 +57,7 @@ def read_split(
     config = model.config
     if name is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, name=name))
-    source = load(config, split)
+    source = load_split(config, split)
     count = len(source) if num is None else num
     check_positive(num=count)
     index = np.arange(min(count, len(source)))

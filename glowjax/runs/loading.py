@@ -2,16 +2,18 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from glowjax.checks import check_choice, require
+from glowjax.runs.checkpoints import Which
 from glowjax.runs.exported import is_exported, load_exported
 from glowjax.runs.folder import Run
-from glowjax.runs.results import image_model, restore_weights
-from glowjax.runs.trained import ImageModel
+from glowjax.runs.steps import abstract_state, make_trainer
+from glowjax.runs.trained import ImageModel, image_model
 
 
 def load(
-    folder: str | Path, *, checkpoint: str | int = "best", weights: str | None = None
+    folder: str | Path, *, checkpoint: Which | int = "best", weights: str | None = None
 ) -> tuple[ImageModel, Any]:
     """A trained model and its weights, from the folder of a run or of `glowjax export`.
 
@@ -20,18 +22,47 @@ def load(
         bits = model.bits_per_dim(params, images)
 
     Args:
-        folder: of a run, which may still be training.
-        checkpoint: `"best"` on validation, `"latest"`, or a step; for runs.
-        weights: `"ema"` or `"raw"`; default: as the run is evaluated; for runs.
+        folder: of a run, which may still be training, or of an exported model.
+        checkpoint: `"best"` on validation, `"latest"`, or a step. An exported folder has one.
+        weights: `"ema"` or `"raw"`; default: as the run is evaluated, or those exported.
 
     Raises:
         ValueError: the folder is not that of a run, or there is no such checkpoint or weights, or
             they cannot be read.
     """
+    trained = restore(folder, checkpoint, weights)
+    return trained.model, trained.params
+
+
+class Trained(NamedTuple):
+    """A model, its weights, and which they are: of what step, and `"ema"` or `"raw"`."""
+
+    model: ImageModel
+    params: Any
+    step: int
+    weights: str
+
+
+def restore(
+    folder: str | Path, checkpoint: Which | int = "best", weights: str | None = None
+) -> Trained:
+    """What `load` returns, and which weights they are; arguments and errors as for `load`."""
     folder = Path(folder).expanduser()
+    if weights is not None:
+        check_choice("weights", weights, ("ema", "raw"))
     if is_exported(folder):
-        return load_exported(folder)
+        model, params, about = load_exported(folder)
+        has = Trained(model, params, about["step"], about["weights"])
+        wanted = f"{has.weights!r} for {folder}, which was exported with these alone"
+        require(weights in (None, has.weights), "weights", weights, wanted)
+        wanted = f"that of step {has.step} for {folder}, which was exported with it alone"
+        require(checkpoint in ("best", "latest", has.step), "checkpoint", checkpoint, wanted)
+        return has
     with contextlib.closing(Run.open(folder, read_only=True)) as run:
         weights = weights or run.config.evaluate_with
-        trainer, params, _ = restore_weights(run, checkpoint, weights)
-        return image_model(trainer, run.config, run.images), params.flow
+        if weights == "ema" and run.config.ema is None:
+            raise ValueError("weights must be 'raw': the run kept no average")
+        trainer = make_trainer(run.config, **run.images)
+        state = run.checkpoints.restore(abstract_state(trainer, run.images), checkpoint)
+        model = image_model(trainer, run.config, run.images)
+        return Trained(model, state.weights(weights).flow, int(state.step), weights)

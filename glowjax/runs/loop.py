@@ -23,8 +23,10 @@ from glowjax.runs.config import Config, flat, to_json
 from glowjax.runs.failed import save_failed
 from glowjax.runs.folder import Run, check_new
 from glowjax.runs.hosts import check_same, host_shard, in_turn, is_first_host, on_first_host
-from glowjax.runs.results import Sources, evaluate, load, pictures, whole
+from glowjax.runs.pictures import pictures
+from glowjax.runs.results import evaluate
 from glowjax.runs.signals import Stopped, deferred
+from glowjax.runs.sources import Sources, load_split, whole
 from glowjax.runs.steps import (
     Mapped,
     Params,
@@ -36,6 +38,7 @@ from glowjax.runs.steps import (
     replicate,
 )
 from glowjax.runs.tensorboard import board
+from glowjax.runs.trained import image_model
 
 MOVABLE = ("data.data_dir", "data.archives")  # may differ when a run is resumed
 
@@ -75,7 +78,7 @@ def train(
         else:
             on_first_host(lambda: check_new(run_dir))
         source, validation = in_turn(
-            lambda: (load(config, "train", sources), load(config, "validation", sources))
+            lambda: [load_split(config, split, sources) for split in ("train", "validation")]
         )
         check_same(train=source.fingerprint(), validation=validation.fingerprint())
         images = {
@@ -184,7 +187,7 @@ def _row(config, step, metrics, seconds) -> dict[str, float]:
 def _evaluate_and_save(run, trainer, on_devices, source, validation, state, step, write) -> None:
     config = run.config
     batches = whole(validation, config, config.batch_size)
-    weights = state.weights(config.evaluate_with)
+    weights = state.weights(config.evaluate_with).flow
     bits = on_devices.evaluate(weights, batches)["bits_per_dim"]
     if not np.isfinite(bits):  # a step of finite gradients may still have led too far
         raise _not_finite(run, source, step, f"{METRIC} {bits}", "after", on_one_device(state))
@@ -194,7 +197,8 @@ def _evaluate_and_save(run, trainer, on_devices, source, validation, state, step
 
     def draw():
         with run.checkpoints.writing("a picture"):
-            pictures(run, trainer, on_one_device(weights), source)
+            model = image_model(trainer, config, run.images)
+            pictures(run, model, on_one_device(weights), source)
 
     on_first_host(draw)
 

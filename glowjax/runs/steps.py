@@ -42,7 +42,8 @@ class Trainer(NamedTuple):
 
     init(batch)                              -> state
     train_step(state, batch)                 -> (state, metrics)
-    evaluate_step(params, batch, samples)    -> sums over examples of all devices
+    evaluate_step(params, batch, samples)    -> sums over examples of all devices, of the flow's
+                                                params
     check(batch)                             raises ValueError for what is missing or out of range
     """
 
@@ -148,7 +149,7 @@ class _Steps:
     def evaluate_step(self, params, batch, samples):
         def sample_bits(sample):
             x = self._noisy(EVALUATION_NOISE, sample, batch["index"], batch)
-            log_prob = self.density.log_prob(params.flow, x, self._context(batch))
+            log_prob = self.density.log_prob(params, x, self._context(batch))
             return self._bits(log_prob, batch)
 
         mean = jnp.mean(lax.map(sample_bits, jnp.arange(samples)), axis=0)
@@ -227,6 +228,15 @@ def classifier_loss(params: Any, h: jax.Array, labels: jax.Array) -> tuple[jax.A
     logits: Any = ZeroDense(num_classes).apply({"params": params}, jnp.mean(h, axis=(1, 2)))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return jnp.mean(losses) / jnp.log(2), jnp.mean(jnp.argmax(logits, -1) == labels)
+
+
+def abstract_state(trainer: Trainer, images: dict[str, Any]) -> TrainState:
+    """Shapes and dtypes of the state of a run on such images."""
+    batch = {
+        "image": jax.ShapeDtypeStruct((2, *images["image_shape"]), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((2,), jnp.int32),
+    }
+    return jax.eval_shape(trainer.init, batch)
 
 
 class Mapped(NamedTuple):

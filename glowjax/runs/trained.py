@@ -22,6 +22,7 @@ from glowjax.densities.discrete_images import (
     quantize,
 )
 from glowjax.runs.config import Config
+from glowjax.runs.steps import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,11 @@ class ImageModel:
     def conditional(self) -> bool:
         """Whether it wants labels."""
         return self.config.model.conditional
+
+    @property
+    def images(self) -> dict[str, Any]:
+        """What is known of the images: image_shape, levels, num_classes."""
+        return {name: getattr(self, name) for name in ("image_shape", "levels", "num_classes")}
 
     def log_prob(self, params, images, key=None, labels=None) -> jax.Array:
         """ln p(x) - D·ln levels of the dequantized images: a bound of ln P(image) from below.
@@ -129,6 +135,11 @@ class ImageModel:
         require(labels is not None, "labels", labels, wanted)
         check_labels(labels, classes, batch)
         return jnp.asarray(labels)
+
+
+def image_model(trainer: Trainer, config: Config, images: dict[str, Any]) -> ImageModel:
+    """The model of a run, for those who have images of whole numbers."""
+    return ImageModel(density=trainer.density, config=config, **images)
 
 
 _compiled = functools.partial(jax.jit, static_argnums=0)

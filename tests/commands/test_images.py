@@ -143,6 +143,33 @@ def test_what_cannot_be_loaded_is_refused(run, call, message):
 # ---------------------------------------------------------------------------------- commands
 
 
+def test_samples_as_an_array_a_sheet_and_files(run, tmp_path):
+    at_two = ["--num", 3, "--temperature", 0.5, 1]
+    works("sample", run, *at_two, "--out", tmp_path / "two.npy")
+    images = np.load(tmp_path / "two.npy")
+    assert images.shape == (2, 3, 4, 4, 1) and images.dtype == np.uint8
+    works("sample", run, "--num", 3, "--temperature", 1, "--out", tmp_path / "one.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "one.npy"), images[1])
+    works("sample", run, *at_two, "--out", tmp_path / "files")
+    files = sorted(tmp_path.glob("files/*"))
+    assert [file.name for file in files][::3] == [f"temperature-{t}-00000.png" for t in ("0.5", 1)]
+    for file, image in zip(files, images.reshape(6, 4, 4, 1), strict=True):
+        with Image.open(file) as shown:
+            np.testing.assert_array_equal(np.asarray(shown), image[..., 0])
+    works("sample", run, *at_two, "--out", tmp_path / "two.png")
+    assert size(tmp_path / "two.png")[0] > 100
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.txt", "full"])
+def test_samples_are_not_written_just_anywhere(run, tmp_path, capsys, name):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.png").touch()
+    assert main(["sample", str(run), "--out", str(tmp_path / name)]) == 1
+    error = capsys.readouterr().err
+    assert "out must be a .png, a .npy, or a new or empty folder, got" in error
+    assert [*tmp_path.rglob("*.*")] == [tmp_path / "full" / "mine.png"]
+
+
 def test_score(run, loaded, capsys):
     works("score", run, "--samples", 2, "--against", "digits", "--num", 40)
     with (run / "scores.csv").open() as file:

@@ -24,7 +24,7 @@ import pytest
 from orbax.checkpoint import CheckpointManager
 
 from glowjax import cli
-from glowjax.runs import loop, results, steps
+from glowjax.runs import loading, loop, results, steps
 
 restore = CheckpointManager.restore
 
@@ -67,7 +67,7 @@ def observed(records: Path) -> Generator[None]:
         return on_devices._replace(init=init, train_step=train_step)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (steps, loop, results):
+        for module in (steps, loop, loading, results):
             patch.setattr(module, "make_trainer", in_float64)
         patch.setattr(loop, "mapped", recorded)
         if os.environ.get("FULL"):

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 
 from glowjax.runs.folder import Run
-from glowjax.runs.results import abstract_state
-from glowjax.runs.steps import make_trainer
+from glowjax.runs.loading import load
+from glowjax.runs.pictures import draw
+from glowjax.runs.steps import abstract_state, make_trainer
 
 
 @contextlib.contextmanager
@@ -33,3 +34,8 @@ def rows_of(folder):
 def steps_of(folder):
     """Steps of the checkpoints."""
     return sorted(int(f.name) for f in (folder / "checkpoints").iterdir() if f.name.isdigit())
+
+
+def sampled(folder, num, *, checkpoint="best", weights=None, **options):
+    """8-bit images drawn from a run."""
+    return draw(*load(folder, checkpoint=checkpoint, weights=weights), num, **options)

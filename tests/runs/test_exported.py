@@ -17,7 +17,8 @@ import safetensors.numpy
 import glowjax
 from glowjax.cli import main
 from glowjax.runs import loop
-from glowjax.runs.exported import export, flat
+from glowjax.runs.exported import flat
+from glowjax.runs.exporting import export
 from glowjax.runs.given import read_split
 
 pytestmark = [pytest.mark.slow, pytest.mark.float32, pytest.mark.xdist_group("runs")]
@@ -99,6 +100,23 @@ def test_the_card_has_the_figures(run, exported):
     (kept,) = json.loads((run / "results.json").read_text())
     assert f"| test | {kept['bits_per_dim']:.4f} ± {kept['standard_error']:.4f} | 247 |" in card
     assert "license: mit" in card
+
+
+def test_commands_take_an_exported_folder(exported, run, copy, capsys):
+    assert main(["eval", str(copy), "--samples", "1", "--json"]) == 0
+    of_copy = json.loads(capsys.readouterr().out)
+    assert main(["eval", str(run), "--samples", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == of_copy
+    assert main(["sample", str(copy), "--num", "3", "--out", str(copy / "a.npy")]) == 0
+    assert main(["sample", str(run), "--num", "3", "--out", str(copy / "b.npy")]) == 0
+    np.testing.assert_array_equal(np.load(copy / "a.npy"), np.load(copy / "b.npy"))
+
+
+def test_an_exported_folder_has_one_checkpoint_and_one_kind_of_weights(exported):
+    with pytest.raises(ValueError, match=r"checkpoint must be that of step .*, got 999"):
+        glowjax.load(exported, checkpoint=999)
+    with pytest.raises(ValueError, match=r"weights must be 'ema' for .*, got 'raw'"):
+        glowjax.load(exported, weights="raw")
 
 
 def test_a_folder_in_use_is_refused(run, exported, capsys):

@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from saved import opened, rows_of, state_of, steps_of
+from saved import opened, rows_of, sampled, state_of, steps_of
 
 from glowjax import data
 from glowjax.fitting.optim import Optimizer
@@ -25,6 +25,7 @@ from glowjax.runs.checkpoints import METRIC
 from glowjax.runs.failed import read_failed
 from glowjax.runs.folder import Run
 from glowjax.runs.signals import Stopped
+from glowjax.runs.sources import load_split
 from glowjax.runs.steps import make_trainer, mapped, replicate
 
 # Runs are of float32, and trained ones are shared.
@@ -375,7 +376,7 @@ def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(copy, confi
     for file in (copy / "checkpoints" / "14").rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    assert len(results.sample(copy, 2, checkpoint="latest")) == 2
+    assert len(sampled(copy, 2, checkpoint="latest")) == 2
     loop.train(config, copy, resume=True)
     printed = capfd.readouterr().err
     assert "resumed after step 12" in printed
@@ -445,7 +446,7 @@ def test_a_step_that_is_not_finite_is_kept_for_inspection(config, tmp_path, monk
         state, batch = read_failed(run.folder, shapes)
         trainer = make_trainer(run.config, **run.images)
     assert int(state.step) == 1
-    source = results.load(absurd, "train")
+    source = load_split(absurd, "train")
     expected = data.batch(
         source, 1, batch_size=8, seed=absurd.seed, transform=absurd.data.transform
     )
@@ -469,8 +470,10 @@ def test_a_step_that_is_not_finite_is_named_on_a_full_disk_too(config, tmp_path,
 
 
 def test_a_run_goes_on_with_data_of_its_kind_alone(copy, config, monkeypatch):
-    load = results.load
-    monkeypatch.setattr(loop, "load", lambda *given: dataclasses.replace(load(*given), levels=33))
+    def load(*given):
+        return dataclasses.replace(load_split(*given), levels=33)
+
+    monkeypatch.setattr(loop, "load_split", load)
     with pytest.raises(ValueError, match=r"^data must be .*as the run began with, got .*"):
         loop.train(config, copy, resume=True)
 

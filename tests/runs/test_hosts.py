@@ -22,7 +22,6 @@ from glowjax.runs.failed import read_failed
 from glowjax.runs.folder import Run
 from glowjax.runs.hosts import check_same, in_turn
 from glowjax.runs.launch import check, launch
-from glowjax.runs.results import abstract_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]  # they start processes
 
@@ -92,7 +91,7 @@ def state_of(folder):
         contextlib.closing(Run.open(folder / "run", read_only=True)) as run,
     ):
         trainer = steps.make_trainer(run.config, **run.images)
-        return run.checkpoints.restore(abstract_state(trainer, run.images))
+        return run.checkpoints.restore(steps.abstract_state(trainer, run.images))
 
 
 def records_of(folder):
@@ -212,7 +211,7 @@ def test_a_step_that_is_not_finite_stops_all_hosts(command, tmp_path, capfd):
         contextlib.closing(Run.open(tmp_path / "run", read_only=True)) as run,
     ):
         trainer = steps.make_trainer(run.config, **run.images)
-        state, batch = read_failed(run.folder, abstract_state(trainer, run.images))
+        state, batch = read_failed(run.folder, steps.abstract_state(trainer, run.images))
     assert f"glowjax:step{state.step + 1}:" in printed
     assert len(batch["image"]) == BATCH
 

@@ -12,17 +12,19 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from saved import rows_of, state_of, steps_of
+from saved import rows_of, sampled, state_of, steps_of
 from tensorboardX.proto import event_pb2
 
 from glowjax.data.source import Source
 from glowjax.data.transform import Transform
 from glowjax.fitting.optim import Optimizer
-from glowjax.runs import loop, results
+from glowjax.runs import loop, pictures, results
 from glowjax.runs.checkpoints import METRIC
 from glowjax.runs.folder import Run
 from glowjax.runs.models import Autoregressive, Glow, RealNVP
-from glowjax.runs.steps import Params, make_trainer
+from glowjax.runs.sources import load_split
+from glowjax.runs.steps import make_trainer
+from glowjax.runs.trained import image_model
 
 # Runs are of float32, and trained ones are shared.
 pytestmark = [pytest.mark.float32, pytest.mark.xdist_group("runs")]
@@ -83,14 +85,13 @@ def break_step(monkeypatch, at, act):
 
 
 def replace_source(monkeypatch, **changes):
-    original = results.load
 
     def load(*arguments):
-        source = original(*arguments)
+        source = load_split(*arguments)
         images = changes.get("images", source.images)[: len(source)]
         return dataclasses.replace(source, **changes | {"images": images})
 
-    monkeypatch.setattr(loop, "load", load)
+    monkeypatch.setattr(loop, "load_split", load)
 
 
 # What a run leaves behind
@@ -236,7 +237,7 @@ def test_a_run_that_begins_on_crops_goes_on_with_whole_images(config, tmp_path):
     loop.train(dataclasses.replace(config, train_steps=1), tmp_path / "stopped", sources=sources)
     loop.train(config, tmp_path / "stopped", sources=sources, resume=True)
     assert_same(state_of(tmp_path / "stopped"), state_of(tmp_path / "whole"))
-    drawn = results.sample(tmp_path / "whole", 2)
+    drawn = sampled(tmp_path / "whole", 2)
     assert drawn.shape == (2, 8, 8, 3)
 
 
@@ -417,7 +418,7 @@ def test_a_run_whose_parameters_have_no_names_is_refused(copy):
     del about["format"]
     path.write_text(json.dumps(about))
     before = sorted(copy.rglob("*"))
-    for use in (results.evaluate, lambda folder: results.sample(folder, 1)):
+    for use in (results.evaluate, lambda folder: sampled(folder, 1)):
         with pytest.raises(ValueError, match="is of format 1, and this glowjax reads format 2"):
             use(copy)
     assert sorted(copy.rglob("*")) == before  # not a checkpoint of it was called damaged
@@ -426,7 +427,7 @@ def test_a_run_whose_parameters_have_no_names_is_refused(copy):
 def test_folders_without_a_run_are_refused(config, tmp_path):
     for use in (
         results.evaluate,
-        lambda f: results.sample(f, 1),
+        lambda f: sampled(f, 1),
         lambda f: loop.train(config, f, resume=True),
     ):
         with pytest.raises(ValueError, match=r"has no config\.json"):
@@ -482,11 +483,11 @@ def test_evaluation_refuses(folder, case):
 
 @pytest.mark.slow
 def test_same_seed_same_samples(folder):
-    images = results.sample(folder, 5)
+    images = sampled(folder, 5)
     assert images.shape == (5, 4, 4, 1)
     assert images.dtype == np.uint8
-    np.testing.assert_array_equal(images, results.sample(folder, 5))
-    assert np.any(images != results.sample(folder, 5, seed=1))
+    np.testing.assert_array_equal(images, sampled(folder, 5))
+    assert np.any(images != sampled(folder, 5, seed=1))
 
 
 SAMPLE_ERRORS: dict[str, tuple[dict[str, Any], str]] = {
@@ -504,7 +505,7 @@ SAMPLE_ERRORS: dict[str, tuple[dict[str, Any], str]] = {
 def test_sampling_refuses(folder, case):
     arguments, message = SAMPLE_ERRORS[case]
     with pytest.raises(ValueError, match=message):
-        results.sample(folder, **arguments)
+        sampled(folder, **arguments)
 
 
 @pytest.mark.slow
@@ -519,11 +520,11 @@ def test_a_conditional_run(classes):
 
 @pytest.mark.slow
 def test_labels_of_samples(classes):
-    by_turns, threes = results.sample(classes, 4), results.sample(classes, 4, label=3)
+    by_turns, threes = sampled(classes, 4), sampled(classes, 4, label=3)
     np.testing.assert_array_equal(by_turns[3], threes[3])
     for wrong in (-1, 10):
         with pytest.raises(ValueError, match=rf"label must be in 0\.\.9, got {wrong}"):
-            results.sample(classes, 4, label=wrong)
+            sampled(classes, 4, label=wrong)
 
 
 OTHERS = [
@@ -541,20 +542,20 @@ def test_a_run_of_another_kind_of_model(config, tmp_path, model):
     assert results.evaluate(folder) == result
     assert np.isfinite(result["bits_per_dim"])
     assert loop.train(short, folder, resume=True) == result
-    images = results.sample(folder, 5)
+    images = sampled(folder, 5)
     assert images.shape == (5, 4, 4, 1)
-    np.testing.assert_array_equal(images, results.sample(folder, 5))
+    np.testing.assert_array_equal(images, sampled(folder, 5))
     if model.conditional:
-        np.testing.assert_array_equal(images[3], results.sample(folder, 5, label=3)[3])
+        np.testing.assert_array_equal(images[3], sampled(folder, 5, label=3)[3])
     with pytest.raises(ValueError, match=f"differing: .*model.kind {model.kind} -> glow"):
         loop.train(config, folder, resume=True)
 
 
 @pytest.mark.slow
 def test_samples_in_chunks_are_of_one_size(folder, monkeypatch):
-    whole = results.sample(folder, 5)
-    monkeypatch.setattr(results, "SAMPLE_CHUNK", 2)
-    chunks = results.sample(folder, 5)
+    whole = sampled(folder, 5)
+    monkeypatch.setattr(pictures, "CHUNK", 2)
+    chunks = sampled(folder, 5)
     assert chunks.shape == whole.shape
     assert len(np.unique(chunks.reshape(5, -1), axis=0)) == 5
 
@@ -613,11 +614,11 @@ def test_pictures_of_any_number_of_channels(config, tmp_path, monkeypatch, chann
     images = np.random.RandomState(0).randint(0, 256, (6, 8, 8, channels)).astype(np.uint8)
     source = Source(name="bands", split="train", images=images)
     about = {"image_shape": (4, 4, channels), "levels": 256, "num_classes": None}
-    monkeypatch.setattr(results, "_draw", lambda *arguments: images[:4, :4, :4])
-    trainer = make_trainer(config, **about)
+    monkeypatch.setattr(pictures, "draw", lambda *arguments, **options: images[:4, :4, :4])
+    model = image_model(make_trainer(config, **about), config, about)
     with contextlib.closing(Run.create(tmp_path / "run", config, about)) as run:
         run.log({"step": 1, "images": 8, "train_bits_per_dim": 8.0})
-        loop.pictures(run, trainer, Params(None), source)
+        pictures.pictures(run, model, None, source)
     drawn = np.asarray(Image.open(tmp_path / "run" / "samples.png").convert("RGB"))
     assert (np.ptp(drawn, axis=-1) > 0).any() == (channels > 2)
 

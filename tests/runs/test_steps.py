@@ -190,7 +190,7 @@ def after_20_steps(config, state, devices):
     for i in range(20):
         state, _ = step(state, parts(batch(i)))
     batches = data.eval_batches(source(21), batch_size=BATCH)
-    sums = [on_one_device(evaluate(state.params, parts(b), 1)) for b in batches]
+    sums = [on_one_device(evaluate(state.params.flow, parts(b), 1)) for b in batches]
     return jax.device_get((on_one_device(state), jax.tree.map(lambda *s: sum(s), *sums)))
 
 
@@ -281,7 +281,7 @@ def test_evaluation_is_a_loop_over_every_image(config, samples):
     images = source(21)  # 8 + 8 + 5
     params = start(config).params
     batches = data.eval_batches(images, batch_size=BATCH)
-    got = mapped_of(config).evaluate(replicate(params), batches, samples)
+    got = mapped_of(config).evaluate(replicate(params.flow), batches, samples)
     bits_of = jax.jit(functools.partial(bits_by_hand, config))
     noise = [noise_by_hand(EVALUATION_NOISE, s, images.images, range(21)) for s in range(samples)]
     bits = np.mean([bits_of(params, x, images.labels) for x in noise], axis=0)
