@@ -1,0 +1,243 @@
+"""Nets and splines of torch, as nflows has them and normflows took them over."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glowjax.bijections.elementwise import Elementwise
+from glowjax.bijections.spline import rational_quadratic
+from glowjax.checks import require
+from glowjax.interop import parts
+from glowjax.interop.parts import Dense, Masked, Net
+from glowjax.nets.mlp import Activation
+
+ACTIVATIONS: tuple[Activation, ...] = (
+    jax.nn.relu,
+    jnp.tanh,
+    jax.nn.elu,
+    jax.nn.silu,
+    jax.nn.sigmoid,
+    jax.nn.softplus,
+    functools.partial(jax.nn.gelu, approximate=False),
+    functools.partial(jax.nn.gelu, approximate=True),
+)
+
+
+def array(tensor: Any) -> np.ndarray:
+    """A tensor, or what NumPy takes, as float64."""
+    detached = tensor.detach().cpu() if hasattr(tensor, "detach") else tensor
+    return np.asarray(detached, np.float64)
+
+
+def dense(layer: Any) -> Dense:
+    """A `torch.nn.Linear`."""
+    weight = array(layer.weight).T
+    bias = np.zeros(weight.shape[1]) if layer.bias is None else array(layer.bias)
+    return Dense(weight, bias)
+
+
+def activation(function: Any) -> Activation:
+    """The activation that computes what a function of torch does, at some points.
+
+    Raises:
+        ValueError: it is none of those that are known.
+    """
+    import torch
+
+    points = np.linspace(-5, 5, 41)
+    values = array(function(torch.tensor(points)))
+    slope = float(values[0] / points[0])  # of a leaky ReLU
+    leaky = functools.partial(jax.nn.leaky_relu, negative_slope=slope)
+    with jax.enable_x64(True):
+        for candidate in (*ACTIVATIONS, leaky):
+            if np.allclose(candidate(jnp.asarray(points)), values, rtol=1e-6, atol=1e-6):
+                return candidate
+    raise ValueError(
+        "activation must be ReLU, leaky ReLU, tanh, ELU, SiLU, GELU, sigmoid or softplus,"
+        f" got {name(function)}"
+    )
+
+
+def name(thing: Any) -> str:
+    """Of a function or of an object's class."""
+    return getattr(thing, "__name__", type(thing).__name__)
+
+
+def conditioner(net: Any, change: Callable[[Dense], Dense], *context: None) -> Net:
+    """A net of vectors: a `ResidualNet`, or linear layers with activations in between.
+
+    Args:
+        net: it, or a module that wraps it.
+        change: of the last layer.
+        context: what the net is called with after its input.
+
+    Raises:
+        ValueError: it is another net, has a part that is not carried over, or does not compute
+            what its layers do.
+    """
+    _check_same(net, _conditioner(net, lambda out: out), context)
+    return _conditioner(net, change)
+
+
+def _conditioner(net, change):
+    kinds = {kind.__name__ for kind in type(net).__mro__}
+    if "ResidualNet" in kinds:
+        return _residual_net(net, change)
+    if "Sequential" in kinds:
+        return _sequential(net, change)
+    if hasattr(net, "_input_layer"):  # nflows' MLP
+        refuse(net._activate_output, "MLP", "an activation of its output")
+        layers = [net._input_layer, *net._hidden_layers, net._output_layer]
+        return _mlp(layers, [net._activation] * (len(layers) - 1), change)
+    children = list(net.children())
+    require(len(children) == 1, "net", name(net), "a ResidualNet, an MLP or a Sequential")
+    return _conditioner(children[0], change)
+
+
+def _check_same(net, converted, context):
+    """Raises `ValueError` unless a net of torch and what became of it compute the same."""
+    import torch
+
+    linear = [module for module in net.modules() if hasattr(module, "in_features")]
+    dtype = linear[0].weight.dtype
+    x = np.random.default_rng(0).normal(size=(8, linear[0].in_features))
+    with torch.no_grad():
+        expected = array(net(torch.tensor(x, dtype=dtype), *context))
+    with jax.enable_x64(True):
+        module = converted.make(features=expected.shape[1])
+        y = module.apply({"params": converted.params}, jnp.asarray(x))
+    same = y.shape == expected.shape and np.allclose(y, expected, rtol=1e-4, atol=1e-4)
+    require(same, "net", name(net), "one that computes what its layers do")
+
+
+def _sequential(net, change):
+    """An `MLP` of linear layers with activations in between."""
+    modules = [module for module in net if name(module) not in ("Dropout", "Identity")]
+    layers, activations = modules[::2], modules[1::2]
+    alternates = len(modules) % 2 == 1 and all(name(layer) == "Linear" for layer in layers)
+    kinds = ", ".join(map(name, modules))
+    require(alternates, "net", kinds, "Linear layers with one activation in between, Linear last")
+    return _mlp(layers, activations, change)
+
+
+def _mlp(layers, functions, change):
+    found = [activation(function) for function in functions]
+    same = all(_same(found[0], other) for other in found)
+    kinds = ", ".join(map(name, functions))
+    require(same, "net", kinds, "one with the same activation everywhere")
+    *hidden, out = map(dense, layers)
+    return parts.mlp([*hidden, change(out)], found[0] if found else jax.nn.relu)
+
+
+def _same(a, b):
+    """Whether two activations are the same function, which may be a partial one."""
+    both_partial = isinstance(a, functools.partial) and isinstance(b, functools.partial)
+    if both_partial:
+        return a.func is b.func and a.keywords == b.keywords
+    return a is b
+
+
+def _residual_net(net, change):
+    _check_plain(net, net.blocks)
+    blocks = [list(map(dense, block.linear_layers)) for block in net.blocks]
+    functions = [block.activation for block in net.blocks]
+    function = activation(functions[0]) if functions else jax.nn.relu
+    return parts.residual_mlp(
+        dense(net.initial_layer), blocks, change(dense(net.final_layer)), function
+    )
+
+
+def masked_net(net: Any, change: Callable[[Dense], Dense]) -> Net:
+    """A `MADE` of torch, of residual or plain blocks.
+
+    Args:
+        change: of the last layer.
+
+    Raises:
+        ValueError: it has a part that is not carried over, or less than two inputs.
+    """
+    _check_plain(net, net.blocks)
+    inputs = net.initial_layer.in_features
+    require(inputs > 1, "MADE", f"{inputs} input", "one of 2 inputs or more")
+    require(len(net.blocks) > 0, "MADE", "0 blocks", "one of 1 block or more")
+    natural = np.array_equal(net.final_layer.degrees.unique_consecutive(), np.arange(inputs) + 1)
+    refuse(not natural, "MADE", "a permutation of its inputs")
+    residual = hasattr(net.blocks[0], "linear_layers")
+    hidden = [net.initial_layer]
+    for block in net.blocks:
+        hidden += list(block.linear_layers) if residual else [block.linear]
+    return parts.made(
+        [Masked(_masked_dense(layer), layer.degrees.numpy()) for layer in hidden],
+        change(_masked_dense(net.final_layer)),
+        activation(net.blocks[0].activation),
+        residual=residual,
+    )
+
+
+def _masked_dense(layer):
+    return Dense((array(layer.weight) * array(layer.mask)).T, array(layer.bias))
+
+
+def _check_plain(net: Any, blocks: Sequence[Any]) -> None:
+    """Raises `ValueError` unless a net is without context, batch normalisation and the like."""
+    for part in (net, *blocks):
+        refuse(hasattr(part, "context_layer"), name(net), "a context")
+        refuse(getattr(part, "context_features", None), name(net), "a context")
+        normalised = getattr(part, "use_batch_norm", False) or getattr(part, "batch_norm", None)
+        refuse(normalised, name(net), "batch normalisation")
+    preprocessing = getattr(net, "preprocessing", None)
+    plain = preprocessing is None or name(preprocessing) == "Identity"
+    refuse(not plain, name(net), "preprocessing")
+
+
+def refuse(found: Any, part: str, what: str) -> None:
+    """Raises `ValueError`, which names a part and what of it cannot be carried over, if found."""
+    if found:
+        raise ValueError(f"{part} must be one that glowjax has, got one with {what}")
+
+
+class Spline:
+    """A rational-quadratic spline with linear tails, and how its parameters become ours.
+
+    Args:
+        part: what has `tail_bound`, `min_bin_width`, `min_bin_height`, `min_derivative`.
+        bins: their number.
+
+    Raises:
+        ValueError: its tails are not linear, or its least width and height of a bin differ.
+    """
+
+    def __init__(self, part: Any, bins: int):
+        refuse(part.tails != "linear", name(part), f"tails={part.tails!r}, which is not 'linear'")
+        same = part.min_bin_width == part.min_bin_height
+        refuse(not same, name(part), "min_bin_width other than min_bin_height")
+        self.bins, self.min_slope = bins, part.min_derivative
+        self.bound, self.min_bin = float(part.tail_bound), part.min_bin_width
+
+    @property
+    def transform(self) -> Elementwise:
+        """The map of a number."""
+        return rational_quadratic(
+            self.bins,
+            bound=self.bound,
+            min_bin=2 * self.bound * self.min_bin,  # theirs is a share of the interval
+            min_slope=self.min_slope,
+        )
+
+    def change(self, out: Dense, hidden: float | None) -> Dense:
+        """The last layer of a net of `hidden` units, by whose root widths and heights go."""
+        numbers = len(out.bias) // (3 * self.bins - 1)
+        scale, offset = np.ones(3 * self.bins - 1), np.zeros(3 * self.bins - 1)
+        scale[: 2 * self.bins] = 1 if hidden is None else hidden**-0.5
+        offset[2 * self.bins :] = -np.log(np.expm1(1 - self.min_slope))  # ours is 1 at raw = 0
+        return parts.outputs(out, slice(None), np.tile(scale, numbers), np.tile(offset, numbers))
+
+    def raw(self, part: Any) -> np.ndarray:
+        """The parameters of a spline without a net, `[D, size]`."""
+        slopes = array(part.unnormalized_derivatives) - np.log(np.expm1(1 - self.min_slope))
+        widths, heights = array(part.unnormalized_widths), array(part.unnormalized_heights)
+        return np.concatenate([widths, heights, slopes], axis=-1)
