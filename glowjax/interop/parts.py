@@ -17,6 +17,8 @@ from glowjax.bijections.conv1x1 import InvertibleConv1x1
 from glowjax.bijections.coupling import Coupling
 from glowjax.bijections.elementwise import Elementwise, ElementwiseFlow
 from glowjax.bijections.permute import Permute
+from glowjax.bijections.planar import Planar
+from glowjax.bijections.radial import Radial
 from glowjax.checks import require
 from glowjax.compose import chain, invert
 from glowjax.flow import Flow, as_flow
@@ -241,3 +243,22 @@ def _kernel(dense):
 
 def _out(dense):
     return dense._asdict() | {"log_scale": np.zeros_like(dense.bias)}
+
+
+# ------------------------------------------------------------------------- planar and radial
+
+
+def planar(w: np.ndarray, u: np.ndarray, b: np.ndarray) -> Part:
+    """z = x + u·tanh(wᵀx + b), for a u with wᵀu > -1, as `constrain` makes."""
+    along = w / np.maximum(np.dot(w, w), np.finfo(w.dtype).tiny)
+    slope = 1 + np.dot(w, u)
+    product = slope - 1 if slope > 1 else 1 - 1 / slope  # what `constrain` makes this slope of
+    free = u + (product - np.dot(w, u)) * along
+    return Part(as_flow(Planar()), {"w": w, "u": free, "b": np.reshape(b, ())})
+
+
+def radial(centre: np.ndarray, alpha: float, gamma: float) -> Part:
+    """z = x + (γ - α)/(α + r)·(x - centre), r = ‖x - centre‖, for positive α and γ."""
+    raw_alpha, raw_beta = (value + np.log(-np.expm1(-value)) for value in (alpha, gamma))
+    params = {"centre": centre, "raw_alpha": raw_alpha, "raw_beta": raw_beta}
+    return Part(as_flow(Radial()), params)
