@@ -13,7 +13,7 @@ from glowjax.checks import require
 from glowjax.flow import Flow
 from glowjax.interop import parts, torch_nets
 from glowjax.interop.parts import Dense, Part
-from glowjax.interop.torch_nets import Spline, array, refuse
+from glowjax.interop.torch_nets import array, refuse
 
 
 def from_nflows(model: Any) -> tuple[Flow, Any]:
@@ -40,9 +40,7 @@ def from_nflows(model: Any) -> tuple[Flow, Any]:
         require(base == "StandardNormal", "model", f"the base {base}", "one of base StandardNormal")
         refuse(embedding != "Identity", "model", f"the embedding net {embedding}")
         model = model._transform
-    dtypes = {tensor.dtype for tensor in model.parameters()}
-    double = any("float64" in str(dtype) for dtype in dtypes)
-    return parts.converted(_part(model), np.float64 if double else np.float32)
+    return parts.converted(_part(model), torch_nets.dtype_of(model))
 
 
 def _part(transform: Any) -> Part:
@@ -89,51 +87,19 @@ def _batch_norm(transform):
 
 
 def _masked_affine(transform):
-    size = transform.features
-    order = np.arange(2 * size).reshape(size, 2)[:, ::-1].ravel()  # shift first
-    net = torch_nets.masked_net(transform.autoregressive_net, lambda out: parts.outputs(out, order))
     scale = affine(scale="softplus", least=transform._epsilon, shift="last")
-    return parts.autoregressive(scale, net)
-
-
-def _masked_spline(transform):
-    spline, net = Spline(transform, transform.num_bins), transform.autoregressive_net
-    hidden = getattr(net, "hidden_features", None)
-    changed = torch_nets.masked_net(net, lambda out: spline.change(out, hidden))
-    return parts.autoregressive(spline.transform, changed)
+    return torch_nets.masked_affine(transform, scale)
 
 
 def _affine_coupling(transform):
     count = transform.num_transform_features
     order = np.arange(2 * count).reshape(2, count).T.ravel()  # theirs: shifts, then scales
     scale = affine(scale="sigmoid", least=1e-3, shift="last")
-    return _coupling(transform, scale, lambda out: parts.outputs(out, order))
+    return torch_nets.coupling(transform, scale, lambda out: parts.outputs(out, order))
 
 
 def _additive_coupling(transform):
-    return _coupling(transform, additive(), lambda out: out)
-
-
-def _spline_coupling(transform):
-    spline = Spline(transform, transform.num_bins)
-    hidden = getattr(transform.transform_net, "hidden_features", None)
-    return _coupling(transform, spline.transform, lambda out: spline.change(out, hidden))
-
-
-def _coupling(transform, mapping, change):
-    own = transform.unconditional_transform
-    return parts.coupling(
-        mapping,
-        torch_nets.conditioner(transform.transform_net, change, None),
-        transform.identity_features.numpy(),
-        transform.transform_features.numpy(),
-        own if own is None else _part(own),
-    )
-
-
-def _spline(transform):
-    spline = Spline(transform, transform.unnormalized_widths.shape[-1])
-    return parts.elementwise(spline.transform, spline.raw(transform))
+    return torch_nets.coupling(transform, additive(), lambda out: out)
 
 
 CONVERTERS = {
@@ -145,11 +111,11 @@ CONVERTERS = {
     "InverseTransform": _inverse,
     "LULinear": _linear,
     "MaskedAffineAutoregressiveTransform": _masked_affine,
-    "MaskedPiecewiseRationalQuadraticAutoregressiveTransform": _masked_spline,
+    "MaskedPiecewiseRationalQuadraticAutoregressiveTransform": torch_nets.masked_spline,
     "NaiveLinear": _linear,
     "Permutation": _permutation,
-    "PiecewiseRationalQuadraticCDF": _spline,
-    "PiecewiseRationalQuadraticCouplingTransform": _spline_coupling,
+    "PiecewiseRationalQuadraticCDF": torch_nets.elementwise_spline,
+    "PiecewiseRationalQuadraticCouplingTransform": torch_nets.spline_coupling,
     "QRLinear": _linear,
     "RandomPermutation": _permutation,
     "ReversePermutation": _permutation,

@@ -237,6 +237,15 @@ def outputs(dense: Dense, order: Any, scale: Any = 1.0, offset: Any = 0.0) -> De
     return Dense(dense.weight[:, order] * scale, dense.bias[order] * scale + offset)
 
 
+def beside(a: Dense, b: Dense, *, shared_input: bool) -> Dense:
+    """Two dense layers as one, of the same input or of inputs side by side."""
+    bias = np.concatenate([a.bias, b.bias])
+    if shared_input:
+        return Dense(np.concatenate([a.weight, b.weight], axis=1), bias)
+    above = np.pad(a.weight, ((0, 0), (0, len(b.bias))))
+    return Dense(np.concatenate([above, np.pad(b.weight, ((0, 0), (len(a.bias), 0)))]), bias)
+
+
 def _kernel(dense):
     return {"kernel": dense.weight, "bias": dense.bias}
 

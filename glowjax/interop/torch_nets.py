@@ -1,4 +1,7 @@
-"""Nets and splines of torch, as nflows has them and normflows took them over."""
+"""Nets and splines of torch, as nflows has them and normflows took them over.
+
+What is read is checked: a net that became ours must compute what it did before.
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -12,7 +15,7 @@ from glowjax.bijections.elementwise import Elementwise
 from glowjax.bijections.spline import rational_quadratic
 from glowjax.checks import require
 from glowjax.interop import parts
-from glowjax.interop.parts import Dense, Masked, Net
+from glowjax.interop.parts import Dense, Masked, Net, Part
 from glowjax.nets.mlp import Activation
 
 ACTIVATIONS: tuple[Activation, ...] = (
@@ -67,78 +70,90 @@ def name(thing: Any) -> str:
     return getattr(thing, "__name__", type(thing).__name__)
 
 
-def conditioner(net: Any, change: Callable[[Dense], Dense], *context: None) -> Net:
+def conditioner(net: Any, change: Callable[[Dense], Dense]) -> Net:
     """A net of vectors: a `ResidualNet`, or linear layers with activations in between.
 
     Args:
         net: it, or a module that wraps it.
         change: of the last layer.
-        context: what the net is called with after its input.
 
     Raises:
         ValueError: it is another net, has a part that is not carried over, or does not compute
             what its layers do.
     """
-    _check_same(net, _conditioner(net, lambda out: out), context)
-    return _conditioner(net, change)
+    module = unwrapped(net)
+    if "ResidualNet" in _kinds(module):
+        made = [_residual_net(module, each) for each in (_unchanged, change)]
+    else:
+        layers, function = dense_layers(module)
+        *hidden, out = layers
+        made = [parts.mlp([*hidden, each(out)], function) for each in (_unchanged, change)]
+    _check_same(net, made[0], features=None)
+    return made[1]
 
 
-def _conditioner(net, change):
-    kinds = {kind.__name__ for kind in type(net).__mro__}
-    if "ResidualNet" in kinds:
-        return _residual_net(net, change)
-    if "Sequential" in kinds:
-        return _sequential(net, change)
+def _unchanged(out: Dense) -> Dense:
+    return out
+
+
+def _kinds(net: Any) -> set[str]:
+    return {kind.__name__ for kind in type(net).__mro__}
+
+
+def unwrapped(net: Any) -> Any:
+    """What is in a module that wraps a net that is known.
+
+    Raises:
+        ValueError: there is none in it.
+    """
+    while not (_kinds(net) & {"ResidualNet", "Sequential"} or hasattr(net, "_input_layer")):
+        children = list(net.children())
+        require(len(children) == 1, "net", name(net), "a ResidualNet, an MLP or a Sequential")
+        net = children[0]
+    return net
+
+
+def dense_layers(net: Any) -> tuple[list[Dense], Activation]:
+    """The linear layers of a `Sequential`, or an `MLP` of nflows, and the activation in between.
+
+    Raises:
+        ValueError: there is another layer, or there are several activations.
+    """
     if hasattr(net, "_input_layer"):  # nflows' MLP
-        refuse(net._activate_output, "MLP", "an activation of its output")
         layers = [net._input_layer, *net._hidden_layers, net._output_layer]
-        return _mlp(layers, [net._activation] * (len(layers) - 1), change)
-    children = list(net.children())
-    require(len(children) == 1, "net", name(net), "a ResidualNet, an MLP or a Sequential")
-    return _conditioner(children[0], change)
+        return list(map(dense, layers)), activation(net._activation)
+    wanted = "a Sequential of Linear layers with one activation in between, Linear last"
+    modules = [module for module in net if name(module) not in ("Dropout", "Identity")]
+    layers, functions = modules[::2], [activation(function) for function in modules[1::2]]
+    linear = all(name(layer) == "Linear" for layer in layers) and len(modules) % 2 == 1
+    same = all(alike(function, functions[0]) for function in functions)
+    require(linear and same, "net", ", ".join(map(name, modules)), wanted)
+    return list(map(dense, layers)), functions[0] if functions else jax.nn.relu
 
 
-def _check_same(net, converted, context):
+def alike(a: Any, b: Any) -> bool:
+    """Whether two activations are the same function, or the same with the same options."""
+    options = [(getattr(f, "func", f), getattr(f, "keywords", None)) for f in (a, b)]
+    return options[0] == options[1]
+
+
+def _check_same(net: Any, converted: Net, features: int | None) -> None:
     """Raises `ValueError` unless a net of torch and what became of it compute the same."""
     import torch
 
-    linear = [module for module in net.modules() if hasattr(module, "in_features")]
-    dtype = linear[0].weight.dtype
-    x = np.random.default_rng(0).normal(size=(8, linear[0].in_features))
+    first = next(module for module in net.modules() if hasattr(module, "in_features"))
+    x = np.random.default_rng(0).normal(size=(8, first.in_features))
+    tensor = torch.tensor(x, dtype=first.weight.dtype)
     with torch.no_grad():
-        expected = array(net(torch.tensor(x, dtype=dtype), *context))
+        try:
+            expected = array(net(tensor, None))  # with the context None, as nflows calls it
+        except TypeError:
+            expected = array(net(tensor))
     with jax.enable_x64(True):
-        module = converted.make(features=expected.shape[1])
-        y = module.apply({"params": converted.params}, jnp.asarray(x))
+        module = converted.make(features=features or expected.shape[1])
+        y = module.apply({"params": converted.params}, jnp.asarray(x)).reshape(len(x), -1)
     same = y.shape == expected.shape and np.allclose(y, expected, rtol=1e-4, atol=1e-4)
     require(same, "net", name(net), "one that computes what its layers do")
-
-
-def _sequential(net, change):
-    """An `MLP` of linear layers with activations in between."""
-    modules = [module for module in net if name(module) not in ("Dropout", "Identity")]
-    layers, activations = modules[::2], modules[1::2]
-    alternates = len(modules) % 2 == 1 and all(name(layer) == "Linear" for layer in layers)
-    kinds = ", ".join(map(name, modules))
-    require(alternates, "net", kinds, "Linear layers with one activation in between, Linear last")
-    return _mlp(layers, activations, change)
-
-
-def _mlp(layers, functions, change):
-    found = [activation(function) for function in functions]
-    same = all(_same(found[0], other) for other in found)
-    kinds = ", ".join(map(name, functions))
-    require(same, "net", kinds, "one with the same activation everywhere")
-    *hidden, out = map(dense, layers)
-    return parts.mlp([*hidden, change(out)], found[0] if found else jax.nn.relu)
-
-
-def _same(a, b):
-    """Whether two activations are the same function, which may be a partial one."""
-    both_partial = isinstance(a, functools.partial) and isinstance(b, functools.partial)
-    if both_partial:
-        return a.func is b.func and a.keywords == b.keywords
-    return a is b
 
 
 def _residual_net(net, change):
@@ -166,6 +181,12 @@ def masked_net(net: Any, change: Callable[[Dense], Dense]) -> Net:
     require(len(net.blocks) > 0, "MADE", "0 blocks", "one of 1 block or more")
     natural = np.array_equal(net.final_layer.degrees.unique_consecutive(), np.arange(inputs) + 1)
     refuse(not natural, "MADE", "a permutation of its inputs")
+    made = [_masked(net, each) for each in (_unchanged, change)]
+    _check_same(net, made[0], features=net.final_layer.out_features // inputs)
+    return made[1]
+
+
+def _masked(net, change):
     residual = hasattr(net.blocks[0], "linear_layers")
     hidden = [net.initial_layer]
     for block in net.blocks:
@@ -241,3 +262,56 @@ class Spline:
         slopes = array(part.unnormalized_derivatives) - np.log(np.expm1(1 - self.min_slope))
         widths, heights = array(part.unnormalized_widths), array(part.unnormalized_heights)
         return np.concatenate([widths, heights, slopes], axis=-1)
+
+
+# ------------------------------------------------ transforms that nflows and normflows have both
+
+
+def coupling(transform: Any, mapping: Elementwise, change: Callable[[Dense], Dense]) -> Part:
+    """A coupling by a mapping; `change` is of the last layer of its net."""
+    own = transform.unconditional_transform
+    return parts.coupling(
+        mapping,
+        conditioner(transform.transform_net, change),
+        transform.identity_features.numpy(),
+        transform.transform_features.numpy(),
+        None if own is None else elementwise_spline(own),
+    )
+
+
+def spline_coupling(transform: Any) -> Part:
+    """A coupling by splines."""
+    spline = Spline(transform, transform.num_bins)
+    hidden = getattr(transform.transform_net, "hidden_features", None)
+    return coupling(transform, spline.transform, lambda out: spline.change(out, hidden))
+
+
+def elementwise_spline(transform: Any) -> Part:
+    """A spline of each number, with its own parameters."""
+    kind = name(transform)
+    require(kind == "PiecewiseRationalQuadraticCDF", "unconditional_transform", kind, "a spline")
+    spline = Spline(transform, transform.unnormalized_widths.shape[-1])
+    return parts.elementwise(spline.transform, spline.raw(transform))
+
+
+def masked_spline(transform: Any) -> Part:
+    """An autoregressive map by splines."""
+    spline, net = Spline(transform, transform.num_bins), transform.autoregressive_net
+    hidden = getattr(net, "hidden_features", None)
+    return parts.autoregressive(
+        spline.transform, masked_net(net, lambda out: spline.change(out, hidden))
+    )
+
+
+def masked_affine(transform: Any, scale: Elementwise) -> Part:
+    """An autoregressive affine map, whose net gives raw scales before shifts."""
+    size = transform.features
+    order = np.arange(2 * size).reshape(size, 2)[:, ::-1].ravel()
+    net = masked_net(transform.autoregressive_net, lambda out: parts.outputs(out, order))
+    return parts.autoregressive(scale, net)
+
+
+def dtype_of(model: Any) -> type:
+    """The dtype of a model's parameters: float64 if one of them is."""
+    double = any("float64" in str(tensor.dtype) for tensor in model.parameters())
+    return np.float64 if double else np.float32

@@ -13,9 +13,9 @@ from glowjax.interop.flowjax import from_flowjax
 
 pytest.importorskip("flowjax")
 
-import equinox as eqx  # noqa: E402
-from flowjax import bijections, flows  # noqa: E402
-from flowjax.distributions import Normal, StandardNormal, StudentT, Transformed  # noqa: E402
+import equinox as eqx
+from flowjax import bijections, flows
+from flowjax.distributions import Normal, StandardNormal, StudentT, Transformed
 
 D = 5
 SIZES = {"flow_layers": 2, "nn_width": 7}
