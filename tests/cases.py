@@ -199,7 +199,7 @@ CASES = {
     "affine_residual_mlp": Case(
         as_flow(
             glowjax.AffineCoupling(
-                functools.partial(SMALL_MLP, activation=jnp.tanh, residual=True), scale="exp"
+                functools.partial(SMALL_MLP, activation="tanh", residual=True), scale="exp"
             )
         ),
         (3,),
@@ -399,7 +399,7 @@ CASES = {
         as_flow(
             glowjax.Autoregressive(
                 glowjax.affine(),
-                functools.partial(SMALL_MADE, activation=jnp.tanh, residual=True),
+                functools.partial(SMALL_MADE, activation="tanh", residual=True),
             )
         ),
         (4,),

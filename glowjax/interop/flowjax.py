@@ -19,6 +19,7 @@ from glowjax.checks import require
 from glowjax.flow import Flow
 from glowjax.interop import parts
 from glowjax.interop.parts import Dense, Masked, Part
+from glowjax.nets.activations import ACTIVATIONS, Activation
 
 FAR = -1e4  # where a softplus is 0
 
@@ -142,13 +143,15 @@ def _masked_autoregressive(bijection):
     return parts.autoregressive(transformer.transform, made)
 
 
-def _activation(net: Any) -> Callable[[jax.Array], jax.Array]:
+def _activation(net: Any) -> Activation:
+    """The name of a net's activation, or the function itself."""
     points = np.linspace(-3, 3, 7)
     plain = np.allclose(net.final_activation(points), points)
     require(plain, "MLP", "a final_activation", "one whose last layer is linear")
     learned = any(map(_is_floats, jax.tree.leaves(net.activation)))
     require(not learned, "MLP", "an activation with parameters", "one of a plain activation")
-    return net.activation
+    names = [name for name, function in ACTIVATIONS.items() if function is net.activation]
+    return names[0] if names else net.activation
 
 
 class Transformer(NamedTuple):

@@ -15,7 +15,7 @@ from glowjax.bijections.elementwise import additive, affine
 from glowjax.checks import require
 from glowjax.flow import Flow
 from glowjax.interop import parts, torch_nets
-from glowjax.interop.parts import Dense, Net, Part
+from glowjax.interop.parts import Dense, Part
 from glowjax.interop.torch_nets import array, refuse
 
 
@@ -71,6 +71,8 @@ def _unscaled(shift: np.ndarray, log_scale: np.ndarray) -> Part:
 
 
 def _constant(flow):
+    done = getattr(flow, "data_dep_init_done", True)  # else the next batch initialises it
+    refuse(not done, _kind(flow), "no initialisation by data yet")
     require(flow.s.ndim == 2, _kind(flow), tuple(flow.s.shape[1:]), "of vectors: a shape of a size")
     return _unscaled(array(flow.t)[0], array(flow.s)[0])
 
@@ -110,26 +112,26 @@ def _radial(flow):
 def _masked_affine(flow):
     """z = (x - t)·exp(-s) where the mask is 0; t and s are nets of the numbers where it is 1."""
     mask = array(flow.b)[0]
+    binary = mask.ndim == 1 and np.all((mask == 0) | (mask == 1))
+    require(binary, "MaskedAffineFlow", f"a mask {mask.tolist()}", "one of a mask of 0 and 1")
     passing, mapped = np.flatnonzero(mask == 1), np.flatnonzero(mask == 0)
-    scaled = hasattr(flow.s, "parameters")
-    nets = [net for net in (flow.t, flow.s) if hasattr(net, "parameters")]
+    nets = {name: net for name, net in (("t", flow.t), ("s", flow.s)) if hasattr(net, "parameters")}
     require(nets, "MaskedAffineFlow", "neither t nor s", "one with a net")
-    shifted = hasattr(flow.t, "parameters")
-    net = _side_by_side([_restricted(net, passing, mapped) for net in nets])
-    count = len(mapped)
+    layers, activation = _side_by_side([_restricted(n, passing, mapped) for n in nets.values()])
+    *hidden, out = layers
+    if "s" not in nets:
+        mapping, out = additive(), parts.outputs(out, slice(None), -1.0)
+    else:
+        mapping, out = affine(), _minus_both(out, len(mapped), shifted="t" in nets)
+    return parts.coupling(mapping, parts.mlp([*hidden, out], activation), passing, mapped)
 
-    def change(out):
-        """Minus both, side by side for each number; what has no net is 0."""
-        zero = Dense(np.zeros((len(out.weight), count)), np.zeros(count))
-        first = parts.outputs(out, slice(0, count)) if shifted else zero
-        last = parts.outputs(out, slice(-count, None)) if scaled else None
-        both = [first] if last is None else [first, last]
-        weight = np.stack([part.weight for part in both], axis=-1).reshape(len(out.weight), -1)
-        return Dense(-weight, -np.stack([part.bias for part in both], axis=-1).reshape(-1))
 
-    layers, activation = net
-    made = parts.mlp([*layers[:-1], change(layers[-1])], activation)
-    return parts.coupling(affine() if scaled else additive(), made, passing, mapped)
+def _minus_both(out: Dense, count: int, *, shifted: bool) -> Dense:
+    """Minus shifts and log-scales, side by side for each number; without a net, shifts are 0."""
+    if not shifted:
+        out = parts.beside(parts.outputs(out, slice(None), 0.0), out, shared_input=True)
+    order = np.arange(2 * count).reshape(2, count).T.ravel()
+    return parts.outputs(out, order, -1.0)
 
 
 Layers = tuple[list[Dense], Callable[..., Any]]  # and the activation in between
@@ -167,20 +169,13 @@ def _affine_coupling(flow):
         coupling.param_map,
         lambda out: parts.outputs(out, slice(None), np.tile(signs, len(out.bias) // len(signs))),
     )
-    count = made.params["out"]["bias"].size // len(signs)
-    total = count + _inputs(made)
-    ends = np.arange(total)
-    passing, mapped = (
-        (ends[:-count], ends[-count:]) if split == "channel" else (ends[count:], ends[:count])
-    )
+    count = len(made.params["out"]["bias"]) // len(signs)
+    ends = np.arange(count + torch_nets.inputs(coupling.param_map))
+    passing, mapped = ends[:-count], ends[-count:]
+    if split == "channel_inv":
+        passing, mapped = ends[count:], ends[:count]
     part = parts.coupling(mapping, made, passing, mapped)
     return parts.inverted(part) if inverse else part
-
-
-def _inputs(net: Net) -> int:
-    """How many numbers a net sees."""
-    first = next(net.params[name] for name in ("dense1", "dense", "out") if name in net.params)
-    return first["weight" if "weight" in first else "kernel"].shape[0]
 
 
 def _scale(coupling: Any) -> tuple[list[float], Any, bool]:

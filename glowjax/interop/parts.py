@@ -22,8 +22,9 @@ from glowjax.bijections.radial import Radial
 from glowjax.checks import require
 from glowjax.compose import chain, invert
 from glowjax.flow import Flow, as_flow
+from glowjax.nets.activations import Activation
 from glowjax.nets.made import MADE, spread
-from glowjax.nets.mlp import MLP, Activation
+from glowjax.nets.mlp import MLP
 from glowjax.preprocess.table import columns
 
 

@@ -16,18 +16,7 @@ from glowjax.bijections.spline import rational_quadratic
 from glowjax.checks import require
 from glowjax.interop import parts
 from glowjax.interop.parts import Dense, Masked, Net, Part
-from glowjax.nets.mlp import Activation
-
-ACTIVATIONS: tuple[Activation, ...] = (
-    jax.nn.relu,
-    jnp.tanh,
-    jax.nn.elu,
-    jax.nn.silu,
-    jax.nn.sigmoid,
-    jax.nn.softplus,
-    functools.partial(jax.nn.gelu, approximate=False),
-    functools.partial(jax.nn.gelu, approximate=True),
-)
+from glowjax.nets.activations import ACTIVATIONS, Activation, leaky_relu
 
 
 def array(tensor: Any) -> np.ndarray:
@@ -53,12 +42,13 @@ def activation(function: Any) -> Activation:
 
     points = np.linspace(-5, 5, 41)
     values = array(function(torch.tensor(points)))
-    slope = float(values[0] / points[0])  # of a leaky ReLU
-    leaky = functools.partial(jax.nn.leaky_relu, negative_slope=slope)
     with jax.enable_x64(True):
-        for candidate in (*ACTIVATIONS, leaky):
+        for known, candidate in ACTIVATIONS.items():
             if np.allclose(candidate(jnp.asarray(points)), values, rtol=1e-6, atol=1e-6):
-                return candidate
+                return known
+    slope = float(values[0] / points[0])
+    if np.allclose(np.where(points > 0, points, slope * points), values):
+        return functools.partial(leaky_relu, slope=slope)
     raise ValueError(
         "activation must be ReLU, leaky ReLU, tanh, ELU, SiLU, GELU, sigmoid or softplus,"
         f" got {name(function)}"
@@ -90,6 +80,11 @@ def conditioner(net: Any, change: Callable[[Dense], Dense]) -> Net:
         made = [parts.mlp([*hidden, each(out)], function) for each in (_unchanged, change)]
     _check_same(net, made[0], features=None)
     return made[1]
+
+
+def inputs(net: Any) -> int:
+    """How many numbers a net sees."""
+    return next(module.in_features for module in net.modules() if hasattr(module, "in_features"))
 
 
 def _unchanged(out: Dense) -> Dense:
@@ -128,22 +123,21 @@ def dense_layers(net: Any) -> tuple[list[Dense], Activation]:
     linear = all(name(layer) == "Linear" for layer in layers) and len(modules) % 2 == 1
     same = all(alike(function, functions[0]) for function in functions)
     require(linear and same, "net", ", ".join(map(name, modules)), wanted)
-    return list(map(dense, layers)), functions[0] if functions else jax.nn.relu
+    return list(map(dense, layers)), functions[0] if functions else "relu"
 
 
 def alike(a: Any, b: Any) -> bool:
     """Whether two activations are the same function, or the same with the same options."""
-    options = [(getattr(f, "func", f), getattr(f, "keywords", None)) for f in (a, b)]
-    return options[0] == options[1]
+    parts_of = [(getattr(f, "func", f), getattr(f, "keywords", None)) for f in (a, b)]
+    return parts_of[0] == parts_of[1]
 
 
 def _check_same(net: Any, converted: Net, features: int | None) -> None:
     """Raises `ValueError` unless a net of torch and what became of it compute the same."""
     import torch
 
-    first = next(module for module in net.modules() if hasattr(module, "in_features"))
-    x = np.random.default_rng(0).normal(size=(8, first.in_features))
-    tensor = torch.tensor(x, dtype=first.weight.dtype)
+    x = np.random.default_rng(0).normal(size=(8, inputs(net)))
+    tensor = torch.tensor(x, dtype=next(net.parameters()).dtype)
     with torch.no_grad():
         try:
             expected = array(net(tensor, None))  # with the context None, as nflows calls it
@@ -160,7 +154,7 @@ def _residual_net(net, change):
     _check_plain(net, net.blocks)
     blocks = [list(map(dense, block.linear_layers)) for block in net.blocks]
     functions = [block.activation for block in net.blocks]
-    function = activation(functions[0]) if functions else jax.nn.relu
+    function = activation(functions[0]) if functions else "relu"
     return parts.residual_mlp(
         dense(net.initial_layer), blocks, change(dense(net.final_layer)), function
     )
@@ -176,13 +170,13 @@ def masked_net(net: Any, change: Callable[[Dense], Dense]) -> Net:
         ValueError: it has a part that is not carried over, or less than two inputs.
     """
     _check_plain(net, net.blocks)
-    inputs = net.initial_layer.in_features
-    require(inputs > 1, "MADE", f"{inputs} input", "one of 2 inputs or more")
+    size = inputs(net)
+    require(size > 1, "MADE", f"{size} input", "one of 2 inputs or more")
     require(len(net.blocks) > 0, "MADE", "0 blocks", "one of 1 block or more")
-    natural = np.array_equal(net.final_layer.degrees.unique_consecutive(), np.arange(inputs) + 1)
+    natural = np.array_equal(net.final_layer.degrees.unique_consecutive(), np.arange(size) + 1)
     refuse(not natural, "MADE", "a permutation of its inputs")
     made = [_masked(net, each) for each in (_unchanged, change)]
-    _check_same(net, made[0], features=net.final_layer.out_features // inputs)
+    _check_same(net, made[0], features=net.final_layer.out_features // size)
     return made[1]
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from glowjax.arrays import promote
 from glowjax.checks import check_context, check_integer, check_positive, require
+from glowjax.nets.activations import Activation
 from glowjax.nets.conv import matmul
-from glowjax.nets.mlp import Activation, hidden_layers
+from glowjax.nets.mlp import hidden_layers
 from glowjax.nets.zero import ZeroDense, scaled_bias
 
 Order = Literal["natural", "reversed"] | int
@@ -42,7 +43,7 @@ class MADE(nn.Module):
     width: int = 64
     depth: int = 2
     order: Order = "natural"
-    activation: Activation = nn.silu
+    activation: Activation = "silu"
     residual: bool = False
 
     @nn.nowrap

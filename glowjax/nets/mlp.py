@@ -8,9 +8,8 @@ import jax.numpy as jnp
 
 from glowjax.arrays import HIGHEST, promote
 from glowjax.checks import check_context
+from glowjax.nets.activations import Activation, activation_function
 from glowjax.nets.zero import ZeroDense
-
-Activation = Callable[[jax.Array], jax.Array]
 
 
 class MLP(nn.Module):
@@ -19,8 +18,9 @@ class MLP(nn.Module):
     Attributes:
         features: output features.
         width, depth: of the hidden layers.
-        activation: after each of them, a function of JAX; SiLU is smooth, as gradients of
-            log-determinants want it.
+        activation: after each of them, `"silu"`, `"relu"`, `"tanh"`, `"elu"`, `"gelu"`,
+            `"gelu_tanh"`, `"sigmoid"`, `"softplus"`, or a function. What goes through pickle is a
+            name, or a function that does, as JAX's own mostly do not.
         residual: makes each layer a residual block, see `hidden_layers`.
 
     A float `context` of `[B, F]` is appended to the input.
@@ -29,7 +29,7 @@ class MLP(nn.Module):
     features: int
     width: int = 64
     depth: int = 2
-    activation: Activation = nn.silu
+    activation: Activation = "silu"
     residual: bool = False
 
     @nn.compact
@@ -54,7 +54,7 @@ def hidden_layers(
     *,
     residual: bool,
 ) -> jax.Array:
-    """`depth` times h ← f(dense(h)), f the activation, or as many residual blocks.
+    """`depth` times h ← f(dense(h)), f the activation, or as many residual blocks, of x.
 
     The blocks are h ← h + dense(f(dense(f(h)))), after one linear layer of x.
 
@@ -63,12 +63,13 @@ def hidden_layers(
 
     Source of the blocks: He et al. 2016, figure 4e, as the nets of Durkan et al. 2019 have them.
     """
+    function = activation_function(activation)
     if not residual:
         for layer in range(1, depth + 1):
-            x = activation(dense(x, f"dense{layer}"))
+            x = function(dense(x, f"dense{layer}"))
         return x
     h = dense(x, "dense")
     for block in range(1, depth + 1):
-        y = dense(activation(h), f"block{block}_dense1")
-        h = h + dense(activation(y), f"block{block}_dense2")
+        y = dense(function(h), f"block{block}_dense1")
+        h = h + dense(function(y), f"block{block}_dense2")
     return h

@@ -1,5 +1,9 @@
 """What the tests of converted weights share: parameters that are not as initialised, and checks."""
 
+import pickle
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,10 +38,19 @@ def check_log_prob(flow, params, x, expected):
 
 
 def check_round_trip(flow, params, x):
-    """Raises `AssertionError` unless the inverse leads back."""
+    """Raises `AssertionError` unless the inverse leads back, and the flow can be pickled."""
+    assert repr(pickle.loads(pickle.dumps(flow))) == repr(flow)
     z, log_det = jax.jit(flow.forward)(params, jnp.asarray(x))
     back, minus = jax.jit(flow.inverse)(params, z)
     np.testing.assert_allclose(back, x, atol=1e-7)
     np.testing.assert_allclose(minus, -log_det, atol=1e-7)
     shapes = jax.eval_shape(flow.init, jax.random.key(0), jnp.asarray(x))
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
+
+
+def example(function):
+    """The example of docs/other-libraries.md that has a function."""
+    page = Path(__file__).parents[2] / "docs" / "other-libraries.md"
+    examples = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (found,) = (text for text in examples if f"import {function}\n" in text)
+    return found

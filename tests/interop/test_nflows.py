@@ -1,10 +1,11 @@
 """Weights of nflows: the same log-likelihoods as the library itself computes."""
 
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
-from converted import check_log_prob, check_round_trip, stirred
+from converted import check_log_prob, check_round_trip, example, stirred
 
 import glowjax
 from glowjax.interop.nflows import from_nflows
@@ -164,6 +165,14 @@ def test_a_converted_flow_goes_on_training():
     fitted = glowjax.fit(model, data(64), params=params, steps=20, batch_size=32, show=False)
     before, after = (np.mean(model.log_prob(p, data(64))) for p in (params, fitted.params))
     assert after > before + 0.1
+
+
+@pytest.mark.float32
+def test_the_example_of_the_page_runs():
+    names: dict[str, Any] = {}
+    exec(example("from_nflows"), names)
+    expected = log_prob(names["trained"].eval(), np.zeros((5, 3), np.float32))
+    np.testing.assert_allclose(names["log_p"], expected, rtol=1e-5)
 
 
 def composite(*parts):

@@ -126,6 +126,18 @@ def test_what_normflows_only_samples_has_the_density_of_its_samples(flow):
             "Planar must be one that glowjax has, got one with act='leaky_relu'",
         ),
         (
+            lambda: nf.NormalizingFlow(nf.distributions.DiagGaussian(D), [nf.flows.ActNorm(D)]),
+            "ActNorm must be one that glowjax has, got one with no initialisation by data yet",
+        ),
+        (
+            lambda: made_of(lambda: nf.flows.MaskedAffineFlow(MASK)),
+            "MaskedAffineFlow must be one with a net, got 'neither t nor s'",
+        ),
+        (
+            lambda: made_of(lambda: nf.flows.MaskedAffineFlow(MASK / 2, mlp(D, 6, D))),
+            "MaskedAffineFlow must be one of a mask of 0 and 1",
+        ),
+        (
             lambda: made_of(lambda: nf.flows.BatchNorm()),
             "flow must be one of ActNorm, .* of normflows, got 'BatchNorm'",
         ),

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from converted import example
 
 import glowjax
 from glowjax.interop.torch_glow import from_torch_glow
@@ -125,6 +126,18 @@ def test_tensors_of_torch_are_arrays_too():
     tensors = {name: torch.nn.Parameter(torch.tensor(v), False) for name, v in state.items()}
     _, params = from_torch_glow(tensors)
     jax.tree.map(np.testing.assert_array_equal, params, from_torch_glow(state)[1])
+
+
+def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    state = state_of("rosinality")
+    monkeypatch.chdir(tmp_path)
+    torch.save({name: torch.tensor(value) for name, value in state.items()}, "model.pt")
+    names: dict[str, Any] = {}
+    exec(example("from_torch_glow"), names)
+    np.testing.assert_allclose(
+        log_prob(names["flow"], names["params"]), expected("rosinality", state), rtol=1e-10
+    )
 
 
 def without(part):
