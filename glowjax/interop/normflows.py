@@ -6,7 +6,6 @@
 A flow's `forward` goes from latents to data there, and from data to latents in glowjax.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from glowjax.flow import Flow
 from glowjax.interop import parts, torch_nets
 from glowjax.interop.parts import Dense, Part
 from glowjax.interop.torch_nets import array, refuse
+from glowjax.nets.activations import Activation
 
 
 def from_normflows(model: Any) -> tuple[Flow, Any]:
@@ -134,7 +134,7 @@ def _minus_both(out: Dense, count: int, *, shifted: bool) -> Dense:
     return parts.outputs(out, order, -1.0)
 
 
-Layers = tuple[list[Dense], Callable[..., Any]]  # and the activation in between
+Layers = tuple[list[Dense], Activation]  # and the activation in between
 
 
 def _restricted(net: Any, passing: np.ndarray, mapped: np.ndarray) -> Layers:

@@ -27,10 +27,11 @@ def activation_function(activation: Activation) -> Callable[[jax.Array], jax.Arr
     Raises:
         ValueError: it is no function, and none of the names above.
     """
-    known = callable(activation) or activation in ACTIVATIONS
+    if not isinstance(activation, str) and callable(activation):
+        return activation
     names = ", ".join(map(repr, ACTIVATIONS))
-    require(known, "activation", activation, f"a function, or one of {names}")
-    return activation if callable(activation) else ACTIVATIONS[activation]
+    require(activation in ACTIVATIONS, "activation", activation, f"a function, or one of {names}")
+    return ACTIVATIONS[activation]
 
 
 def leaky_relu(x: jax.Array, slope: float) -> jax.Array:
