@@ -46,7 +46,13 @@ from glowjax.bijections.elementwise import (
 )
 from glowjax.bijections.logit import Logit, logit_forward, logit_inverse
 from glowjax.bijections.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
-from glowjax.bijections.permute import Reverse, Shuffle, permute_forward, permute_inverse
+from glowjax.bijections.permute import (
+    Permute,
+    Reverse,
+    Shuffle,
+    permute_forward,
+    permute_inverse,
+)
 from glowjax.bijections.planar import Planar, planar_forward, planar_inverse
 from glowjax.bijections.radial import Radial, radial_forward, radial_inverse
 from glowjax.bijections.residual import (
@@ -148,6 +154,7 @@ __all__ = [
     "Importance",
     "InvertibleConv1x1",
     "Logit",
+    "Permute",
     "PixelCNN",
     "Planar",
     "Radial",

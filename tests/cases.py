@@ -103,6 +103,7 @@ CASES = {
     "actnorm_glow": Case(as_flow(glowjax.GlowActNorm()), (3,), ("GlowActNorm",)),
     "conv1x1": Case(as_flow(glowjax.InvertibleConv1x1()), IMAGE, ("InvertibleConv1x1",)),
     "conv1x1_lu": Case(as_flow(glowjax.InvertibleConv1x1("lu")), (2, 2, 5), ()),
+    "permute": Case(as_flow(glowjax.Permute((2, 0, 1))), (3,), ("Permute",)),
     "reverse": Case(as_flow(glowjax.Reverse()), IMAGE, ("Reverse",)),
     "shuffle": Case(as_flow(glowjax.Shuffle(seed=3)), (7,), ("Shuffle",)),
     "squeeze": Case(as_flow(glowjax.Squeeze()), IMAGE, ("Squeeze",)),
@@ -184,6 +185,26 @@ CASES = {
         as_flow(glowjax.AffineCoupling(functools.partial(SMALL_NET, ring=False, norm=False))),
         IMAGE,
         (),
+    ),
+    "affine_sigmoid_least": Case(
+        as_flow(glowjax.Coupling(glowjax.affine(scale="sigmoid", least=1e-3), SMALL_MLP)), (3,), ()
+    ),
+    "affine_shift_last": Case(
+        as_flow(
+            glowjax.Coupling(glowjax.affine(scale="softplus", least=1e-3, shift="last"), SMALL_MLP)
+        ),
+        (3,),
+        (),
+    ),
+    "affine_residual_mlp": Case(
+        as_flow(
+            glowjax.AffineCoupling(
+                functools.partial(SMALL_MLP, activation="tanh", residual=True), scale="exp"
+            )
+        ),
+        (3,),
+        (),
+        context=2,
     ),
     "affine_context": Case(
         as_flow(glowjax.AffineCoupling(SMALL_MLP, scale="floor")), (3,), ("MLP",), context=2
@@ -317,6 +338,14 @@ CASES = {
     "spline_and_its_outside": Case(  # some numbers lie outside
         as_flow(glowjax.ElementwiseFlow(glowjax.rational_quadratic(3, bound=0.8))), (3,), ()
     ),
+    "spline_end_slopes": Case(
+        as_flow(
+            glowjax.ElementwiseFlow(glowjax.rational_quadratic(3, bound=0.8, end_slopes="learned"))
+        ),
+        (3,),
+        (),
+        noise=0.5,
+    ),
     "spline_coupling": Case(
         as_flow(glowjax.Coupling(glowjax.rational_quadratic(4, bound=3.0), SMALL_MLP, swap=True)),
         (3,),
@@ -365,6 +394,17 @@ CASES = {
         as_flow(glowjax.Autoregressive(glowjax.affine(), functools.partial(SMALL_MADE, order=3))),
         (5,),
         (),
+    ),
+    "autoregressive_residual": Case(
+        as_flow(
+            glowjax.Autoregressive(
+                glowjax.affine(),
+                functools.partial(SMALL_MADE, activation="tanh", residual=True),
+            )
+        ),
+        (4,),
+        (),
+        context=2,
     ),
     "autoregressive_alone": Case(
         as_flow(glowjax.Autoregressive(glowjax.affine(), SMALL_MADE)), (1,), (), context=2

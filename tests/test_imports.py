@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "testing": GROUND | FLOWS | {"bijections"},
 }
 MAY_IMPORT["runs"] = set(MAY_IMPORT) - {"timing", "testing"}
-MAY_IMPORT["interop"] = GROUND | FLOWS | {"densities"}
+MAY_IMPORT["interop"] = GROUND | FLOWS | {"nets", "bijections", "preprocess", "models", "densities"}
 MAY_IMPORT["commands"] = MAY_IMPORT["runs"] | {"runs"}
 MAY_IMPORT["cli"] = MAY_IMPORT["commands"] | {"commands"}
 MAY_IMPORT["__main__"] = {"cli", "extras"}

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from glowjax.arrays import AnyArray, promote, sum_event
-from glowjax.checks import POSITIVE, check_choice, check_in, require
+from glowjax.checks import NON_NEGATIVE, POSITIVE, check_choice, check_in, require
 from glowjax.expression import expressed, recorded
 
-Scale = Literal["exp", "sigmoid", "floor", "tanh"]
+Scale = Literal["exp", "sigmoid", "softplus", "floor", "tanh"]
+Shift = Literal["first", "last"]
 FLOOR = 0.1
 Map = Callable[
     [Float[Array, "*shape"], Float[Array, "*shape size"]],
@@ -59,18 +60,28 @@ def additive() -> Elementwise:
 
 
 @recorded
-def affine(*, scale: Scale = "exp", bound: float | None = None) -> Elementwise:
+def affine(
+    *,
+    scale: Scale = "exp",
+    bound: float | None = None,
+    least: float = 0.0,
+    shift: Shift = "first",
+) -> Elementwise:
     """z = (x + shift)·exp(log_scale), with raw = (shift, raw scale).
 
     Args:
         scale: how log_scale comes of the raw scale r. `"exp"`: it is r. `"sigmoid"`: ln σ(r + 2),
-            scales in (0, 1), as in the released Glow. `"floor"`: ln(0.1 + 0.9·σ(r + 2)), so that
-            no inverse stretches by more than 10. `"tanh"`: gain·tanh(r) + offset, both learned, as
-            in RealNVP; then raw goes on with (gain - 1, offset), which are `shared`.
+            scales in (0, 1), as in the released Glow. `"softplus"`: ln softplus(r). `"floor"`:
+            ln(0.1 + 0.9·σ(r + 2)), so that no inverse stretches by more than 10. `"tanh"`:
+            gain·tanh(r) + offset, both learned, as in RealNVP; then raw goes on with
+            (gain - 1, offset), which are `shared`.
         bound: with `"exp"`, log_scale = bound·tanh(r / bound).
+        least: is added to the scale of `"sigmoid"` or `"softplus"`, which is never below it.
+        shift: `"last"` scales before it shifts: z = x·exp(log_scale) + shift.
 
     Raises:
-        ValueError: scale is not as above; a bound that is not positive, or of another scale.
+        ValueError: scale or shift is not as above; a bound that is not positive, or of another
+            scale; a `least` below 0, or of another scale.
 
     Sources: Dinh et al. 2017, section 3.2; Kingma & Dhariwal 2018, table 1.
 
@@ -78,29 +89,45 @@ def affine(*, scale: Scale = "exp", bound: float | None = None) -> Elementwise:
         >>> float(z[0]), float(log_slope[0])
         (3.0, 0.0)
     """
-    check_choice("scale", scale, ("exp", "sigmoid", "floor", "tanh"))
+    check_choice("scale", scale, ("exp", "sigmoid", "softplus", "floor", "tanh"))
+    check_choice("shift", shift, ("first", "last"))
     check_in(POSITIVE, optional=True, bound=bound)
+    check_in(NON_NEGATIVE, least=least)
     require(bound is None or scale == "exp", "bound", bound, f"None for scale={scale!r}")
+    has_least = scale in ("sigmoid", "softplus")
+    require(has_least or least == 0, "least", least, f"0 for scale={scale!r}")
 
-    def log_scale(raw):
-        if scale == "sigmoid":
-            return jax.nn.log_sigmoid(raw[..., 1] + 2)
-        if scale == "floor":
-            return jnp.log(FLOOR + (1 - FLOOR) * jax.nn.sigmoid(raw[..., 1] + 2))
-        if scale == "tanh":
-            return (1 + raw[..., 2]) * jnp.tanh(raw[..., 1]) + raw[..., 3]
-        return raw[..., 1] if bound is None else bound * jnp.tanh(raw[..., 1] / bound)
+    last, shared = shift == "last", 2 if scale == "tanh" else 0
+
+    def parameters(raw):
+        raw = promote(raw)
+        return raw[..., 0], _log_scale(raw[..., 1:], scale, bound, least)
 
     def forward(x, raw):
-        raw = promote(raw)
-        return _scaled(promote(x) + raw[..., 0], log_scale(raw))
+        shift, log_scale = parameters(raw)
+        z, log_slope = _scaled(promote(x) if last else promote(x) + shift, log_scale)
+        return z + shift if last else z, log_slope
 
     def inverse(z, raw):
-        raw = promote(raw)
-        x, log_slope = _scaled(promote(z), -log_scale(raw))
-        return x - raw[..., 0], log_slope
+        shift, log_scale = parameters(raw)
+        x, log_slope = _scaled(promote(z) - shift if last else promote(z), -log_scale)
+        return x if last else x - shift, log_slope
 
-    return Elementwise(4 if scale == "tanh" else 2, forward, inverse, 2 if scale == "tanh" else 0)
+    return Elementwise(2 + shared, forward, inverse, shared)
+
+
+def _log_scale(raw, scale, bound, least):
+    """`affine`'s log_scale of all parameters but the shift."""
+    r = raw[..., 0]
+    if scale == "tanh":
+        return (1 + raw[..., 1]) * jnp.tanh(r) + raw[..., 2]
+    if scale == "floor":
+        return jnp.log(FLOOR + (1 - FLOOR) * jax.nn.sigmoid(r + 2))
+    if scale == "softplus":
+        return jnp.log(least + jax.nn.softplus(r))
+    if scale == "sigmoid":
+        return jnp.log(least + jax.nn.sigmoid(r + 2)) if least else jax.nn.log_sigmoid(r + 2)
+    return r if bound is None else bound * jnp.tanh(r / bound)
 
 
 def affine_forward(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from glowjax.arrays import AnyArray, promote
-from glowjax.checks import check_integer
+from glowjax.checks import check_integer, require
 
 
 def permute_forward(
@@ -32,6 +32,34 @@ def permute_inverse(
 ) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """x with x[..., permutation[i]] = z[..., i]; returns `(x, log_det)`."""
     return permute_forward(z, np.argsort(permutation))
+
+
+class Permute(nn.Module):
+    """`permute_forward` by a given permutation. No parameters.
+
+    Attributes:
+        permutation: z[..., i] = x[..., permutation[i]]; each of 0 … C-1 once.
+
+    Raises:
+        ValueError: the permutation is not one of the channels of x.
+
+        >>> flow = glowjax.as_flow(glowjax.Permute((2, 0, 1)))
+        >>> flow.forward({}, jnp.array([[0.0, 1.0, 2.0]]))[0].tolist()
+        [[2.0, 0.0, 1.0]]
+    """
+
+    permutation: tuple[int, ...]
+
+    def forward(self, x) -> tuple[Array, Array]:
+        return permute_forward(x, self._permutation(x))
+
+    def inverse(self, z) -> tuple[Array, Array]:
+        return permute_inverse(z, self._permutation(z))
+
+    def _permutation(self, x):
+        ok = sorted(self.permutation) == list(range(x.shape[-1]))
+        require(ok, "permutation", self.permutation, f"each of 0..{x.shape[-1] - 1} once")
+        return np.array(self.permutation)
 
 
 class Reverse(nn.Module):

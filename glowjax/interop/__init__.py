@@ -1,4 +1,4 @@
-"""Bridges to other libraries: distrax, TensorFlow Probability, numpyro.
+"""Bridges to other libraries: distrax, TensorFlow Probability, numpyro; and weights of others.
 
-Each module imports the library it is named after; none is imported by the rest of glowjax.
+Each module has the name of the library that it is for; none is imported by the rest of glowjax.
 """

@@ -8,7 +8,9 @@ import numpy as np
 
 from glowjax.arrays import promote
 from glowjax.checks import check_context, check_integer, check_positive, require
+from glowjax.nets.activations import Activation
 from glowjax.nets.conv import matmul
+from glowjax.nets.mlp import hidden_layers
 from glowjax.nets.zero import ZeroDense, scaled_bias
 
 Order = Literal["natural", "reversed"] | int
@@ -19,7 +21,7 @@ class MADE(nn.Module):
 
     Every unit has a degree, how many inputs it may know, and reads units of no higher degree:
     input number k of the order has degree k, its outputs k - 1, a context 0, and the hidden units'
-    are spread evenly. `depth` masked layers with SiLU; then a masked zero layer of hidden units and
+    are spread evenly. `depth` masked layers; then a masked zero layer of hidden units and
     inputs together (the paper's direct connections), so that every output depends on all it may
     see, however small `width` is. With D = 1 the outputs depend on the context alone.
 
@@ -27,6 +29,7 @@ class MADE(nn.Module):
         features: outputs per input.
         width, depth: of the hidden layers.
         order: `"natural"`, `"reversed"`, or the seed of a fixed random order.
+        activation, residual: of the hidden layers, see `MLP`.
 
     A float `context` of `[B, F]` is seen by every output.
 
@@ -40,6 +43,8 @@ class MADE(nn.Module):
     width: int = 64
     depth: int = 2
     order: Order = "natural"
+    activation: Activation = "silu"
+    residual: bool = False
 
     @nn.nowrap
     def ordering(self, event_shape: tuple[int, ...]) -> np.ndarray:
@@ -75,12 +80,15 @@ class MADE(nn.Module):
     def _layers(self, inputs, degrees, outputs):
         lowest = degrees.min()
         hidden = lowest + spread(self.width, outputs.max() + 1 - lowest)
+
+        def dense(h, name):
+            known = degrees if h is inputs else hidden
+            return MaskedDense(name=name)(h, mask(known, hidden))
+
         h, known = inputs, degrees
-        for layer in range(self.depth):
-            h = nn.silu(MaskedDense(name=f"dense{layer + 1}")(h, mask(known, hidden)))
-            known = hidden
         if self.depth:
-            h, known = jnp.concatenate([h, inputs], axis=-1), np.append(known, degrees)
+            h = hidden_layers(dense, h, self.depth, self.activation, residual=self.residual)
+            h, known = jnp.concatenate([h, inputs], axis=-1), np.append(hidden, degrees)
         return ZeroDense(len(outputs), name="out")(h, mask(known, outputs))
 
 

@@ -10,6 +10,7 @@ import glowjax
 FORMULAS = {
     "exp": lambda raw: raw[..., 1],
     "sigmoid": lambda raw: np.log(1 / (1 + np.exp(-raw[..., 1] - 2))),
+    "softplus": lambda raw: np.log(np.log1p(np.exp(raw[..., 1]))),
     "floor": lambda raw: np.log(0.1 + 0.9 / (1 + np.exp(-raw[..., 1] - 2))),
     "tanh": lambda raw: (1 + raw[..., 2]) * np.tanh(raw[..., 1]) + raw[..., 3],
 }
@@ -30,6 +31,22 @@ def test_affine_maps_are_their_formulas(scale):
     np.testing.assert_allclose(inverse_log_slope, -log_scale, rtol=1e-12)
 
 
+@pytest.mark.parametrize("scale", ["sigmoid", "softplus"])
+def test_a_scale_may_have_a_least_value_and_the_shift_may_come_last(scale):
+    transform = glowjax.affine(scale=scale, least=0.01, shift="last")
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(5, 3)))
+    raw = jnp.asarray(rng.normal(size=(5, 3, 2)))
+    raw = raw.at[0, 0, 1].set(-60.0)  # where the least value is all that is left
+    expected = 0.01 + np.exp(FORMULAS[scale](raw))
+    z, log_slope = transform.forward(x, raw)
+    np.testing.assert_allclose(z, x * expected + raw[..., 0], rtol=1e-12)
+    np.testing.assert_allclose(log_slope, np.log(expected), rtol=1e-12)
+    back, inverse_log_slope = transform.inverse(z, raw)
+    np.testing.assert_allclose(back, x, rtol=1e-12)
+    np.testing.assert_allclose(inverse_log_slope, -log_slope, rtol=1e-12)
+
+
 def test_shared_parameters_are_learned_once_a_channel():
     flow = glowjax.as_flow(glowjax.AffineCoupling(scale="tanh"))
     params = jax.eval_shape(flow.init, jax.random.key(0), jnp.ones((2, 4, 4, 5)))
@@ -44,6 +61,15 @@ def test_the_net_is_that_of_vectors_or_of_images(shape, layer):
     assert layer in params["net"]
 
 
-def test_a_bound_is_of_the_plain_scale():
-    with pytest.raises(ValueError, match="bound must be None for scale='tanh', got 3"):
-        glowjax.affine(scale="tanh", bound=3)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": "tanh", "bound": 3}, "bound must be None for scale='tanh', got 3"),
+        ({"least": 0.1}, "least must be 0 for scale='exp', got 0.1"),
+        ({"scale": "sigmoid", "least": -1}, r"least must be in \[0, inf\), got -1"),
+        ({"shift": "middle"}, "shift must be one of 'first', 'last', got 'middle'"),
+    ],
+)
+def test_options_of_an_affine_map_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        glowjax.affine(**options)

@@ -39,6 +39,24 @@ def test_identity_outside():
         np.testing.assert_allclose(log_slope, 0, atol=1e-12)
 
 
+def test_learned_end_slopes_are_those_of_the_spline_within():
+    spline = rational_quadratic(BINS, bound=BOUND, end_slopes="learned")
+    raw = jnp.zeros((2, 3 * BINS + 1))
+    raw = raw.at[:, 2 * BINS].set(1.0).at[:, -1].set(-1.0)  # slopes by a softplus, 1 at 0
+    slopes = np.log1p(np.exp(np.array([1.0, -1.0]) + np.log(np.expm1(1 - 1e-3)))) + 1e-3
+    inside, outside = BOUND * (1 - 1e-9), BOUND * (1 + 1e-9)
+    z, log_slope = spline.forward(jnp.array([-inside, inside]), raw)
+    np.testing.assert_allclose(log_slope, np.log(slopes), atol=1e-6)
+    z, log_slope = spline.forward(jnp.array([-outside, outside]), raw)
+    np.testing.assert_array_equal(z, [-outside, outside])
+    np.testing.assert_array_equal(log_slope, 0)
+
+
+def test_end_slopes_are_one_of_two_kinds():
+    with pytest.raises(ValueError, match="end_slopes must be one of 'one', 'learned', got 'free'"):
+        rational_quadratic(end_slopes="free")  # ty: ignore[invalid-argument-type]
+
+
 @pytest.mark.slow
 def test_round_trip_at_and_near_knots():
     near = np.array([0, 1e-15, 1e-12, 1e-9, 1e-6, 1e-3])

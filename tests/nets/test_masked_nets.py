@@ -19,6 +19,7 @@ NETS = {  # a net, an event's shape, the numbers of its context
     "random": (MADE(order=4), (6,), 3),
     "narrow": (MADE(width=2, depth=1), (6,), 1),
     "direct": (MADE(depth=0), (6,), 1),
+    "residual": (MADE(residual=True, activation="tanh"), (6,), 1),
     "two numbers": (MADE(), (2,), 0),
     "one number": (MADE(), (1,), 2),
     "images": (PIXELCNN(depth=2), (2, 3, 3), 0),

@@ -1,6 +1,7 @@
 """What the nets promise."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -182,3 +183,34 @@ def test_gradients_under_shard_map_are_those_of_the_whole_batch(dtype):
         assert np.all(np.abs(a - b) <= 2.0**-8 * np.max(np.abs(b)))
 
     jax.tree.map(check, sharded(params, x), jax.jit(gradients)(params, x))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_an_mlp_is_its_formula(residual):
+    net = glowjax.MLP(2, width=4, depth=2, activation="softplus", residual=residual)
+    x = jax.random.normal(jax.random.key(0), (5, 3))
+    variables: Any = net.init(jax.random.key(1), x)
+    params = jax.tree.map(lambda p: p + 0.3, variables["params"])
+
+    def dense(h, name):
+        return h @ params[name]["kernel"] + params[name]["bias"]
+
+    f = jax.nn.softplus
+    if residual:
+        h = dense(x, "dense")
+        for block in ("block1", "block2"):
+            h = h + dense(f(dense(f(h), f"{block}_dense1")), f"{block}_dense2")
+    else:
+        h = f(dense(f(dense(x, "dense1")), "dense2"))
+    out = params["out"]
+    expected = (h @ out["weight"] + out["bias"]) * jnp.exp(3 * out["log_scale"])
+    found: Any = net.apply({"params": params}, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_an_activation_is_a_name_or_a_function():
+    x = jnp.ones((2, 3))
+    for activation in ("relu", jax.nn.relu):
+        jax.eval_shape(glowjax.MLP(2, activation=activation).init, jax.random.key(0), x)
+    with pytest.raises(ValueError, match=r"activation must be a function, or one of 'elu',.*"):
+        glowjax.MLP(2, activation="rlu").init(jax.random.key(0), x)
