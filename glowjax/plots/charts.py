@@ -79,7 +79,7 @@ def curves(
     )
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.margins(x=0.02)
-    axes.legend(loc="upper right", frameon=True, framealpha=1, edgecolor="none", fontsize=9)
+    axes.legend(loc="best", frameon=True, framealpha=1, edgecolor="none", fontsize=9)
     save(figure, path)
 
 
