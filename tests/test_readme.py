@@ -97,7 +97,8 @@ def examples_of(page):
 @pytest.mark.slow
 @pytest.mark.float32
 def test_examples_of_other_libraries():
-    with_distrax, with_numpyro, plain = examples_of("other-libraries.md")
+    # tests/interop has those of blackjax, and of the nets of Flax NNX, Equinox and Haiku.
+    with_distrax, with_numpyro, *_, plain = examples_of("other-libraries.md")
     exec(with_distrax, {})
     names: dict[str, Any] = {}
     exec(plain, names)
