@@ -11,10 +11,10 @@ An effective sample size (ESS) is numpyro's, over all chains, for v and for the 
 least. It believes a chain that never saw the end of the neck. The share of draws with v < -5 shows
 that: exactly, it is 0.0478. Seconds of sampling are those of four chains, one after the other, with
 their adaptation. What NUTS takes to compile is counted apart, and training includes its own: each
-seed starts with no compiled program. All are seconds of the processor, on which other work of the
-machine hardly counts.
+seed starts with no compiled program. All are seconds of the processor, of all threads together,
+since other work lengthens those of the clock.
 
-Time: 6 minutes on 2 CPU cores.
+Time: 33 minutes on 2 CPU cores that are busy with other work.
 Expected: through the flow, at least ten times the effective samples of v a second, also if training
 and compilation count, and a share of v < -5 within 0.01 of the exact one.
 Source: Neal 2003, Slice sampling, section 8; Hoffman et al. 2019, NeuTra-lizing bad geometry in
