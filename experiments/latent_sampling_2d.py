@@ -10,7 +10,7 @@ An effective sample size (ESS) is blackjax's, over all chains, of x1 or x2, whic
 densities are symmetric, so that half of the draws must have x1 > 0; the range is that of single
 chains. Seconds of sampling are those of four chains, one after the other, with their adaptation.
 What the samplers take to compile is counted apart, and training includes its own. All are seconds
-of the processor, on which other work of the machine hardly counts.
+of the processor, of all threads together, since other work lengthens those of the clock.
 
 Time: 5 minutes on 2 CPU cores. Needs the extra blackjax.
 Expected: on two modes, a chain of plain NUTS stays on one side, and both ways through the flow
