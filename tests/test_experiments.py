@@ -13,6 +13,7 @@ from glowjax.runs.config import experiment_files
 
 ENTRIES = {entry.name: entry for entry in listing.entries()}
 SCRIPTS = [name for name, e in ENTRIES.items() if e.command.startswith("python -m experiments.")]
+NEEDS = {"latent_sampling_2d": "blackjax"}
 QUICK = ("planar_two_modes",)  # the others are slow: run with -m exhaustive
 
 
@@ -46,6 +47,7 @@ def test_measured_figures_say_how(name):
     "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.exhaustive) for n in SCRIPTS]
 )
 def test_runs_in_smoke_size(name, tmp_path):
+    pytest.importorskip(NEEDS.get(name, "glowjax"))
     module = importlib.import_module(f"experiments.{name}")
     figures = module.main(common.Run(folder=tmp_path, smoke=True))
     assert figures
