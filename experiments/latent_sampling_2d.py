@@ -70,7 +70,7 @@ def nuts(log_prob: LogProb, key, start, run: common.Run) -> tuple[jax.Array, jax
     """Draws `[n, 2]` and acceptances, after the adaptation of step size and mass matrix."""
     warm_key, key = jax.random.split(key)
     warmup = blackjax.window_adaptation(blackjax.nuts, log_prob)
-    (state, tuned), _ = warmup.run(warm_key, start, run.size(1000, 20))
+    (state, tuned), _ = warmup.run(warm_key, start, run.size(1000, 20))  # ty: ignore
     kernel = blackjax.nuts(log_prob, **tuned)
     n = run.size(10_000, 40)
     _, (states, info) = run_inference_algorithm(key, kernel, n, initial_state=state)
