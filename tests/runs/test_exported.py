@@ -110,6 +110,9 @@ def test_commands_take_an_exported_folder(exported, run, copy, capsys):
     assert main(["sample", str(copy), "--num", "3", "--out", str(copy / "a.npy")]) == 0
     assert main(["sample", str(run), "--num", "3", "--out", str(copy / "b.npy")]) == 0
     np.testing.assert_array_equal(np.load(copy / "a.npy"), np.load(copy / "b.npy"))
+    export(copy, copy / "again", programs=False)
+    again, first = (folder / "model.safetensors" for folder in (copy / "again", copy))
+    assert again.read_bytes() == first.read_bytes()
 
 
 def test_an_exported_folder_has_one_checkpoint_and_one_kind_of_weights(exported):
