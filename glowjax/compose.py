@@ -11,7 +11,7 @@ from glowjax import reversible
 from glowjax.arrays import promote, split_key
 from glowjax.checks import check_choice, check_floats, check_positive, described, require
 from glowjax.expression import recorded
-from glowjax.flow import Flow, checked
+from glowjax.flow import Flow, Init, checked, initialised
 
 Backprop = Literal["store", "recompute", "invert"]
 
@@ -43,8 +43,8 @@ def with_context(flow: Flow, embed: Callable[[Any], Any] | None) -> Flow:
             raise ValueError(f"context must be {wanted}, got {described(context)}")
         return embed(context)
 
-    def init(function, key, array, context=None):
-        return function(key, array, seen(array, context))
+    def init(flow, key, array, context=None):
+        return initialised(flow, key, array, seen(array, context))
 
     def apply(function, params, array, context=None, key=None):
         return function(params, array, seen(array, context), key)
@@ -55,10 +55,10 @@ def with_context(flow: Flow, embed: Callable[[Any], Any] | None) -> Flow:
         return x, (*gradients, *pull(g))
 
     return Flow(
-        init=functools.partial(init, flow.init),
+        init=Init(functools.partial(init, flow)),
         forward=functools.partial(apply, flow.forward),
         inverse=functools.partial(apply, flow.inverse),
-        init_inverse=flow.init_inverse and functools.partial(init, flow.init_inverse),
+        init_inverse=flow.init_inverse and Init(functools.partial(init, invert(flow))),
         backward=backward,
         prepare=flow.prepare,
         fixed_units=flow.fixed_units,
@@ -133,11 +133,13 @@ def chain(*flows: Flow, **named: Flow) -> Flow:
         return list(zip(flows, parts.unpack(params), _keys(key, len(flows)), strict=True))
 
     def init(key, x, context=None):
-        return parts.pack(_init_in_order(flows, key, x, context))
+        params, z = _init_in_order(flows, key, x, context)
+        return parts.pack(params), z
 
     def init_inverse(key, z, context=None):
         backwards = [invert(flow) for flow in flows[::-1]]
-        return parts.pack(_init_in_order(backwards, key, z, context)[::-1])
+        params, x = _init_in_order(backwards, key, z, context)
+        return parts.pack(params[::-1]), x
 
     def forward(params, x, context=None, key=None):
         log_dets = []
@@ -167,7 +169,8 @@ def chain(*flows: Flow, **named: Flow) -> Flow:
         return parts.pack(flow.prepare(p) for flow, p, _ in steps(params, None))
 
     units = any(flow.fixed_units for flow in flows)
-    return Flow(init, forward, inverse, init_inverse, backward, prepare, takes, units)
+    inits = Init(init), Init(init_inverse)
+    return Flow(inits[0], forward, inverse, inits[1], backward, prepare, takes, units)
 
 
 class Parts(NamedTuple):
@@ -192,13 +195,13 @@ class Parts(NamedTuple):
         return [params[name] for name in self.names] if self.names else list(params)
 
 
-def _init_in_order(flows, key, x, context) -> list:
-    """Initialises each flow on what those before it make of `x`."""
+def _init_in_order(flows, key, x, context) -> tuple[list, Any]:
+    """Initialises each flow on what those before it make of `x`: their params, and the last's z."""
     params = []
     for flow, k in zip(flows, split_key(key, len(flows)), strict=True):
-        params.append(flow.init(k, x, context))
-        x, _ = flow.forward(params[-1], x, context, k)
-    return params
+        p, x = initialised(flow, k, x, context)
+        params.append(p)
+    return params, x
 
 
 def _keys(key, n: int):
@@ -264,10 +267,10 @@ def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bo
         return function(prepare(params), array, context, key)
 
     return Flow(
-        init,
+        Init(init),
         functools.partial(apply, "x", forward),
         functools.partial(apply, "z", inverse),
-        init_inverse,
+        Init(init_inverse),
         backward,
         takes_context=flow.takes_context,
         fixed_units=flow.fixed_units,
@@ -316,16 +319,16 @@ def _loop(flow: Flow, *, n: int, unroll: int | bool, reverse: bool) -> Flow:
     return Flow(flow.init, forward, inverse, None, backward, takes_context=flow.takes_context)
 
 
-def _init_loop(flow: Flow, n: int, key, x, context, reverse: bool):
+def _init_loop(flow: Flow, n: int, key, x, context, reverse: bool) -> tuple[Any, Any]:
     """Initialises step after step, each on what those before it make of the batch."""
 
     def body(x, k):
-        params = flow.init(k, x, context)
-        x, _ = flow.forward(params, x, context, k)
+        params, x = initialised(flow, k, x, context)
         return x, params
 
     x = jax.tree.map(promote, x)
-    return jax.lax.scan(body, x, split_key(key, n), reverse=reverse)[1]
+    x, params = jax.lax.scan(body, x, split_key(key, n), reverse=reverse)
+    return params, x
 
 
 @recorded
@@ -361,7 +364,11 @@ def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
     flow = chain(**stages)
 
     def init(key, x, context=None):
-        return flow.init(key, (x,), context)
+        return initialised(flow, key, (x,), context)
+
+    def init_inverse(key, z, context=None):
+        params, (x,) = initialised(invert(flow), key, z, context)
+        return params, x
 
     def forward(params, x, context=None, key=None):
         return flow.forward(params, (x,), context, key)
@@ -374,10 +381,10 @@ def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
         return x, log_det
 
     return Flow(
-        init,
+        Init(init),
         forward,
         inverse,
-        flow.init_inverse,
+        Init(init_inverse),
         takes_context=flow.takes_context,
         fixed_units=flow.fixed_units,
     )
@@ -394,27 +401,35 @@ def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
     check_positive(outputs=outputs)
     flow = checked("flow", flow)
 
-    def apply(name, f, n_in, n_out, params, arrays, *args, **kwargs):
-        if not isinstance(arrays, tuple | list) or len(arrays) < n_in:
+    def parted(name, arrays, n):
+        if not isinstance(arrays, tuple | list) or len(arrays) < n:
             shapes = jax.tree.map(jnp.shape, arrays)
-            raise ValueError(f"{name} must be a tuple of {n_in} or more arrays, got shape {shapes}")
+            raise ValueError(f"{name} must be a tuple of {n} or more arrays, got shape {shapes}")
         check_floats(name, tuple(arrays))
         if len({jnp.shape(array)[:1] for array in arrays}) > 1:
             shapes = [jnp.shape(array) for array in arrays]
             raise ValueError(f"{name} must be arrays of one batch, got shapes {shapes}")
-        rest, last = tuple(arrays[:-n_in]), tuple(arrays[-n_in:])
-        out, log_det = f(params, last[0] if n_in == 1 else last, *args, **kwargs)
-        return rest + ((out,) if n_out == 1 else tuple(out)), log_det
+        last = tuple(arrays[-n:])
+        return tuple(arrays[:-n]), last[0] if n == 1 else last
 
-    def init_inverse(key, arrays, context=None):
-        last = arrays[-1] if outputs == 1 else tuple(arrays[-outputs:])
-        return invert(flow).init(key, last, context)
+    def joined(rest, out, n):
+        return rest + ((out,) if n == 1 else tuple(out))
+
+    def init(name, flow, n_in, n_out, key, arrays, context=None):
+        rest, last = parted(name, arrays, n_in)
+        params, out = initialised(flow, key, last, context)
+        return params, joined(rest, out, n_out)
+
+    def apply(name, f, n_in, n_out, params, arrays, *args, **kwargs):
+        rest, last = parted(name, arrays, n_in)
+        out, log_det = f(params, last, *args, **kwargs)
+        return joined(rest, out, n_out), log_det
 
     return Flow(
-        init=lambda key, arrays, context=None: flow.init(key, arrays[-1], context),
+        init=Init(functools.partial(init, "x", flow, 1, outputs)),
         forward=functools.partial(apply, "x", flow.forward, 1, outputs),
         inverse=functools.partial(apply, "z", flow.inverse, outputs, 1),
-        init_inverse=init_inverse,
+        init_inverse=Init(functools.partial(init, "z", invert(flow), outputs, 1)),
         prepare=flow.prepare,
         takes_context=flow.takes_context,
         fixed_units=flow.fixed_units,

@@ -4,7 +4,7 @@ import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.errors
 import flax.linen as nn
@@ -34,6 +34,21 @@ class Prepared:
     variables: Any
 
 
+@dataclass(frozen=True)
+class Init:
+    """An `init` that can also give what the flow makes of its array: see `initialised`.
+
+    Attributes:
+        with_output: (key, array, context=None) -> (params, output of the map with these params).
+    """
+
+    with_output: Callable[..., tuple[Any, Any]]
+    __name__: ClassVar[str] = "init"  # what `jax.jit` calls its program
+
+    def __call__(self, key, array, context=None) -> Any:
+        return self.with_output(key, array, context)[0]
+
+
 @expressed
 class Flow(NamedTuple):
     """A bijection between data `x` and latents `z` with its log-determinant, as pure functions.
@@ -46,7 +61,8 @@ class Flow(NamedTuple):
     `x` and `z` are arrays `[B, ...]` or tuples of them; `log_det: [B]`, in nats, is log|det J| of
     the map just applied, so that `inverse`'s is minus `forward`'s at the matching point. `context`
     is what the flow is conditioned on, an array or a tree of arrays, if `takes_context`: else it
-    must be None. `key` is used by estimated log-determinants only.
+    must be None. `key` is used by estimated log-determinants only. An `init` may be an `Init`, as
+    those of `as_flow` and of flows of flows are.
 
     Optional: `init_inverse(key, z, context=None)` initialises from the latent side; `backward` is
     what `glowjax.reversible.backward` calls instead of its default; `prepare(params)` does what
@@ -77,7 +93,8 @@ def as_flow(module: nn.Module) -> Flow:
     Both take `(array, context=None)` and return `(array, log_det)`; a module that takes no context
     leaves that parameter out, and one of which it depends on its options says so by a property
     `takes_context`. An attribute `fixed_units = True` is handed on to the flow. A module that
-    estimates its log-determinant finds its key with `self.make_rng("log_det")`. A third method,
+    estimates its log-determinant finds its key with `self.make_rng("log_det")`. While the module is
+    initialised, it must return what it will return with the parameters it makes. A third method,
     `prepare(params)`, may be there for `Flow.prepare`: under `nn.nowrap`, a pure function of the
     module's own parameters, to which `vmap` can be applied, that returns variables as `Prepared`
     holds them.
@@ -113,11 +130,11 @@ def as_flow(module: nn.Module) -> Flow:
         check_key("key", key)
         args, keys = inputs(side, array, context), {"params": key, "log_det": key}
         with _drawing_nothing(name):
-            variables = module.init(keys, *args, method=method)
+            result, variables = module.init_with_output(keys, *args, method=method)
         _check_parameters_only(name, variables)
         params = variables.get("params", {})
         jax.eval_shape(functools.partial(apply, side, method), params, array, context, key)
-        return params
+        return params, _pair(f"{name}.{method}", result, array)[0]
 
     def apply(side, method, params, array, context=None, key=None):
         args, rngs = inputs(side, array, context), None
@@ -151,10 +168,10 @@ def as_flow(module: nn.Module) -> Flow:
             raise ValueError(f"params do not fit {name}: {error}") from error
 
     return Flow(
-        init=functools.partial(init, "x", "forward"),
+        init=Init(functools.partial(init, "x", "forward")),
         forward=functools.partial(apply, "x", "forward"),
         inverse=functools.partial(apply, "z", "inverse"),
-        init_inverse=functools.partial(init, "z", "inverse"),
+        init_inverse=Init(functools.partial(init, "z", "inverse")),
         prepare=prepare,
         takes_context=takes,
         fixed_units=getattr(module, "fixed_units", False),
@@ -220,18 +237,30 @@ def checked(name: str, flow: Any) -> Flow:
         if not flow.takes_context:
             refuse_context(context)
 
-    def initialised(init, key, array, context=None):
-        refuse(context)
-        return init(key, array, context)
+    def initialising(flow):
+        def with_output(key, array, context=None):
+            refuse(context)
+            return initialised(flow, key, array, context)
+
+        return Init(with_output)
 
     def applied(function, params, array, context=None, key=None):
         refuse(context)
         result = getattr(flow, function)(params, array, context, key)
         return _pair(f"{name}.{function}", result, array)
 
-    return flow._replace(
-        init=functools.partial(initialised, flow.init),
-        forward=functools.partial(applied, "forward"),
-        inverse=functools.partial(applied, "inverse"),
-        init_inverse=flow.init_inverse and functools.partial(initialised, flow.init_inverse),
+    safe = flow._replace(
+        forward=functools.partial(applied, "forward"), inverse=functools.partial(applied, "inverse")
     )
+    back = safe._replace(init=flow.init_inverse, forward=safe.inverse)
+    return safe._replace(
+        init=initialising(safe), init_inverse=flow.init_inverse and initialising(back)
+    )
+
+
+def initialised(flow: Flow, key, x, context=None) -> tuple[Any, Any]:
+    """`(params, z)` of `flow` initialised on `x`: at once, if its `init` is an `Init`."""
+    if isinstance(flow.init, Init):
+        return flow.init.with_output(key, x, context)
+    params = flow.init(key, x, context)
+    return params, flow.forward(params, x, context, key)[0]

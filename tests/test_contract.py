@@ -1,5 +1,6 @@
 """What a flow is given and gives, whoever made it: contexts, log-dets, keys; and no state."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +13,7 @@ from test_bad_input import FLOWS, KEY, abstract
 
 import glowjax
 from glowjax import as_flow
+from glowjax.flow import initialised
 
 X = np.linspace(-1, 1, 8).reshape(4, 2)
 CONTEXT = np.linspace(0, 1, 12).reshape(4, 3)
@@ -331,3 +333,49 @@ def test_what_is_no_array_or_no_key_is_named(flow):
                 call(wrong_key)
     old = jax.random.PRNGKey(0)
     assert jax.eval_shape(lambda: model.sample(params, old, 4)).shape == (4, 2)
+
+
+# --------------------------------------------------------------------------- initialisation
+
+PLAIN = glowjax.Flow(  # of one's own: its init gives parameters alone
+    init=lambda key, x, context=None: {"shift": jnp.mean(x, axis=0)},
+    forward=lambda params, x, context=None, key=None: (x - params["shift"], jnp.zeros(len(x))),
+    inverse=lambda params, z, context=None, key=None: (z + params["shift"], jnp.zeros(len(z))),
+)
+SQUEEZE, SPLIT = as_flow(glowjax.Squeeze()), as_flow(glowjax.Split())
+INITIALISED = {
+    "module": (COUPLING, X),
+    "chain": (glowjax.chain(PLAIN, ACTNORM, COUPLING), X),
+    "named": (glowjax.chain(norm=ACTNORM, coupling=COUPLING), X),
+    "repeat": (glowjax.repeat(glowjax.chain(ACTNORM, COUPLING), 3), X),
+    "inverted": (glowjax.invert(glowjax.chain(ACTNORM, COUPLING)), X),
+    "context": (glowjax.with_context(COUPLING, jnp.cos), X),
+    "multiscale": (glowjax.multiscale([SQUEEZE, SQUEEZE], [SPLIT]), np.ones((2, 4, 4, 3))),
+    "glow": (glowjax.glow(levels=1, steps=1, width=4), np.ones((2, 4, 4, 3))),
+}
+
+
+@pytest.mark.parametrize("name", INITIALISED)
+def test_initialisation_gives_what_the_new_flow_makes_of_its_array(name):
+    flow, x = INITIALISED[name]
+    context = CONTEXT if name == "context" else None
+
+    @jax.jit
+    def both_ways(x):
+        params, z = initialised(flow, key(), x, context)
+        return params, z, flow.init(key(), x, context), flow.forward(params, x, context, key())[0]
+
+    params, z, alone, expected = both_ways(jnp.asarray(x))
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
+    jax.tree.map(close, (params, z), (alone, expected))
+
+
+@pytest.mark.parametrize("flow", [glowjax.chain(COUPLING, COUPLING), glowjax.repeat(COUPLING, 2)])
+def test_initialisation_computes_each_map_once(flow):
+    """As many products are in the program of `init` as are in that of `forward`."""
+
+    def products(function, *args):
+        return str(jax.make_jaxpr(function)(*args)).count("dot_general")
+
+    count = products(flow.forward, flow.init(key(), X), X)
+    assert products(flow.init, key(), X) == count > 0

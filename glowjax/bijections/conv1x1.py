@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from glowjax.arrays import HIGHEST, AnyArray, per_example, positions, promote
+from glowjax.arrays import HIGHEST, AnyArray, draw_flat, per_example, positions, promote
 from glowjax.bijections.linalg import (
     inverse_and_log_abs_det,
     lu_factors,
@@ -61,7 +61,7 @@ def mix(
         `(z, log_det)`: log_det `[B]` = positions · ln|det W|, in nats.
     """
     chex.assert_shape(matrix.weight, (x.shape[-1], x.shape[-1]))
-    z = jnp.matmul(promote(x), matrix.weight, precision=HIGHEST)
+    z = _at_every_position(x, matrix.weight)
     return z, per_example(positions(x) * matrix.log_abs_det, x)
 
 
@@ -70,8 +70,14 @@ def unmix(
 ) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
     """x = z·W⁻¹; returns `(x, log_det)` as `mix`."""
     chex.assert_shape(matrix.inverse, (z.shape[-1], z.shape[-1]))
-    x = jnp.matmul(promote(z), matrix.inverse, precision=HIGHEST)
+    x = _at_every_position(z, matrix.inverse)
     return x, per_example(-positions(z) * matrix.log_abs_det, z)
+
+
+def _at_every_position(x, weight):
+    """x·W as a product of two matrices: the gradients of other products copy their operands."""
+    z = jnp.matmul(promote(x).reshape(-1, x.shape[-1]), weight, precision=HIGHEST)
+    return z.reshape(x.shape)
 
 
 def conv1x1_forward(
@@ -104,7 +110,7 @@ def conv1x1_lu_inverse(
 
 def random_rotation(key: jax.Array, channels: int, dtype=jnp.float32) -> Float[Array, "C C"]:
     """An orthogonal `[C, C]`: the Q of the QR decomposition of a Gaussian matrix."""
-    return orthogonal_factor(jax.random.normal(key, (channels, channels), dtype))
+    return orthogonal_factor(draw_flat(jax.random.normal, key, (channels, channels), dtype))
 
 
 def random_rotation_lu(key: jax.Array, channels: int, dtype=jnp.float32) -> Float[Array, "C C"]:

@@ -10,7 +10,7 @@ from jax import lax
 from jax.scipy.special import log_ndtr, logsumexp
 from jaxtyping import Array, Float
 
-from glowjax.arrays import AnyArray, draw_in_rows, promote
+from glowjax.arrays import AnyArray, draw_flat, promote
 from glowjax.bijections.elementwise import Elementwise
 from glowjax.bijections.roots import increasing_root
 from glowjax.checks import check_choice, check_integer, require
@@ -140,7 +140,7 @@ def mixture_sample(
     drawn = jax.random.categorical(key_component, log_weight)[..., None]
     mean, log_scale = (jnp.take_along_axis(a, drawn, -1)[..., 0] for a in (mean, log_scale))
     draw = {"logistic": jax.random.logistic, "gaussian": jax.random.normal}[family]
-    return mean + jnp.exp(log_scale) * draw_in_rows(draw, key_noise, mean.shape, mean.dtype)
+    return mean + jnp.exp(log_scale) * draw_flat(draw, key_noise, mean.shape, mean.dtype)
 
 
 def _parameters(raw):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glowjax.arrays import draw_in_rows, promote, sum_event
+from glowjax.arrays import draw_flat, promote, sum_event
 from glowjax.checks import POSITIVE, Interval, check_in, check_integer, check_labels, check_positive
 from glowjax.expression import expressed, recorded
 from glowjax.nets.mlp import MLP
@@ -41,7 +41,7 @@ def standard_normal() -> Base:
 
     def sample(_, key, like, temperature, context=None):
         return jax.tree.map(
-            lambda k, a: temperature * draw_in_rows(jax.random.normal, k, a.shape, a.dtype),
+            lambda k, a: temperature * draw_flat(jax.random.normal, k, a.shape, a.dtype),
             _key_tree(key, like),
             like,
         )
@@ -226,7 +226,7 @@ def gaussian_mixture(components: int) -> Base:
     def init(key, z):
         params = _zeros(z, (components,))
         mean = jax.tree.map(
-            lambda k, a: draw_in_rows(jax.random.normal, k, a.shape, a.dtype),
+            lambda k, a: draw_flat(jax.random.normal, k, a.shape, a.dtype),
             _key_tree(key, params["mean"]),
             params["mean"],
         )

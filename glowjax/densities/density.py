@@ -22,7 +22,7 @@ from glowjax.densities.bases import Base, distrax_base, standard_normal
 from glowjax.densities.batches import over_any_batch
 from glowjax.densities.standardized import taking_standardized
 from glowjax.expression import expressed, recorded
-from glowjax.flow import Flow, checked
+from glowjax.flow import Flow, checked, initialised
 
 
 @expressed
@@ -114,10 +114,9 @@ class _OfFlow:
     def init(self, key, x, context=None):
         self._check(x)
         flow_key, base_key = split_key(key)
-        params = self.flow.init(flow_key, x, context)
         if self.base.init is None:
-            return params
-        z, _ = self.flow.forward(params, x, context, flow_key)
+            return self.flow.init(flow_key, x, context)
+        params, z = initialised(self.flow, flow_key, x, context)
         return params, self.base.init(base_key, z)
 
     def init_from_base(self, key, n, context=None):

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Float32, Shaped, UInt8
 
-from glowjax.arrays import AnyArray, draw_in_rows, promote
+from glowjax.arrays import AnyArray, draw_flat, promote
 from glowjax.checks import check_event_shape, check_integer
 
 
@@ -152,4 +152,4 @@ def _in_range(images, levels):
 
 
 def _noise(key, shape):
-    return ((draw_in_rows(jax.random.bits, key, shape, jnp.uint16) >> 3) + jnp.float32(0.5)) / 2**13
+    return ((draw_flat(jax.random.bits, key, shape, jnp.uint16) >> 3) + jnp.float32(0.5)) / 2**13

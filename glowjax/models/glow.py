@@ -16,7 +16,7 @@ from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import check_choice, check_image_shape, check_positive
 from glowjax.compose import Backprop, chain, multiscale, on_last, repeat
 from glowjax.expression import recorded
-from glowjax.flow import Flow, as_flow
+from glowjax.flow import Flow, Init, as_flow, initialised
 from glowjax.nets.convnet import ConvNet
 from glowjax.nets.zero import Dtype, Initializer
 
@@ -173,10 +173,10 @@ def _checking_images(flow: Flow, levels: int) -> Flow:
 
     def init(key, x, context=None):
         check(x)
-        return flow.init(key, x, context)
+        return initialised(flow, key, x, context)
 
     def forward(params, x, context=None, key=None):
         check(x)
         return flow.forward(params, x, context, key)
 
-    return flow._replace(init=init, forward=forward)
+    return flow._replace(init=Init(init), forward=forward)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from glowjax.arrays import HIGHEST, promote
 from glowjax.nets.tiles import DEPTH
@@ -28,18 +29,16 @@ def patches(x: jax.Array, *, ring: bool) -> jax.Array:
     """
     # Ones and ring are made of x: of a constant array XLA would do as told at `ring_conv`.
     padded = _pad(jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=1))
-    if ring:
-        inside = padded[..., -1:]
-        padded = jnp.concatenate([padded[..., :-1], 1 - inside, inside], axis=-1)
-    padded = _whole_lanes(padded)
-    windows = jnp.stack([_window(padded, tap) for tap in range(9)], axis=3)
-    return windows.reshape(*x.shape[:3], -1)
+    channels, inside = padded[..., :-1], lax.stop_gradient(padded[..., -1:])
+    extra = [1 - inside, inside] if ring else [inside]
+    padded = _whole_lanes(jnp.concatenate([channels, *extra], axis=-1))
+    return _side_by_side(padded, 9 * padded.shape[-1], range(9))
 
 
 def patch_weight(weight: jax.Array, bias: jax.Array) -> jax.Array:
     """`weight [3, 3, C, F]` (with the ring's channel if any) and `bias [F]` for `patches`."""
-    centre = jnp.zeros((3, 3, 1, 1), weight.dtype).at[1, 1].set(1)
-    rows = _whole_lanes(jnp.concatenate([weight, centre * bias], axis=2), axis=2)
+    centre = jnp.pad(bias.reshape(1, 1, 1, -1), ((1, 1), (1, 1), (0, 0), (0, 0)))
+    rows = _whole_lanes(jnp.concatenate([weight, centre], axis=2), axis=2)
     return rows.reshape(-1, weight.shape[-1])
 
 
@@ -69,18 +68,12 @@ def conv_to_few(x: jax.Array, weight: Taps) -> jax.Array:
 def sum_of_taps(y: jax.Array, features: int) -> jax.Array:
     """Adds the taps of `y = x·matrix`, each shifted to its place: `-> [B, H, W, F]`."""
     y = _pad(y)
-    return sum(_window(y[..., t * features : (t + 1) * features], t) for t in range(9))
+    return sum(_window(y, t, slice(t * features, (t + 1) * features)) for t in range(9))
 
 
 def spread_to_taps(g: jax.Array, lanes: int) -> jax.Array:
     """The transpose of `sum_of_taps`: `[B, H, W, F] -> [B, H, W, lanes]`, zeros after 9·F."""
-    padded, features = _pad(g), g.shape[-1]
-
-    def place(tap):  # on GPUs, adding what does not overlap is faster than putting it side by side
-        columns = (tap * features, lanes - (tap + 1) * features)
-        return jnp.pad(_window(padded, 8 - tap), ((0, 0), (0, 0), (0, 0), columns))
-
-    return sum(place(tap) for tap in range(9))
+    return _side_by_side(_pad(g), lanes, range(8, -1, -1))
 
 
 def add_bias(y: jax.Array, weight: Taps) -> jax.Array:
@@ -89,7 +82,7 @@ def add_bias(y: jax.Array, weight: Taps) -> jax.Array:
     if weight.ring is not None:
         y += ring_conv(y.shape[1], y.shape[2], weight.ring)
     # Else XLA computes all of this again in every fusion that reads it.
-    return jax.lax.optimization_barrier(y)
+    return lax.optimization_barrier(y)
 
 
 def ring_conv(height: int, width: int, weight: jax.Array) -> jax.Array:
@@ -109,7 +102,22 @@ def matmul(x: jax.Array, weight: jax.Array) -> jax.Array:
     On NVIDIA GPUs the default for float32 is TF32, whose rounding the inverse would not repeat.
     """
     precision = HIGHEST if promote(x).dtype == x.dtype else None
-    return jnp.matmul(x, weight.astype(x.dtype), precision=precision)
+    y = lax.dot(x.reshape(-1, x.shape[-1]), weight.astype(x.dtype), precision=precision)
+    return y.reshape(*x.shape[:-1], -1)
+
+
+def _side_by_side(padded, lanes, taps):
+    """The windows of all taps, `[B, H, W, F]` each, and zeros up to `lanes`.
+
+    Adding what does not overlap is faster than concatenating: to run on GPUs, to compile on CPUs.
+    """
+    features, zero = padded.shape[-1], jnp.zeros((), padded.dtype)
+
+    def place(i, tap):
+        columns = (i * features, lanes - (i + 1) * features, 0)
+        return lax.pad(_window(padded, tap), zero, [(0, 0, 0)] * 3 + [columns])
+
+    return sum(place(i, tap) for i, tap in enumerate(taps))
 
 
 def _whole_lanes(x, axis=-1, lanes=LANES):
@@ -118,9 +126,9 @@ def _whole_lanes(x, axis=-1, lanes=LANES):
     return jnp.pad(x, pad)
 
 
-def _window(padded, tap):
+def _window(padded, tap, columns=slice(None)):
     (dy, dx), (height, width) = divmod(tap, 3), (padded.shape[1] - 2, padded.shape[2] - 2)
-    return padded[:, dy : dy + height, dx : dx + width]
+    return padded[:, dy : dy + height, dx : dx + width, columns]
 
 
 def _pad(x):

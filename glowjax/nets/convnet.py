@@ -53,9 +53,16 @@ def conv_net(x: jax.Array, weights: NetWeights, *, ring: bool) -> jax.Array:
 
 
 def _layers(ring, x, weights):
-    h = jax.nn.relu(matmul(patches(x, ring=ring), weights.first))
-    h = jax.nn.relu(matmul(h, weights.second) + weights.bias)
-    return sum_of_taps(matmul(h, weights.last.matrix), weights.last.bias.shape[0])
+    h = _product(functools.partial(patches, ring=ring), x, weights.first)
+    h = _product(jax.nn.relu, h, weights.second) + weights.bias
+    y = _product(jax.nn.relu, h, weights.last.matrix)
+    return sum_of_taps(y, weights.last.bias.shape[0])
+
+
+@functools.partial(jax.checkpoint, static_argnums=0, prevent_cse=False)
+def _product(f, x, weight):
+    """f(x)·W. A loop keeps x for the gradient, and computes f, which is cheap, again."""
+    return matmul(f(x), weight)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -146,20 +153,20 @@ class ConvNet(nn.Module):
 
     @nn.compact
     def _weights(self, x):
-        gathered = patches(x, ring=self.ring)
+        gathered = functools.cache(lambda: patches(x, ring=self.ring))  # for a first batch alone
         unbiased = jnp.zeros(self.width, promote(x).dtype)
         weight, bias = self._layer(
             "1",
             (3, 3, x.shape[-1] + self.ring, self.width),
             unbiased.dtype,
-            lambda weight: matmul(gathered, patch_weight(weight, unbiased)),
+            lambda weight: matmul(gathered(), patch_weight(weight, unbiased)),
         )
         first = patch_weight(weight, bias).astype(x.dtype)
         weight, bias = self._layer(
             "2",
             (1, 1, self.width, self.width),
             unbiased.dtype,
-            lambda weight: matmul(jax.nn.relu(matmul(gathered, first)), weight[0, 0]),
+            lambda weight: matmul(jax.nn.relu(matmul(gathered(), first)), weight[0, 0]),
         )
         last = ZeroConv(self.features, ring=self.ring, weight_init=self.output_init, name="out")
         return NetWeights(

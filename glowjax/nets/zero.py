@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glowjax.arrays import actnorm_statistics, draw_in_rows, promote
+from glowjax.arrays import actnorm_statistics, draw_flat, promote
 from glowjax.nets.conv import matmul, taps
 
 Dtype = jax.typing.DTypeLike
@@ -21,7 +21,7 @@ LOG_SCALE_FACTOR = 3.0  # of every log_scale in the released Glow
 
 def small_normal(key: jax.Array, shape: tuple[int, ...], dtype: Dtype) -> jax.Array:
     """Weights from N(0, 0.05²), as in the released Glow."""
-    return 0.05 * draw_in_rows(jax.random.normal, key, shape, dtype)
+    return 0.05 * draw_flat(jax.random.normal, key, shape, dtype)
 
 
 class ConvWeight(nn.Module):

@@ -125,6 +125,15 @@ def test_convnet_starts_as_zero():
     assert shapes["out"]["weight"] == (3, 3, 5, 6)
 
 
+def test_the_gradient_keeps_no_patches():
+    """What backpropagation keeps of the activations has the net's width at most."""
+    net, x = glowjax.ConvNet(features=2, width=4), jnp.ones((2, 8, 8, 3))
+    params = net.init(jax.random.key(0), x)
+    _, pull = jax.vjp(lambda x: net.apply(params, x), x)
+    kept = [leaf.size for leaf in jax.tree.leaves(pull)]
+    assert max(kept) <= 2 * 8 * 8 * 4
+
+
 def test_hidden_weights_are_drawn_with_deviation_005():
     x = jnp.ones((1, 2, 2, 7))
     params = jax.jit(glowjax.ConvNet(2, width=200).init)(jax.random.key(0), x)["params"]
