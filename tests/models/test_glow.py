@@ -269,7 +269,8 @@ def test_programs_do_not_grow_with_depth(backprop):
 
         return len(jax.jit(program).lower(jax.random.key(0), params, x).as_text())
 
-    assert size(640) < 1.01 * size(64)  # numbers have more digits
+    # Numbers have more digits, and batches for LAPACK another remainder.
+    assert size(640) < 1.02 * size(64)
 
 
 @pytest.mark.slow
