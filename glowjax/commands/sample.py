@@ -12,7 +12,6 @@ from glowjax.checks import require
 from glowjax.commands.options import Weights, parse
 from glowjax.files import write_whole
 from glowjax.runs.pictures import draw
-from glowjax.runs.trained import ImageModel
 
 ROW = 8  # images of each class or temperature, unless told
 
@@ -41,15 +40,11 @@ def sample(arguments: list[str]) -> None:
     options = parse(Sample, "sample", arguments)
     require(options.temperature, "temperature", options.temperature, "one at least")
     path = options.path(options.out, "sampled.png")
-    wanted = "a .png, a .npy, or a new or empty folder"
-    folder = not path.suffix or path.is_dir()
-    empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    ok = empty if folder else path.suffix in (".png", ".npy")
-    require(ok, "out", str(path), wanted)
+    _check_out(path)
     model, params = options.load()
     classes = model.num_classes if model.conditional and options.label is None else None
-    rows = len(options.temperature) > 1
-    usual = ROW * (classes or 1) if classes or rows else 64
+    rows = classes or len(options.temperature) > 1
+    usual = ROW * (classes or 1) if rows else 64
     num = usual if options.num is None else options.num
     images = {
         temperature: draw(
@@ -57,38 +52,52 @@ def sample(arguments: list[str]) -> None:
         )
         for temperature in options.temperature
     }
-    if folder:
+    if _is_folder(path):
         _write_each(path, images)
     elif path.suffix == ".npy":
-        array = np.stack([*images.values()])
-        content = io.BytesIO()
-        np.save(content, array if rows else array[0])
-        write_whole(path, content.getvalue())
+        _write_array(path, images)
     else:
-        _sheet(path, images, model, options.label)
+        _write_sheet(path, images, classes)
     print(path)
+
+
+def _check_out(path: Path) -> None:
+    """Refuses what is no picture, array or folder, and a folder that holds something."""
+    if _is_folder(path):
+        ok = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    else:
+        ok = path.suffix in (".png", ".npy")
+    require(ok, "out", str(path), "a .png, a .npy, or a new or empty folder")
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() or not path.suffix
+
+
+def _write_array(path: Path, images: Mapping[float, np.ndarray]) -> None:
+    """`[N, H, W, C]`, or `[T, N, H, W, C]` of several temperatures."""
+    array = np.stack([*images.values()])
+    content = io.BytesIO()
+    np.save(content, array if len(images) > 1 else array[0])
+    write_whole(path, content.getvalue())
 
 
 def _write_each(folder: Path, images: Mapping[float, np.ndarray]) -> None:
     """A PNG of each image, named by its number, and by its temperature where there are several."""
     folder.mkdir(parents=True, exist_ok=True)
     for temperature, some in images.items():
+        before = f"temperature-{temperature:g}-" if len(images) > 1 else ""
         for i, image in enumerate(some):
-            name = f"{i:05}.png" if len(images) == 1 else f"temperature-{temperature:g}-{i:05}.png"
-            plots.image_grid(image[None], scale=1).save(folder / name)
+            plots.image_grid(image[None], scale=1).save(folder / f"{before}{i:05}.png")
 
 
-def _sheet(
-    path: Path, images: Mapping[float, np.ndarray], model: ImageModel, label: int | None
-) -> None:
-    """Draws a row for each temperature, or else for each class, or else a grid."""
-    if len(images) > 1:
+def _write_sheet(path: Path, images: Mapping[float, np.ndarray], classes: int | None) -> None:
+    """A row for each temperature, or else for each class, or else a grid."""
+    first, *others = images.values()
+    if others:
         plots.image_rows(path, {f"temperature {t:g}": some for t, some in images.items()})
-        return
-    (some,) = images.values()
-    classes = model.num_classes if model.conditional and label is None else None
-    if classes and len(some) % classes == 0:
-        by_class = some.reshape(classes, -1, *some.shape[1:])
+    elif classes and len(first) % classes == 0:
+        by_class = first.reshape(classes, -1, *first.shape[1:])
         plots.image_rows(path, {f"class {c}": row for c, row in enumerate(by_class)})
     else:
-        plots.image_grid(some).save(path)
+        plots.image_grid(first).save(path)

@@ -52,12 +52,12 @@ def restore(
         check_choice("weights", weights, ("ema", "raw"))
     if is_exported(folder):
         model, params, about = load_exported(folder)
-        has = Trained(model, params, about["step"], about["weights"])
-        wanted = f"{has.weights!r} for {folder}, which was exported with these alone"
-        require(weights in (None, has.weights), "weights", weights, wanted)
-        wanted = f"that of step {has.step} for {folder}, which was exported with it alone"
-        require(checkpoint in ("best", "latest", has.step), "checkpoint", checkpoint, wanted)
-        return has
+        trained = Trained(model, params, about["step"], about["weights"])
+        wanted = f"{trained.weights!r} for {folder}, which was exported with these alone"
+        require(weights in (None, trained.weights), "weights", weights, wanted)
+        wanted = f"that of step {trained.step} for {folder}, which was exported with it alone"
+        require(checkpoint in ("best", "latest", trained.step), "checkpoint", checkpoint, wanted)
+        return trained
     with contextlib.closing(Run.open(folder, read_only=True)) as run:
         weights = weights or run.config.evaluate_with
         if weights == "ema" and run.config.ema is None:

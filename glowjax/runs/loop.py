@@ -241,9 +241,10 @@ def _not_finite(run, source, step, what, when, state) -> FloatingPointError:
 def _check_fits(config: Config, source: data.Source, shape: tuple[int, int, int]) -> None:
     """Refuses images that the model cannot halve so often, and says what would make them fit."""
     divisor, (height, width) = config.model.divisor, shape[:2]
-    crop = pair("first_crop", config.data.transform.first_crop or divisor)
-    wanted = f"divisible by {divisor} for this model"
-    require(not any(side % divisor for side in crop), "data.transform.first_crop", crop, wanted)
+    if config.data.transform.first_crop is not None:
+        crop = pair("first_crop", config.data.transform.first_crop)
+        wanted = f"divisible by {divisor} for this model"
+        require(not any(side % divisor for side in crop), "data.transform.first_crop", crop, wanted)
     if height % divisor == width % divisor == 0:
         return
     ways = []

@@ -50,15 +50,11 @@ def evaluate(
         samples=samples,
         batch_size=batch_size,
     )
-    if batch_size is not None:
-        check_positive(batch_size=batch_size)
-        check_batch_size(batch_size)
-    if samples is not None:
-        check_positive(samples=samples)
     model, params, step, weights = restore(run_dir, checkpoint, weights)
     config = model.config
     batch_size = config.batch_size if batch_size is None else batch_size
     samples = config.evaluate_samples if samples is None else samples
+    check_positive(batch_size=batch_size, samples=samples)
     check_batch_size(batch_size)
     trainer = make_trainer(config, **model.images)
     source = in_turn(lambda: load_split(config, split, sources))
