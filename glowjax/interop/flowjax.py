@@ -18,7 +18,7 @@ from glowjax.bijections.spline import rational_quadratic
 from glowjax.checks import require
 from glowjax.flow import Flow
 from glowjax.interop import parts
-from glowjax.interop.parts import Dense, Masked, Part
+from glowjax.interop.parts import Dense, Masked, Part, kind
 from glowjax.nets.activations import ACTIVATIONS, Activation
 
 FAR = -1e4  # where a softplus is 0
@@ -43,23 +43,17 @@ def from_flowjax(model: Any) -> tuple[Flow, Any]:
 
     Source: https://github.com/danielward27/flowjax, version 19.
     """
-    require(_is_flowjax(model), "model", _kind(model), "a Transformed distribution of flowjax")
+    require(
+        parts.is_of("flowjax", model), "model", kind(model), "a Transformed distribution of flowjax"
+    )
     found: list[Part] = []
     floats = [leaf.dtype for leaf in jax.tree.leaves(model) if _is_floats(leaf)]
     while hasattr(model, "base_dist"):
         found += _parts(model.bijection, inverse=True)
         model = model.base_dist
-    base = _kind(model)
+    base = kind(model)
     require(base == "StandardNormal", "model", f"the base {base}", "one of base StandardNormal")
     return parts.converted(parts.in_order(found), np.result_type(np.float32, *floats))
-
-
-def _kind(thing):
-    return type(thing).__name__
-
-
-def _is_flowjax(thing):
-    return type(thing).__module__.partition(".")[0] == "flowjax"
 
 
 def _is_floats(leaf):
@@ -68,19 +62,18 @@ def _is_floats(leaf):
 
 def _parts(bijection: Any, *, inverse: bool) -> list[Part]:
     """What a bijection's transform, or its inverse, consists of, in order."""
-    kind = _kind(bijection)
-    if kind == "Invert":
+    name = kind(bijection)
+    if name == "Invert":
         return _parts(bijection.bijection, inverse=not inverse)
-    if kind in ("Chain", "Scan"):
-        layers = bijection.bijections if kind == "Chain" else _unstacked(bijection.bijection)
+    if name in ("Chain", "Scan"):
+        layers = bijection.bijections if name == "Chain" else _unstacked(bijection.bijection)
         ordered = layers[::-1] if inverse else layers
         return [part for layer in ordered for part in _parts(layer, inverse=inverse)]
-    known = _is_flowjax(bijection) and kind in CONVERTERS
-    kinds = ", ".join(sorted({"Invert", "Chain", "Scan", *CONVERTERS}))
-    require(known, "bijection", kind, f"one of {kinds} of flowjax")
+    others = ("Chain", "Invert", "Scan")
+    convert = parts.converter(CONVERTERS, "flowjax", "bijection", bijection, others)
     conditional = bijection.cond_shape is not None
-    require(not conditional, "bijection", f"{kind} with a condition", "one without a condition")
-    part = CONVERTERS[kind](bijection)
+    require(not conditional, "bijection", f"{name} with a condition", "one without a condition")
+    part = convert(bijection)
     return [parts.inverted(part) if inverse else part]
 
 
@@ -170,9 +163,9 @@ def _transformer(constructor: Callable[[jax.Array], Any], size: int) -> Transfor
     """What a constructor makes of raw parameters, from what it makes of zeros."""
     found = constructor(jnp.zeros(size))
     makers = {"Affine": _affine_transformer, "RationalQuadraticSpline": _spline_transformer}
-    kind = _kind(found)
-    require(kind in makers, "transformer", kind, f"one of {', '.join(makers)}")
-    made = makers[kind](found)
+    name = kind(found)
+    require(name in makers, "transformer", name, f"one of {', '.join(makers)}")
+    made = makers[name](found)
     sizes = (len(made.offset), made.transform.size)
     require(sizes == (size, size), "transformer", f"{size} parameters", f"one of {sizes[0]}")
     return made

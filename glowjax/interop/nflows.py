@@ -12,7 +12,7 @@ from glowjax.bijections.elementwise import additive, affine
 from glowjax.checks import require
 from glowjax.flow import Flow
 from glowjax.interop import parts, torch_nets
-from glowjax.interop.parts import Dense, Part
+from glowjax.interop.parts import Dense, Part, kind
 from glowjax.interop.torch_nets import array, refuse
 
 
@@ -34,9 +34,9 @@ def from_nflows(model: Any) -> tuple[Flow, Any]:
 
     Source: https://github.com/bayesiains/nflows, version 0.14.
     """
-    require(_is_nflows(model), "model", _kind(model), "a flow or a transform of nflows")
+    require(parts.is_of("nflows", model), "model", kind(model), "a flow or a transform of nflows")
     if hasattr(model, "_transform") and hasattr(model, "_distribution"):
-        base, embedding = _kind(model._distribution), _kind(model._embedding_net)
+        base, embedding = kind(model._distribution), kind(model._embedding_net)
         require(base == "StandardNormal", "model", f"the base {base}", "one of base StandardNormal")
         refuse(embedding != "Identity", "model", f"the embedding net {embedding}")
         model = model._transform
@@ -44,18 +44,7 @@ def from_nflows(model: Any) -> tuple[Flow, Any]:
 
 
 def _part(transform: Any) -> Part:
-    kind = _kind(transform)
-    known = _is_nflows(transform) and kind in CONVERTERS
-    require(known, "transform", kind, f"one of {', '.join(sorted(CONVERTERS))} of nflows")
-    return CONVERTERS[kind](transform)
-
-
-def _kind(thing):
-    return type(thing).__name__
-
-
-def _is_nflows(thing):
-    return type(thing).__module__.partition(".")[0] == "nflows"
+    return parts.converter(CONVERTERS, "nflows", "transform", transform)(transform)
 
 
 def _composite(transform):
@@ -67,7 +56,7 @@ def _inverse(transform):
 
 
 def _permutation(transform):
-    refuse(transform._dim != 1, _kind(transform), f"dim={transform._dim}")
+    refuse(transform._dim != 1, kind(transform), f"dim={transform._dim}")
     return parts.permutation(transform._permutation.numpy())
 
 
@@ -93,7 +82,8 @@ def _masked_affine(transform):
 
 def _affine_coupling(transform):
     count = transform.num_transform_features
-    order = np.arange(2 * count).reshape(2, count).T.ravel()  # theirs: shifts, then scales
+    shifts, scales = np.split(np.arange(2 * count), 2)
+    order = parts.alternating(shifts, scales)
     scale = affine(scale="sigmoid", least=1e-3, shift="last")
     return torch_nets.coupling(transform, scale, lambda out: parts.outputs(out, order))
 

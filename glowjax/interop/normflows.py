@@ -14,7 +14,7 @@ from glowjax.bijections.elementwise import additive, affine
 from glowjax.checks import require
 from glowjax.flow import Flow
 from glowjax.interop import parts, torch_nets
-from glowjax.interop.parts import Dense, Part
+from glowjax.interop.parts import Dense, Part, kind
 from glowjax.interop.torch_nets import array, refuse
 from glowjax.nets.activations import Activation
 
@@ -37,9 +37,9 @@ def from_normflows(model: Any) -> tuple[Flow, Any]:
 
     Source: https://github.com/VincentStimper/normalizing-flows, version 1.7.3.
     """
-    ours = _is_normflows(model) and _kind(model) == "NormalizingFlow"
-    require(ours, "model", _kind(model), "a NormalizingFlow of normflows")
-    base = _kind(model.q0)
+    ours = parts.is_of("normflows", model) and kind(model) == "NormalizingFlow"
+    require(ours, "model", kind(model), "a NormalizingFlow of normflows")
+    base = kind(model.q0)
     require(base == "DiagGaussian", "model", f"the base {base}", "one of base DiagGaussian")
     refuse(model.q0.temperature is not None, "DiagGaussian", "a temperature")
     found = [_part(flow) for flow in reversed(model.flows)]
@@ -49,20 +49,9 @@ def from_normflows(model: Any) -> tuple[Flow, Any]:
     return parts.converted(parts.in_order(found), torch_nets.dtype_of(model))
 
 
-def _kind(thing):
-    return type(thing).__name__
-
-
-def _is_normflows(thing):
-    return type(thing).__module__.partition(".")[0] == "normflows"
-
-
 def _part(flow: Any) -> Part:
     """A flow of normflows in the direction from data to latents."""
-    kind = _kind(flow)
-    known = _is_normflows(flow) and kind in CONVERTERS
-    require(known, "flow", kind, f"one of {', '.join(sorted(CONVERTERS))} of normflows")
-    return CONVERTERS[kind](flow)
+    return parts.converter(CONVERTERS, "normflows", "flow", flow)(flow)
 
 
 def _unscaled(shift: np.ndarray, log_scale: np.ndarray) -> Part:
@@ -72,8 +61,8 @@ def _unscaled(shift: np.ndarray, log_scale: np.ndarray) -> Part:
 
 def _constant(flow):
     done = getattr(flow, "data_dep_init_done", True)  # else the next batch initialises it
-    refuse(not done, _kind(flow), "no initialisation by data yet")
-    require(flow.s.ndim == 2, _kind(flow), tuple(flow.s.shape[1:]), "of vectors: a shape of a size")
+    refuse(not done, kind(flow), "no initialisation by data yet")
+    require(flow.s.ndim == 2, kind(flow), tuple(flow.s.shape[1:]), "of vectors: a shape of a size")
     return _unscaled(array(flow.t)[0], array(flow.s)[0])
 
 
@@ -130,7 +119,7 @@ def _minus_both(out: Dense, count: int, *, shifted: bool) -> Dense:
     """Minus shifts and log-scales, side by side for each number; without a net, shifts are 0."""
     if not shifted:
         out = parts.beside(parts.outputs(out, slice(None), 0.0), out, shared_input=True)
-    order = np.arange(2 * count).reshape(2, count).T.ravel()
+    order = parts.alternating(*np.split(np.arange(2 * count), 2))
     return parts.outputs(out, order, -1.0)
 
 

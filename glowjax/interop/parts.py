@@ -49,6 +49,35 @@ class Net(NamedTuple):
     params: dict[str, Any]
 
 
+def kind(thing: Any) -> str:
+    """The name of an object's class."""
+    return type(thing).__name__
+
+
+def is_of(library: str, thing: Any) -> bool:
+    """Whether an object's class is defined in a library."""
+    return type(thing).__module__.partition(".")[0] == library
+
+
+def converter(
+    converters: dict[str, Any], library: str, what: str, thing: Any, others: Sequence[str] = ()
+) -> Any:
+    """What converts an object of a library, by the name of its class.
+
+    Raises:
+        ValueError: nothing does; the message lists the names, and `others`.
+    """
+    known = is_of(library, thing) and kind(thing) in converters
+    names = ", ".join(sorted({*converters, *others}))
+    require(known, what, kind(thing), f"one of {names} of {library}")
+    return converters[kind(thing)]
+
+
+def alternating(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Indices of both, side by side in turn."""
+    return np.stack([first, second], axis=1).reshape(-1)
+
+
 def in_order(parts: Sequence[Part]) -> Part:
     """One part after the other."""
     if len(parts) == 1:

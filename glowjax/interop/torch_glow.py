@@ -25,7 +25,7 @@ from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import described, require
 from glowjax.compose import chain, multiscale, repeat
 from glowjax.flow import Flow, as_flow
-from glowjax.interop.parts import Part, converted
+from glowjax.interop.parts import Part, alternating, converted
 from glowjax.interop.torch_nets import array
 from glowjax.models.glow import glow, glow_top
 from glowjax.nets.convnet import ConvNet
@@ -193,11 +193,6 @@ def _mixing(weight: np.ndarray, signs: Any = 1.0) -> Params:
     return {"weight": np.broadcast_to(signs, len(matrix))[:, None] * matrix}
 
 
-def _alternating(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Indices of both, side by side in turn."""
-    return np.stack([first, second], axis=1).reshape(-1)
-
-
 # ------------------------------------------------------- y0ast/Glow-PyTorch, chaiyujin/glow-pytorch
 
 
@@ -269,7 +264,7 @@ def _rosinality(state: State) -> Model:
     top["weight"] = top["weight"][:, :, -1:]  # of an image of zeros it sees the ring alone
     for layer in splits:
         means, log_stds = np.split(np.arange(len(layer["bias"])), 2)
-        layer |= _reordered(layer, _alternating(means, log_stds))
+        layer |= _reordered(layer, alternating(means, log_stds))
     return Model(levels, splits, {"ring": top}, functools.partial(glow, ring=True, norm=False))
 
 
@@ -282,7 +277,7 @@ def _rosinality_step(flow: State) -> Params:
     out = _rosinality_zero(_below(net, "4."))
     if len(out["bias"]) == len(scale):  # affine
         scales, shifts = np.split(np.arange(len(scale)), 2)
-        out = _reordered(out, _alternating(shifts, scales))
+        out = _reordered(out, alternating(shifts, scales))
     params = {
         "conv1": {"weight": _ringed(_conv(net["0.weight"]), 0.0)},
         "norm1": {"bias": net["0.bias"]},

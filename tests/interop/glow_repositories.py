@@ -51,6 +51,14 @@ def sigmoid(x):
     return 1 / (1 + jnp.exp(-x - 2))
 
 
+def coupled(a, b, log_det, shift, scale=None):
+    """b + shift beside a, times the sigmoid of the scale if there is one."""
+    if scale is None:
+        return jnp.concatenate([a, b + shift], axis=1), log_det
+    b = (b + shift) * sigmoid(scale)
+    return jnp.concatenate([a, b], axis=1), log_det + total(jnp.log(sigmoid(scale)))
+
+
 def lu(p, lower, upper, log_s, sign):
     eye = jnp.eye(len(p))
     return p @ (jnp.tril(lower, -1) + eye) @ (jnp.triu(upper, 1) + eye * sign * jnp.exp(log_s))
@@ -139,11 +147,7 @@ def _y0ast_step(names, x, use_lu, additive):
     h = conv(h, (block / "2.conv")("weight", WIDTH, WIDTH, 1, 1))
     h = jax.nn.relu(_y0ast_norm(block / "2.actnorm", h)[0])
     h = _y0ast_zeros(block / "4", h, c // 2 if additive else c)
-    if additive:
-        return jnp.concatenate([a, b + h], axis=1), log_det
-    shift, scale = in_turn(h)
-    b = (b + shift) * sigmoid(scale)
-    return jnp.concatenate([a, b], axis=1), log_det + total(jnp.log(sigmoid(scale)))
+    return coupled(a, b, log_det, *((h,) if additive else in_turn(h)))
 
 
 def chaiyujin_name(name):
@@ -194,11 +198,7 @@ def _rosinality_step(names, x, use_lu, additive):
     h = jax.nn.relu(conv(a, first("weight", WIDTH, c // 2, 3, 3), first("bias", WIDTH)))
     h = jax.nn.relu(conv(h, second("weight", WIDTH, WIDTH, 1, 1), second("bias", WIDTH)))
     h = _rosinality_zeros(names / "coupling.net.4", h, c // 2 if additive else c)
-    if additive:
-        return jnp.concatenate([a, b + h], axis=1), log_det
-    scale, shift = halves(h)
-    b = (b + shift) * sigmoid(scale)
-    return jnp.concatenate([a, b], axis=1), log_det + total(jnp.log(sigmoid(scale)))
+    return coupled(a, b, log_det, *((h,) if additive else halves(h)[::-1]))
 
 
 # ------------------------------------------------------------- kamenbliznashki/normalizing_flows

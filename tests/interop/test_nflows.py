@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from converted import check_log_prob, check_round_trip, example, stirred
+from converted import check_log_prob, check_round_trip, example, log_prob, stirred
 
 import glowjax
 from glowjax.interop.nflows import from_nflows
@@ -103,11 +103,6 @@ PARTS = {
 
 def data(count=20):
     return 1.3 * np.random.default_rng(0).normal(size=(count, D))
-
-
-def log_prob(model, x):
-    with torch.no_grad():
-        return model.log_prob(torch.tensor(x)).numpy()
 
 
 def made_of(*parts):

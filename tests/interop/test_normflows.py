@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from converted import check_log_prob, check_round_trip, stirred
+from converted import check_log_prob, check_round_trip, log_prob, stirred
 
 from glowjax.interop.normflows import from_normflows
 
@@ -65,11 +65,6 @@ def made_of(*flows, learned_base=False):
         if hasattr(flow, "data_dep_init_done"):
             flow.data_dep_init_done = torch.tensor(1.0)
     return stirred(model)
-
-
-def log_prob(model, x):
-    with torch.no_grad():
-        return model.log_prob(torch.tensor(x)).numpy()
 
 
 @pytest.mark.parametrize("name", FLOWS)
