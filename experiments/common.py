@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +88,24 @@ def mean(values: npt.ArrayLike, digits: int = 3, sign: str = "") -> str:
     """Mean ± its standard error, as text; `sign="+"` shows a plus."""
     value, error = mean_and_error(values)
     return f"{value:{sign}.{digits}f} ± {error:.{digits}f}"
+
+
+class Timed(NamedTuple):
+    """What a function gave for each key, and seconds of the processor: of all, and to compile."""
+
+    found: list[Any]
+    sampling: float
+    compiling: float
+
+
+def timed(one: Callable[[jax.Array], Any], keys: jax.Array) -> Timed:
+    """Calls `one` with each key; with the first twice, to tell what compilation took."""
+    seconds, found = [], []
+    for key in keys[np.array([0, *range(len(keys))])]:
+        began = time.process_time()
+        found.append(jax.block_until_ready(one(key)))
+        seconds.append(time.process_time() - began)
+    return Timed(found[1:], sum(seconds[1:]), max(seconds[0] - seconds[1], 0.0))
 
 
 def fit_seeds(

@@ -94,23 +94,24 @@ def trained(seed: int, steps: int) -> tuple[NeuTraReparam, float]:
 def sample(
     model: Callable[[], None], to_funnel: Callable[[Any], Any], acceptance: float, run: common.Run
 ) -> Chains:
-    """NUTS on a model, chain by chain; the first is run twice, to tell what compilation took."""
+    """NUTS on a model, chain by chain."""
     mcmc = MCMC(
         NUTS(model, target_accept_prob=acceptance),
         num_warmup=run.size(1000, 20),
         num_samples=run.size(10_000, 40),
         progress_bar=False,
     )
-    seconds, draws, diverging = [], [], []
-    for key in jax.random.split(jax.random.key(run.seed), CHAINS)[np.array([0, *range(CHAINS)])]:
-        began = time.process_time()
+
+    def one(key):
         mcmc.run(key, extra_fields=("diverging",))
-        found = jax.block_until_ready(to_funnel(mcmc.get_samples()))
-        seconds.append(time.process_time() - began)
-        draws.append(np.concatenate([found["v"][:, None], found["x"]], axis=1))
-        diverging.append(mcmc.get_extra_fields()["diverging"])
-    compiling = max(seconds[0] - seconds[1], 0.0)
-    return Chains(np.stack(draws[1:]), np.stack(diverging[1:]), sum(seconds[1:]), compiling)
+        return to_funnel(mcmc.get_samples()), mcmc.get_extra_fields()["diverging"]
+
+    found, sampling, compiling = common.timed(
+        one, jax.random.split(jax.random.key(run.seed), CHAINS)
+    )
+    draws = [np.concatenate([x["v"][:, None], x["x"]], axis=1) for x, _ in found]
+    diverging = [np.asarray(diverged) for _, diverged in found]
+    return Chains(np.stack(draws), np.stack(diverging), sampling, compiling)
 
 
 def through_flow(run: common.Run) -> Chains:
@@ -123,7 +124,7 @@ def through_flow(run: common.Run) -> Chains:
     return sample(neutra.reparam(funnel), to_funnel, 0.8, run)._replace(training=training)
 
 
-def told(name: str, chains: list[Chains]) -> common.Figures:
+def figures_of(name: str, chains: list[Chains]) -> common.Figures:
     """One method's figures over seeds."""
     ess = np.array([c.ess for c in chains])
     sampling, before = np.array([(c.sampling, c.before) for c in chains]).T
@@ -165,7 +166,7 @@ def main(run: common.Run) -> common.Figures:
         found[FLOW].append(through_flow(seeded))
     figures: common.Figures = {}
     for name, chains in found.items():
-        figures |= told(name, chains)
+        figures |= figures_of(name, chains)
     for name in PLAIN:
         figures[f"effective samples of v that repay the flow, beside {name}"] = break_even(
             found[FLOW], found[name]

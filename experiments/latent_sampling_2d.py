@@ -117,18 +117,18 @@ def trained(target: Target, run: common.Run) -> tuple[glowjax.Flow, Any, float]:
 
 
 def sample(sampler: Sampler, log_prob: LogProb, scale: float, run: common.Run) -> Chains:
-    """Chains from N(0, scale²·I); the first is run twice, to tell what compilation took."""
-    one = jax.jit(lambda key, start: sampler(log_prob, key, start, run))
-    seconds, found = [], []
-    keys = jax.random.split(jax.random.key(run.seed), CHAINS)
-    for key in keys[np.array([0, *range(CHAINS)])]:
+    """Chains from N(0, scale²·I)."""
+
+    @jax.jit
+    def one(key):
         start = scale * jax.random.normal(jax.random.fold_in(key, 1), (2,))
-        began = time.process_time()
-        found.append(jax.block_until_ready(one(key, start)))
-        seconds.append(time.process_time() - began)
-    draws, acceptance = (np.stack(parts) for parts in zip(*found[1:], strict=True))
-    compiling = max(seconds[0] - seconds[1], 0.0)
-    return Chains(draws, float(acceptance.mean()), sum(seconds[1:]), compiling)
+        return sampler(log_prob, key, start, run)
+
+    found, sampling, compiling = common.timed(
+        one, jax.random.split(jax.random.key(run.seed), CHAINS)
+    )
+    draws, acceptance = (np.stack(parts) for parts in zip(*found, strict=True))
+    return Chains(draws, float(acceptance.mean()), sampling, compiling)
 
 
 def study(target: Target, run: common.Run) -> dict[str, Chains]:
@@ -149,7 +149,7 @@ def study(target: Target, run: common.Run) -> dict[str, Chains]:
     return found
 
 
-def told(chains: list[Chains]) -> dict[str, str]:
+def figures_of(chains: list[Chains]) -> dict[str, str]:
     """One way's figures over seeds."""
     ess, sampling, total = np.array([(c.ess, c.sampling, c.total) for c in chains]).T
     right = np.concatenate([np.mean(c.draws[..., 0] > 0, axis=1) for c in chains])
@@ -171,7 +171,7 @@ def main(run: common.Run) -> common.Figures:
         runs = [common.Run(folder=run.folder, smoke=run.smoke, seed=seed) for seed in seeds]
         found = [study(target, seeded) for seeded in runs]
         for way in found[0]:
-            rows = told([chains[way] for chains in found])
+            rows = figures_of([chains[way] for chains in found])
             figures |= {f"{name}, {way}: {row}": value for row, value in rows.items()}
         points = run.size(400, 40)
         x, _ = targets.grid(target.extent, points)
