@@ -31,6 +31,7 @@ def check_flow(
     params: Any = None,
     key: Any = None,
     noise: float = 0.1,
+    unjitted: bool = True,
     tolerance: float = 1e-9,
     tolerance_float32: float = 2e-5,
 ) -> None:
@@ -71,6 +72,7 @@ def check_flow(
         params: to check at, as they are; default: those of `flow.init` on x, moved by noise.
         key: of initialisation and noise; default: `jax.random.key(0)`.
         noise: standard deviation of that. Less for deep flows, where it multiplies up.
+        unjitted: computes log_det without jit too, which takes up to a third of the time.
         tolerance: in float64, relative above 1 and absolute below.
         tolerance_float32: the same, in float32; half of it a number of x for log-determinants.
 
@@ -79,15 +81,23 @@ def check_flow(
     """
     key = jax.random.key(0) if key is None else key
     with jax.enable_x64(True):
-        params = _in_float64(flow, *_cast((params, x, context), np.float64), key, noise, tolerance)
+        args = _cast((params, x, context), np.float64)
+        measured = _in_float64(flow, *args, key, noise, tolerance)
+        params = measured.params
+        if unjitted:
+            log_det = flow.log_det(params, *args[1:])
+            _agree("log_det must be the same without jit", log_det, measured.log_det, tolerance)
     with jax.enable_x64(False):
         _in_float32(flow, *_cast((params, x, context), np.float32), tolerance_float32)
 
 
-def moved(key: Any, params: Any, noise: float) -> Any:
-    """`params` with normal noise on every number."""
-    flat, restore = ravel_pytree(params)  # one draw: a draw a leaf takes long to compile
-    return restore(flat + noise * jax.random.normal(key, flat.shape, flat.dtype))
+def moved(params: Any, noise: float, seed: Any = 0) -> Any:
+    """`params` with normal noise on every number.
+
+    NumPy draws it: XLA would compile such draws for seconds, once for each program that reads them.
+    """
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda p: p + noise * rng.normal(size=p.shape).astype(p.dtype), params)
 
 
 def flat(tree: Any) -> jax.Array:
@@ -106,26 +116,26 @@ class _Measured(NamedTuple):
     pairs: list[tuple[Any, Any]]  # of each of CLAIMS
 
 
-def _in_float64(flow: Flow, params, x, context, key, noise, tolerance):
-    measure = jax.jit(functools.partial(_measure, flow, key, noise))  # its parts take longer in all
+def _in_float64(flow: Flow, params, x, context, key, noise, tolerance) -> _Measured:
+    init_key, draws_key = jax.random.split(key)
+    seed = np.asarray(jax.random.key_data(draws_key))
+    measure = functools.partial(_measure, flow, init_key, noise, seed)
+    measure = jax.jit(measure)  # its parts take longer in all
     measured = measure(params, x, context)
     for claim, pair in zip(CLAIMS, measured.pairs, strict=True):
         _agree(claim, *pair, tolerance)
     _check_gradients(measured, x)
-    unjitted = flow.log_det(measured.params, x, context)
-    _agree("log_det must be the same without jit", unjitted, measured.log_det, tolerance)
-    return measured.params
+    return measured
 
 
-def _measure(flow: Flow, key, noise, params, x, context) -> _Measured:
-    init_key, noise_key, step_key = jax.random.split(key, 3)
+def _measure(flow: Flow, init_key, noise, seed, params, x, context) -> _Measured:
     if params is None:
-        params = moved(noise_key, flow.init(init_key, x, context), noise)
+        params = moved(flow.init(init_key, x, context), noise, seed)
     (z, log_det), pull = jax.vjp(lambda p, x: _forward(flow, p, x, context), params, x)
     jacobian = _jacobian(pull, z, log_det)
     gradients = pull(jax.grad(_loss)((z, log_det)))
     slope, restore = ravel_pytree(gradients)
-    direction = _direction(step_key, slope, gradients, params, x)
+    direction = _direction(seed, slope, gradients, params, x)
     step = restore(STEP * direction)
 
     others = jax.tree.map(_between, z)
@@ -164,10 +174,11 @@ def _jacobian(pull, z, log_det):
     return jax.vmap(row, out_axes=1)(jnp.eye(flat(z).shape[1]))
 
 
-def _direction(key, slope, gradients, params, x):
+def _direction(seed, slope, gradients, params, x):
     """A random direction of norm 1 among what is trained, as one vector."""
     moving = jax.tree.map(jnp.full_like, gradients, (trainable(params), trainable(x)))
-    direction = jax.random.normal(key, slope.shape, slope.dtype) * ravel_pytree(moving)[0]
+    draws = np.random.default_rng([*seed, 1]).normal(size=slope.shape)
+    direction = draws.astype(slope.dtype) * ravel_pytree(moving)[0]
     return direction / jnp.linalg.norm(direction)
 
 

@@ -36,6 +36,16 @@ def test_flow(name):
     check(CASES[name])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_log_det_is_the_same_without_jit(name):
+    """`test_flow` leaves this out, for it takes as long as all of the rest."""
+    flow = CASES[name].flow
+    x, context = data(CASES[name])
+    params = jax.jit(lambda: parameters(CASES[name]))()
+    close(flow.log_det(params, x, context), jax.jit(flow.log_det)(params, x, context))
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize("name", [n for n in CASES if CASES[n].covers and n not in LONG | SLOW])
 def test_round_trip(name):

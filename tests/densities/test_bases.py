@@ -43,13 +43,7 @@ FIXED = {
 
 def moved(base, z):
     """Parameters of `base`, every one of them moved."""
-    params = base.init(jax.random.key(0), z)
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    moves = [
-        0.4 * jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)
-    ]
-    return structure.unflatten([a + b for a, b in zip(leaves, moves, strict=True)])
+    return glowjax.testing.moved(base.init(jax.random.key(0), z), 0.4)
 
 
 def context_of(name, n, label=1):

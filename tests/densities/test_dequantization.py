@@ -6,21 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 from jax.scipy.stats import norm
 
 import glowjax
 from glowjax import as_flow
 from glowjax.densities.dequantization import EDGE, noise_density
 from glowjax.densities.discrete_images import place
+from glowjax.testing import moved
 
 FLOW = glowjax.realnvp_mlp(steps=2, width=4)
 PAIR = (2,)  # two pixels
-
-
-def moved(params, noise=0.2):
-    flat, unravel = ravel_pytree(params)
-    return unravel(flat + noise * jax.random.normal(jax.random.key(5), flat.shape, flat.dtype))
 
 
 def pixels(levels, n):
@@ -39,7 +34,7 @@ def test_noise_integrates_to_one_over_the_bin_and_depends_on_the_image():
 
     @jax.jit
     def totals(u):
-        params = moved(q.init_from_base(jax.random.key(0), 8, jnp.zeros((8, *PAIR))))
+        params = moved(q.init_from_base(jax.random.key(0), 8, jnp.zeros((8, *PAIR))), 0.2)
         contexts = jnp.asarray([[[-0.4, 0.3]], [[0.2, 0.1]]])
         log_q = [q.log_prob(params, u, jnp.broadcast_to(c, u.shape)) for c in contexts]
         outside = q.log_prob(params, jnp.full((1, *PAIR), 1.0), contexts[0])
@@ -58,7 +53,7 @@ def test_samples_come_with_the_log_density_of_their_noise():
 
     @jax.jit
     def measure(images):
-        params = moved(dequantizer.init(jax.random.key(0), images))
+        params = moved(dequantizer.init(jax.random.key(0), images), 0.2)
         x, log_q = dequantizer.sample(params, jax.random.key(1), images)
         u = (x + 0.5) * levels - images
         centres = glowjax.bin_centres(images, levels=levels)
@@ -80,7 +75,7 @@ def test_one_key_each_makes_noise_independent_of_the_batch():
 
     @jax.jit
     def measure(images):
-        params = moved(dequantizer.init(jax.random.key(0), images))
+        params = moved(dequantizer.init(jax.random.key(0), images), 0.2)
         whole = dequantizer.sample(params, keys, images)
         return whole, dequantizer.sample(params, keys[2:], images[2:])
 
@@ -255,9 +250,9 @@ def test_gradients_reach_both_models():
     @jax.jit
     def gradient(images):
         key = jax.random.key(0)
-        params = moved(dequantizer.init(key, images))
+        params = moved(dequantizer.init(key, images), 0.2)
         x, _ = dequantizer.sample(params, key, images)
-        both = (moved(model.init(key, x)), params)
+        both = (moved(model.init(key, x), 0.2), params)
 
         def loss(both):
             return -jnp.mean(glowjax.log_prob_bound(model, dequantizer, both, key, images))

@@ -18,7 +18,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "other-libraries.md"
 LIBRARIES = {"NNXNet": "flax.nnx", "EquinoxNet": "equinox", "HaikuNet": "haiku"}
 
 
-@pytest.fixture(params=LIBRARIES)
+@pytest.fixture(
+    params=[
+        "NNXNet",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("EquinoxNet", "HaikuNet")),
+    ]
+)
 def flow(request):
     """The flow of the page's example, with a narrower net."""
     pytest.importorskip(LIBRARIES[request.param])

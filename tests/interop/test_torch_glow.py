@@ -29,7 +29,7 @@ MODELS = {
 }
 
 
-FAST = {"y0ast labels", "rosinality", "kamenbliznashki"}
+FAST = {"rosinality"}
 
 
 def images(count=3):

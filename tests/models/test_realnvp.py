@@ -9,18 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import SMALL_RESNET, Case, parameters
-from jax.flatten_util import ravel_pytree
 
 import glowjax
 from glowjax import as_flow
+from glowjax.testing import moved
 
 TINY: Any = {"width": 3, "blocks": 1}
-
-
-def moved(params, noise=0.3):
-    """`params` with noise on every number, of one draw."""
-    flat, unravel = ravel_pytree(params)
-    return unravel(flat + noise * jax.random.normal(jax.random.key(5), flat.shape, flat.dtype))
 
 
 # ------------------------------------------------------------------------------------- net
@@ -47,7 +41,7 @@ def test_resnet_starts_as_zero_and_reads_its_context(context):
     @jax.jit
     def measure(x, context):
         start, params = net.init_with_output(jax.random.key(2), x, context)
-        params = moved(params)
+        params = moved(params, 0.3)
         return start, jax.grad(lambda c: jnp.sum(jnp.asarray(net.apply(params, x, c))[0]))(context)
 
     start, gradient = measure(x, context)
@@ -61,7 +55,7 @@ def test_resnet_without_context_is_the_formula():
     """Against a plain reading of its docstring, one product for each output number."""
     net = glowjax.ResNet(2, width=3, blocks=2)
     x = jax.random.normal(jax.random.key(0), (1, 2, 3, 2))
-    params = jax.jit(lambda x: moved(net.init(jax.random.key(1), x)))(x)
+    params = jax.jit(lambda x: moved(net.init(jax.random.key(1), x), 0.3))(x)
     y = np.asarray(net.apply(params, x))[0]
 
     def conv(p, h):
@@ -177,7 +171,7 @@ def test_every_other_coupling_changes_the_other_colour():
 
     @jax.jit
     def stages(x):
-        params = moved(flow.init(jax.random.key(1), x))["level1"]["checkerboard"]
+        params = moved(flow.init(jax.random.key(1), x), 0.3)["level1"]["checkerboard"]
         outputs = []
         for i, name in enumerate(f"step{number}" for number in range(1, len(params) + 1)):
             step = glowjax.realnvp_step(
@@ -187,7 +181,7 @@ def test_every_other_coupling_changes_the_other_colour():
             h, _ = as_flow(glowjax.ActNorm()).forward(p["actnorm"], x)
             x, _ = step.forward(p, x)
             outputs.append((h, x))
-        return outputs, flow.forward(moved(flow.init(jax.random.key(1), x0)), x0)[0][0]
+        return outputs, flow.forward(moved(flow.init(jax.random.key(1), x0), 0.3), x0)[0][0]
 
     x0 = x
     outputs, z = stages(x)

@@ -37,12 +37,7 @@ PLAIN = {"ring": False, "norm": False}
 
 def moved(net, x):
     """Parameters of `net`, every one of them moved: at the start many gradients are zero."""
-    params = net.init(jax.random.key(1), x)["params"]
-    leaves, structure = jax.tree.flatten(params)
-    keys = structure.unflatten(list(jax.random.split(jax.random.key(2), len(leaves))))
-    return jax.tree.map(
-        lambda p, key: p + 0.05 * jax.random.normal(key, p.shape, p.dtype), params, keys
-    )
+    return glowjax.testing.moved(net.init(jax.random.key(1), x)["params"], 0.05)
 
 
 def value_and_gradients(net, params, x):

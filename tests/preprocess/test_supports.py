@@ -56,6 +56,7 @@ def covariances(n):
     return jnp.asarray(factor @ factor.swapaxes(1, 2))
 
 
+@pytest.mark.slow
 def test_factors_of_wishart_matrices_are_independent_normals_and_chis():
     """Bartlett 1933: L_ij is normal below the diagonal, L_ii² is χ² of df + 1 - i, i from 1."""
     n, df = 3, 7
@@ -70,6 +71,7 @@ def test_factors_of_wishart_matrices_are_independent_normals_and_chis():
     np.testing.assert_allclose(log_p_of_z + log_det, due, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_partial_correlations_of_lkj_matrices_are_independent_betas():
     """Lewandowski et al. 2009, section 2.4: (1 + r)/2 is Beta(a, a), and a falls by ½ a column."""
     n, concentration, tfd = 4, 2.5, tfp.distributions
@@ -255,6 +257,7 @@ def test_data_that_add_up_to_1_in_float32_are_in_the_support():
 # ------------------------------------------------------------------------------------ others
 
 
+@pytest.mark.slow
 def test_arrays_of_several_axes():
     """The structure is of the last axes; log-dets are summed over all the others."""
     z = jax.random.normal(jax.random.key(0), (2, 4, 3), float)
