@@ -67,7 +67,7 @@ from glowjax.bijections.spline import rational_quadratic
 from glowjax.bijections.split import Split, TopPrior, unwhiten, whiten
 from glowjax.bijections.squeeze import Squeeze, squeeze_forward, squeeze_inverse
 from glowjax.bijections.sylvester import Sylvester, sylvester_forward, sylvester_inverse
-from glowjax.compose import chain, invert, multiscale, on_last, repeat, with_context
+from glowjax.compose import chain, invert, multiscale, on_last, with_context
 from glowjax.densities import targets, toy
 from glowjax.densities.bases import (
     Base,
@@ -114,6 +114,7 @@ from glowjax.expression import recorded
 from glowjax.extras import extra
 from glowjax.fitting.fit import Batch, Fitted, fit
 from glowjax.flow import Flow, as_flow
+from glowjax.loops import repeat
 from glowjax.models.dequantizer import dequantization_flow
 from glowjax.models.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.models.maf import iaf, maf

@@ -11,7 +11,7 @@ import pytest
 import glowjax
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-LIBRARY = ["models", "bijections", "compose", "flow", "densities", "fitting", "testing"]
+LIBRARY = ["models", "bijections", "compose", "loops", "flow", "densities", "fitting", "testing"]
 
 
 def examples():

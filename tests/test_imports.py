@@ -9,7 +9,7 @@ import glowjax
 
 PACKAGE = Path(glowjax.__file__).parent
 GROUND = {"arrays", "checks", "context", "expression", "extras", "files", "progress"}
-FLOWS = {"flow", "reversible", "compose"}
+FLOWS = {"flow", "reversible", "compose", "loops"}
 MAY_IMPORT = {
     "checks": set(),
     "extras": set(),
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "flow": GROUND,
     "reversible": GROUND | {"flow"},
     "compose": GROUND | {"flow", "reversible"},
+    "loops": GROUND | {"flow", "reversible", "compose"},
     "nets": GROUND,
     "bijections": GROUND | {"nets"},
     "preprocess": GROUND | FLOWS,

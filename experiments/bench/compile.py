@@ -12,7 +12,7 @@ import numpy as np
 from experiments.bench.common import SMALL, Columns, Flat, Problem, Report, Row, cache_in
 from experiments.bench.train import lowered_step, make_our_trainer, random_batch
 from glowjax.checks import check_positive
-from glowjax.compose import Backprop
+from glowjax.loops import Backprop
 from glowjax.runs.steps import check_batch_size, shard
 
 COLUMNS: Columns = {

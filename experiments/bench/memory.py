@@ -10,7 +10,7 @@ import jax
 
 from experiments.bench.common import SMALL, Columns, Flat, Problem, Report, Row, gigabytes
 from experiments.bench.train import compiled_step, make_our_trainer, random_batch
-from glowjax.compose import Backprop
+from glowjax.loops import Backprop
 from glowjax.runs.steps import check_batch_size, shard
 
 COLUMNS: Columns = {

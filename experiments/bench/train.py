@@ -26,7 +26,7 @@ from experiments.bench.common import (
     one_gpu,
     timing_columns,
 )
-from glowjax.compose import Backprop
+from glowjax.loops import Backprop
 from glowjax.runs.config import Config
 from glowjax.runs.models import Glow
 from glowjax.runs.steps import AXIS, Trainer, check_batch_size, make_trainer, mapped, shard

@@ -23,10 +23,11 @@ from glowjax.bijections.elementwise import affine
 from glowjax.bijections.split import Split
 from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import described, require
-from glowjax.compose import chain, multiscale, repeat
+from glowjax.compose import chain, multiscale
 from glowjax.flow import Flow, as_flow
 from glowjax.interop.parts import Part, alternating, converted
 from glowjax.interop.torch_nets import array
+from glowjax.loops import repeat
 from glowjax.models.glow import glow, glow_top
 from glowjax.nets.convnet import ConvNet
 from glowjax.nets.zero import LOG_SCALE_FACTOR

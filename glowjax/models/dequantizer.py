@@ -3,9 +3,10 @@
 import functools
 
 from glowjax.checks import check_positive
-from glowjax.compose import Backprop, chain, repeat
+from glowjax.compose import chain
 from glowjax.expression import recorded
 from glowjax.flow import Flow
+from glowjax.loops import Backprop, repeat
 from glowjax.models.realnvp import realnvp_step
 from glowjax.nets.resnet import ResNet
 from glowjax.nets.zero import Dtype

@@ -14,9 +14,10 @@ from glowjax.bijections.permute import Reverse, Shuffle
 from glowjax.bijections.split import Split, TopPrior
 from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import check_choice, check_image_shape, check_positive
-from glowjax.compose import Backprop, chain, multiscale, on_last, repeat
+from glowjax.compose import chain, multiscale, on_last
 from glowjax.expression import recorded
 from glowjax.flow import Flow, Init, as_flow, initialised
+from glowjax.loops import Backprop, repeat
 from glowjax.nets.convnet import ConvNet
 from glowjax.nets.zero import Dtype, Initializer
 

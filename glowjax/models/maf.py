@@ -8,9 +8,10 @@ from glowjax.bijections.autoregressive import Autoregressive
 from glowjax.bijections.elementwise import Elementwise, affine
 from glowjax.bijections.permute import Reverse, Shuffle
 from glowjax.checks import check_integer, check_positive, require
-from glowjax.compose import Backprop, chain, invert, repeat
+from glowjax.compose import chain, invert
 from glowjax.expression import recorded
 from glowjax.flow import Flow, as_flow
+from glowjax.loops import Backprop, repeat
 from glowjax.nets.made import MADE, is_seed
 
 BOUND = 3.0  # of a step's |log_scale|: five steps stretch by e¹⁵ at most, within float32's 24 bits

@@ -10,9 +10,10 @@ from glowjax.bijections.permute import Reverse
 from glowjax.bijections.split import Split
 from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import check_positive
-from glowjax.compose import Backprop, chain, invert, multiscale, repeat
+from glowjax.compose import chain, invert, multiscale
 from glowjax.expression import recorded
 from glowjax.flow import Flow, as_flow
+from glowjax.loops import Backprop, repeat
 from glowjax.nets.mlp import MLP
 from glowjax.nets.resnet import ResNet
 from glowjax.nets.zero import Dtype

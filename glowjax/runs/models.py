@@ -18,9 +18,10 @@ from glowjax.bijections.elementwise import Scale, affine
 from glowjax.bijections.logit import Logit
 from glowjax.bijections.mixture_cdf import mixture_cdf
 from glowjax.checks import check_choice, check_labels
-from glowjax.compose import Backprop, chain, with_context
+from glowjax.compose import chain, with_context
 from glowjax.expression import recorded
 from glowjax.flow import Flow, as_flow
+from glowjax.loops import Backprop
 from glowjax.models.glow import CouplingMap, Mixing, glow_backbone, glow_top
 from glowjax.models.realnvp import realnvp, realnvp_single_scale
 from glowjax.nets.pixelcnn import PixelCNN
