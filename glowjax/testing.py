@@ -120,8 +120,7 @@ def _in_float64(flow: Flow, params, x, context, key, noise, tolerance) -> _Measu
     init_key, draws_key = jax.random.split(key)
     seed = np.asarray(jax.random.key_data(draws_key))
     measure = functools.partial(_measure, flow, init_key, noise, seed)
-    measure = jax.jit(measure)  # its parts take longer in all
-    measured = measure(params, x, context)
+    measured = jax.jit(measure)(params, x, context)  # its parts take longer in all
     for claim, pair in zip(CLAIMS, measured.pairs, strict=True):
         _agree(claim, *pair, tolerance)
     _check_gradients(measured, x)

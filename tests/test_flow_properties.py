@@ -39,7 +39,7 @@ def test_flow(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_log_det_is_the_same_without_jit(name):
-    """`test_flow` leaves this out, for it takes as long as all of the rest."""
+    """`test_flow` leaves this out, for it takes up to a third of its time."""
     flow = CASES[name].flow
     x, context = data(CASES[name])
     params = jax.jit(lambda: parameters(CASES[name]))()
