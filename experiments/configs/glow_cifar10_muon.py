@@ -1,33 +1,32 @@
-"""Glow on CIFAR-10 by a recipe of ours, in minutes: Muon, and shifts that end before the cool-down.
+"""Glow on CIFAR-10 by a recipe of ours, in minutes: Muon, and small crops before whole images.
 
     glowjax train glow_cifar10_muon
 
 The function is that of glow_cifar10. Muon trains the first two kernels of each coupling net, Adamax
-the rest; both rates rise over one epoch and fall along a cosine to 0. Random shifts teach another
-distribution, so they end after 60 % of the steps. 1,000 of the 50,000 training images are held out.
+the rest; both rates rise over one epoch and fall along a cosine to 0. The first 83 % of the steps
+see random crops of 24x24, which take less time than whole images and prevent over-fitting; the flow
+then fits whole images at once. 1,000 of the 50,000 training images are held out.
 
-Time: 11 minutes on two H100s, compilation and evaluation included; about 14 on one.
-Expected: 3.396 bits/dim on test.
+Time: 14 minutes on two H100s, compilation and evaluation included.
+Expected: 3.359 bits/dim on test.
 Source: Kingma & Dhariwal 2018 for the flow; Jordan et al. 2024 for Muon.
 """
 
 from glowjax.runs import Config, Data, Glow, Optimizer, Transform
 
-STEPS = 10_547  # 108 times 50,000 images
+STEPS = 16_300  # 167 times 50,000 images
 
 config = Config(
     data=Data(
         name="cifar10",
         validation=1000,
-        transform=Transform(
-            shift=0.1, shift_edge="reflect", first_steps=int(0.6 * STEPS), flip=True
-        ),
+        transform=Transform(first_crop=24, first_steps=13_500, flip=True),
     ),
     model=Glow(levels=3, steps=32, width=512, dtype="bfloat16"),
     optimizer=Optimizer(
         name="muon",
         learning_rate=4e-3,
-        muon_learning_rate=2e-3,
+        muon_learning_rate=3e-3,
         weight_decay=0.2,
         warmup_images=50_000,
         decay="cosine",
@@ -35,6 +34,6 @@ config = Config(
     train_steps=STEPS,
     batch_size=512,
     ema=0.999,
-    evaluate_every=3600,
+    evaluate_every=1500,
     log_every=100,
 )

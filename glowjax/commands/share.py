@@ -17,6 +17,8 @@ class Export(Weights):
     """Of the weights, as the Hugging Face Hub names licences: mit, cc-by-4.0, …"""
     programs: bool = True
     """Whether to write the programs that run without glowjax."""
+    dtype: exporting.Stored = "float32"
+    """Of the stored weights. float16 halves the file, and rounds the weights."""
 
 
 def export(arguments: list[str]) -> None:
@@ -30,6 +32,7 @@ def export(arguments: list[str]) -> None:
         weights=options.weights,
         license=options.license,
         programs=options.programs,
+        dtype=options.dtype,
     )
     for file in sorted(out.iterdir()):
         print(f"{file}  {file.stat().st_size:,} bytes")

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.export
@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.numpy
 
 import glowjax
-from glowjax.checks import require
+from glowjax.checks import check_choice, require
 from glowjax.files import write_whole
 from glowjax.runs.checkpoints import Which
 from glowjax.runs.exported import WEIGHTS, flat, like
@@ -27,6 +27,7 @@ from glowjax.runs.results import kept_results
 from glowjax.runs.trained import ImageModel
 
 PLATFORMS = ("cpu", "cuda")
+Stored = Literal["float32", "float16"]
 
 
 def export(
@@ -37,6 +38,7 @@ def export(
     weights: str | None = None,
     license: str = "other",
     programs: bool = True,
+    dtype: Stored = "float32",
 ) -> None:
     """Writes a run's model into a new or empty folder, see above.
 
@@ -46,21 +48,25 @@ def export(
         checkpoint, weights: as for `load`.
         license: of the weights, as the Hugging Face Hub names licences.
         programs: whether to compile the programs.
+        dtype: of the stored weights. float16 halves the file. `load` and the programs compute in
+            float32 either way.
 
     Raises:
-        ValueError: the run cannot be read; the folder holds something already.
+        ValueError: the run cannot be read; the folder holds something already; a weight is too
+            large for float16.
     """
+    check_choice("dtype", dtype, get_args(Stored))
     out = Path(out)
     wanted = "a new or empty folder"
     require(not out.exists() or (out.is_dir() and not any(out.iterdir())), "out", str(out), wanted)
     model, params, step, weights = restore(run_dir, checkpoint, weights)
     here = dataclasses.replace(model.config.data, data_dir=None, archives=None)  # not elsewhere
     about = about_run(dataclasses.replace(model.config, data=here), model.images)
-    arrays = {name: np.asarray(array) for name, array in flat(params).items()}
+    arrays = {name: _stored(name, array, dtype) for name, array in flat(params).items()}
     content = safetensors.numpy.save(arrays, metadata={"format": "glowjax"})
     about |= {"glowjax": glowjax.__version__, "step": step, "weights": weights}
     about |= {"weights_sha256": hashlib.sha256(content).hexdigest()}
-    files = _programs(model, params) if programs else {}
+    files = _programs(model, params, arrays) if programs else {}
     card = _card(model, about, kept_results(run_dir), arrays, license, out.name, programs)
     out.mkdir(parents=True, exist_ok=True)
     for name, program in files.items():
@@ -70,20 +76,31 @@ def export(
     write_whole(out / WEIGHTS, content)  # last: what makes the folder an exported model
 
 
-def _programs(model: ImageModel, params: Any) -> dict[str, bytes]:
+def _stored(name: str, array: jax.Array, dtype: Stored) -> np.ndarray:
+    largest = float(jnp.max(jnp.abs(array), initial=0))
+    wanted = f"float32 for this model: an entry of {name} is {largest:g}"
+    require(largest <= float(np.finfo(dtype).max), "dtype", dtype, wanted)
+    return np.asarray(array, dtype)
+
+
+def _programs(model: ImageModel, params: Any, arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
     """Serialised programs of any batch, functions of the arrays of model.safetensors."""
     (batch,) = jax.export.symbolic_shape("b")
-    weights = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in flat(params).items()}
+    weights = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in arrays.items()}
     images = jax.ShapeDtypeStruct((batch, *model.image_shape), jnp.uint8)
     labels = (jax.ShapeDtypeStruct((batch,), jnp.int32),) * model.conditional
     seed, seeds = (jax.ShapeDtypeStruct(shape, jnp.uint32) for shape in ((), (batch,)))
     temperature = jax.ShapeDtypeStruct((), jnp.float32)
 
+    def whole(weights):
+        """The parameters in the dtype that the model computes with."""
+        return jax.tree.map(lambda p, w: w.astype(p.dtype), params, like(params, weights))
+
     def log_prob(weights, images, seed, *labels):
-        return model.log_prob(like(params, weights), images, jax.random.key(seed), *labels)
+        return model.log_prob(whole(weights), images, jax.random.key(seed), *labels)
 
     def encode(weights, images, *labels):
-        return model.encode(like(params, weights), images, *labels)
+        return model.encode(whole(weights), images, *labels)
 
     def sample(weights, seeds, temperature, *labels):  # a seed an image, whatever the others
         def draw(level, like):
@@ -92,7 +109,7 @@ def _programs(model: ImageModel, params: Any) -> dict[str, bytes]:
 
         leaves, structure = jax.tree.flatten(latents)
         z = structure.unflatten(draw(level, like) for level, like in enumerate(leaves, 1))
-        return model.decode(like(params, weights), z, *labels)
+        return model.decode(whole(weights), z, *labels)
 
     latents = jax.eval_shape(encode, weights, images, *labels)
     programs: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
@@ -118,7 +135,7 @@ tags: [normalizing-flow, glow, jax, image-generation]
 
 A normalizing flow: an exact density of images of {shape}, {levels} grey levels. It was trained
 with glowjax {version}, for {steps:,} steps of {batch} images.
-It has {parameters:,} parameters. These are the {weights} weights of step {step:,}.
+It has {parameters:,} parameters. These are the {weights} weights of step {step:,}, in {dtype}.
 
 {figures}
 
@@ -176,6 +193,7 @@ def _card(model, about, results, arrays, license, folder, programs) -> str:
         steps=model.config.train_steps,
         batch=model.config.batch_size,
         parameters=sum(array.size for array in arrays.values()),
+        dtype=next(iter(arrays.values())).dtype,
         weights="averaged" if about["weights"] == "ema" else "raw",
         step=about["step"],
         figures="\n".join(table) if found else "It was not evaluated.",

@@ -1,6 +1,7 @@
 """Exported models: what is written, read back, and refused."""
 
 import dataclasses
+import hashlib
 import json
 import re
 import shutil
@@ -113,6 +114,40 @@ def test_commands_take_an_exported_folder(exported, run, copy, capsys):
     export(copy, copy / "again", programs=False)
     again, first = (folder / "model.safetensors" for folder in (copy / "again", copy))
     assert again.read_bytes() == first.read_bytes()
+
+
+def test_weights_in_half_precision(run, exported, tmp_path):
+    half = tmp_path / "half"
+    jaxtyping.config.update("jaxtyping_disable", True)  # it knows no symbolic sizes
+    export(run, half, dtype="float16")
+    jaxtyping.config.update("jaxtyping_disable", False)
+    name = "model.safetensors"
+    (model, params), (_, whole) = glowjax.load(half), glowjax.load(exported)
+    rounded = jax.tree.map(lambda a: np.asarray(a, np.float16).astype(np.float32), whole)
+    jax.tree.map(np.testing.assert_array_equal, params, rounded)
+    given = read_split(model, "test", num=5)
+    program = jax.export.deserialize((half / "log_prob.stablehlo").read_bytes())
+    weights = safetensors.numpy.load_file(half / name)
+    assert {array.dtype for array in weights.values()} == {np.dtype(np.float16)}
+    nats = program.call(weights, given.images, np.uint32(3), given.labels)
+    expected = model.log_prob(params, given.images, jax.random.key(3), given.labels)
+    np.testing.assert_allclose(nats, expected, rtol=1e-5)
+    assert "in float16." in (half / "README.md").read_text()
+
+
+def test_weights_that_float16_cannot_hold_are_refused(exported, copy, tmp_path):
+    arrays = safetensors.numpy.load_file(exported / "model.safetensors")
+    arrays[min(arrays)].flat[0] = 7e4
+    content = safetensors.numpy.save(arrays)
+    (copy / "model.safetensors").write_bytes(content)
+    about = json.loads((copy / "config.json").read_text())
+    about["weights_sha256"] = hashlib.sha256(content).hexdigest()
+    (copy / "config.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"dtype must be float32 .* is 70000, got 'float16'"):
+        export(copy, tmp_path / "half", dtype="float16", programs=False)
+    assert not (tmp_path / "half").exists(), "nothing is written"
+    with pytest.raises(ValueError, match=r"dtype must be .*'float16'.*, got 'int8'"):
+        export(copy, tmp_path / "half", dtype="int8")  # ty: ignore[invalid-argument-type]
 
 
 def test_an_exported_folder_has_one_checkpoint_and_one_kind_of_weights(exported):
