@@ -115,17 +115,7 @@ def chain(*flows: Flow, **named: Flow) -> Flow:
         >>> sorted(flow.init(jax.random.key(0), jnp.ones((4, 3))))
         ['norm', 'planar']
     """
-    if bool(flows) == bool(named):
-        given = f"{len(flows)} without and {len(named)} with a name" if flows else "none"
-        raise ValueError(f"flows must all have names or none, and be one at least, got {given}")
-    if flows and not isinstance(flows[0], Flow) and isinstance(flows[0], tuple | list):
-        raise ValueError(f"flows must come one by one, chain(*flows), got {described(flows[0])}")
-    parts = Parts(tuple(named), len(flows))
-    names = parts.names or [f"flows[{i}]" for i in range(len(flows))]
-    flows = tuple(map(checked, names, flows or named.values()))
-    takes = any(flow.takes_context for flow in flows)
-    if takes:
-        flows = tuple(map(passing_by, flows))
+    parts, flows = _members(flows, named)
 
     def steps(params, key):
         return list(zip(flows, parts.unpack(params), _keys(key, len(flows)), strict=True))
@@ -166,9 +156,31 @@ def chain(*flows: Flow, **named: Flow) -> Flow:
     def prepare(params):
         return parts.pack(flow.prepare(p) for flow, p, _ in steps(params, None))
 
-    units = any(flow.fixed_units for flow in flows)
-    inits = Init(init), Init(init_inverse)
-    return Flow(inits[0], forward, inverse, inits[1], backward, prepare, takes, units)
+    return Flow(
+        Init(init),
+        forward,
+        inverse,
+        Init(init_inverse),
+        backward,
+        prepare,
+        takes_context=any(flow.takes_context for flow in flows),
+        fixed_units=any(flow.fixed_units for flow in flows),
+    )
+
+
+def _members(flows: tuple, named: dict[str, Any]) -> tuple["Parts", tuple[Flow, ...]]:
+    """The flows of a chain, checked; where one takes a context, the others pass it by."""
+    if bool(flows) == bool(named):
+        given = f"{len(flows)} without and {len(named)} with a name" if flows else "none"
+        raise ValueError(f"flows must all have names or none, and be one at least, got {given}")
+    if flows and not isinstance(flows[0], Flow) and isinstance(flows[0], tuple | list):
+        raise ValueError(f"flows must come one by one, chain(*flows), got {described(flows[0])}")
+    parts = Parts(tuple(named), len(flows))
+    names = parts.names or [f"flows[{i}]" for i in range(len(flows))]
+    flows = tuple(map(checked, names, flows or named.values()))
+    if any(flow.takes_context for flow in flows):
+        flows = tuple(map(passing_by, flows))
+    return parts, flows
 
 
 class Parts(NamedTuple):
@@ -182,13 +194,13 @@ class Parts(NamedTuple):
 
     def unpack(self, params) -> list:
         if self.names:
-            fits, due = isinstance(params, Mapping) and set(params) == set(self.names), "a dict"
+            fits, kind = isinstance(params, Mapping) and set(params) == set(self.names), "a dict"
             given = list(params) if isinstance(params, Mapping) else type(params).__name__
         else:
-            fits, due = isinstance(params, tuple | list) and len(params) == self.count, "a tuple"
+            fits, kind = isinstance(params, tuple | list) and len(params) == self.count, "a tuple"
             given = len(params) if isinstance(params, tuple | list) else type(params).__name__
         if not fits:
-            wanted = f"{due} of {', '.join(self.names) or self.count}, one a flow"
+            wanted = f"{kind} of {', '.join(self.names) or self.count}, one a flow"
             raise ValueError(f"params must be {wanted}, got {given}")
         return [params[name] for name in self.names] if self.names else list(params)
 

@@ -112,70 +112,82 @@ def as_flow(module: nn.Module) -> Flow:
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"module must be a Linen module, got {described(module)}")
-    name = type(module).__name__
-    takes = takes_context(module, "forward")
+    maps = _Maps(module, takes_context(module, "forward"))
+    return Flow(
+        init=Init(functools.partial(maps.init, "x", "forward")),
+        forward=functools.partial(maps.apply, "x", "forward"),
+        inverse=functools.partial(maps.apply, "z", "inverse"),
+        init_inverse=Init(functools.partial(maps.init, "z", "inverse")),
+        prepare=maps.prepare,
+        takes_context=maps.takes,
+        fixed_units=getattr(module, "fixed_units", False),
+    )
 
-    def inputs(side, array, context):
-        pair = side == "z" and getattr(module, "gives_pair", False)
-        if jax.tree.structure(array) != jax.tree.structure((0, 0) if pair else 0):
-            due = "a pair of arrays" if pair else "one array, as jnp.asarray makes"
-            raise ValueError(f"{side} must be {due}, got {described(array)}")
-        check_floats(side, array)
-        if takes:
-            return array, floats_as(context, array)
-        refuse_context(context)
-        return (array,)
 
-    def init(side, method, key, array, context=None):
+@dataclass(frozen=True)
+class _Maps:
+    """The functions of a Linen module's flow; `side` is what they call their array, x or z."""
+
+    module: nn.Module
+    takes: bool  # a context
+
+    @property
+    def name(self) -> str:
+        return type(self.module).__name__
+
+    def init(self, side, method, key, array, context=None):
         check_key("key", key)
-        args, keys = inputs(side, array, context), {"params": key, "log_det": key}
-        with _drawing_nothing(name):
-            result, variables = module.init_with_output(keys, *args, method=method)
-        _check_parameters_only(name, variables)
+        args, keys = self._inputs(side, array, context), {"params": key, "log_det": key}
+        with _drawing_nothing(self.name):
+            result, variables = self.module.init_with_output(keys, *args, method=method)
+        _check_parameters_only(self.name, variables)
         params = variables.get("params", {})
-        jax.eval_shape(functools.partial(apply, side, method), params, array, context, key)
-        return params, _pair(f"{name}.{method}", result, array)[0]
+        jax.eval_shape(functools.partial(self.apply, side, method), params, array, context, key)
+        return params, _pair(f"{self.name}.{method}", result, array)[0]
 
-    def apply(side, method, params, array, context=None, key=None):
-        args, rngs = inputs(side, array, context), None
+    def apply(self, side, method, params, array, context=None, key=None):
+        args, rngs = self._inputs(side, array, context), None
         if key is not None:
             check_key("key", key)
             rngs = {"log_det": key}
+        variables = params.variables if isinstance(params, Prepared) else {"params": params}
         try:
-            with _drawing_nothing(name):
-                result = module.apply(variables(params), *args, method=method, rngs=rngs)
+            with _drawing_nothing(self.name):
+                result = self.module.apply(variables, *args, method=method, rngs=rngs)
         except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as error:
-            due, given = f"{side} must be as at init", f"{side} {described(array)}"
-            if takes:
-                due = f"{side} and context must be as at init"
-                given = f"{given} with context {described(context)}"
-            raise ValueError(f"{due}: params of {name} do not fit {given}: {error}") from error
-        return _pair(f"{name}.{method}", result, array)
+            sides, given = side, f"{side} {described(array)}"
+            if self.takes:
+                sides, given = f"{side} and context", f"{given} with context {described(context)}"
+            misfit = f"params of {self.name} do not fit {given}: {error}"
+            raise ValueError(f"{sides} must be as at init: {misfit}") from error
+        return _pair(f"{self.name}.{method}", result, array)
 
-    def variables(params):
-        return params.variables if isinstance(params, Prepared) else {"params": params}
-
-    def prepare(params):
+    def prepare(self, params):
         if isinstance(params, Prepared):
-            raise ValueError(f"params of {name} must be as init returns them, got prepared ones")
+            wanted = "as init returns them, got prepared ones"
+            raise ValueError(f"params of {self.name} must be {wanted}")
+        if not hasattr(self.module, "prepare"):
+            return params
         try:
-            return Prepared(module.prepare(params)) if hasattr(module, "prepare") else params
+            return Prepared(self.module.prepare(params))
         except (
             KeyError,
             flax.errors.ScopeParamShapeError,
             flax.errors.ScopeParamNotFoundError,
         ) as error:
-            raise ValueError(f"params do not fit {name}: {error}") from error
+            raise ValueError(f"params do not fit {self.name}: {error}") from error
 
-    return Flow(
-        init=Init(functools.partial(init, "x", "forward")),
-        forward=functools.partial(apply, "x", "forward"),
-        inverse=functools.partial(apply, "z", "inverse"),
-        init_inverse=Init(functools.partial(init, "z", "inverse")),
-        prepare=prepare,
-        takes_context=takes,
-        fixed_units=getattr(module, "fixed_units", False),
-    )
+    def _inputs(self, side, array, context):
+        """What the module's methods take, checked."""
+        pair = side == "z" and getattr(self.module, "gives_pair", False)
+        if jax.tree.structure(array) != jax.tree.structure((0, 0) if pair else 0):
+            wanted = "a pair of arrays" if pair else "one array, as jnp.asarray makes"
+            raise ValueError(f"{side} must be {wanted}, got {described(array)}")
+        check_floats(side, array)
+        if self.takes:
+            return array, floats_as(context, array)
+        refuse_context(context)
+        return (array,)
 
 
 @contextlib.contextmanager
@@ -228,8 +240,8 @@ def checked(name: str, flow: Any) -> Flow:
         ValueError: `flow` is none. Its maps do, unless what they return is `(array, [B])`.
     """
     if isinstance(flow, nn.Module):
-        due = f"a Flow, as as_flow({type(flow).__name__}(...)) makes"
-        raise ValueError(f"{name} must be {due}, got the Linen module itself")
+        wanted = f"a Flow, as as_flow({type(flow).__name__}(...)) makes"
+        raise ValueError(f"{name} must be {wanted}, got the Linen module itself")
     if not isinstance(flow, Flow):
         raise ValueError(f"{name} must be a Flow, got {described(flow)}")
 

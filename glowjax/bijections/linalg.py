@@ -3,10 +3,10 @@
 jaxlib 0.10.0 to 0.11.0 shares a large batch of matrices out among the CPU's pool of threads, and
 the thread that did so waits for the others. Where as many such calls as there are threads run side
 by side, as the levels of a Glow do on two cores, all wait for ever: docs/lapack-hang.md. So on CPUs
-LAPACK gets batches too small to be shared out; accelerators get the whole.
+LAPACK gets one matrix after another; accelerators get the whole batch.
 """
 
-import math
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,10 @@ from jaxtyping import Array, Float
 
 from glowjax.arrays import HIGHEST
 
-SHARED_OUT = 200_000  # operations a batch, from which on jaxlib does; it counts at most 10·n³ each
-
 
 def _unshared(f):
-    """`f` of matrices, without derivatives; `vmap` gives it batches that are not shared out."""
-    single, batch = custom_vmap(f), custom_vmap(lambda *args: _in_parts(f, *args))
+    """`f` of matrices, without derivatives, whose batches under `vmap` are not shared out."""
+    single, batch = custom_vmap(f), custom_vmap(functools.partial(_over_batch, f))
 
     @single.def_vmap
     def one_axis(size, mapped, *args):
@@ -37,21 +35,13 @@ def _unshared(f):
     return single
 
 
-def _in_parts(f, *args):
-    """`vmap(f)`, on CPUs in parts of one size, the last filled up, so that f is compiled once."""
-    count, *shape = args[0].shape
-    parts = math.ceil(count / max(1, SHARED_OUT // (10 * max(shape) ** 3)))
-    if parts == 1:
-        return jax.vmap(f)(*args)
-    size = math.ceil(count / parts)
+def _over_batch(f, *args):
+    """`vmap(f)`, on CPUs one matrix after another."""
 
-    def mapped(*args):
-        args = [jnp.concatenate([a, a[: parts * size - count]]) for a in args]
-        args = [a.reshape(parts, size, *a.shape[1:]) for a in args]
-        out = lax.map(lambda args: jax.vmap(f)(*args), args)
-        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:count], out)
+    def in_turn(*args):
+        return lax.map(lambda one: f(*one), args)
 
-    return lax.platform_dependent(*args, cpu=mapped, default=jax.vmap(f))
+    return lax.platform_dependent(*args, cpu=in_turn, default=jax.vmap(f))
 
 
 def _spread(size, mapped, args):

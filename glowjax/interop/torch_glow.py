@@ -134,8 +134,8 @@ def _check_shapes(part: Part, levels: int, labelled: bool) -> None:
     channels = part.params["backbone"]["level1"]["steps"]["mixing"]["weight"].shape[-1] // 4
     x = jnp.zeros((1, 2**levels, 2**levels, channels))
     context = jnp.zeros(1, int) if labelled else None
-    due = jax.eval_shape(part.flow.init, jax.random.key(0), x, context)
-    shapes, expected = (jax.tree.map(jnp.shape, tree) for tree in (part.params, due))
+    initialised = jax.eval_shape(part.flow.init, jax.random.key(0), x, context)
+    shapes, expected = (jax.tree.map(jnp.shape, tree) for tree in (part.params, initialised))
     require(shapes == expected, "state_dict", shapes, f"of parameters of the shapes {expected}")
 
 

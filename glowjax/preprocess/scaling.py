@@ -47,8 +47,8 @@ def _log_scale(name, array, shift, scale):
         fits = numbers.ndim <= len(event) and all(
             n in (1, size) for n, size in zip(numbers.shape[::-1], event[::-1], strict=False)
         )
-        due = f"events of the shape of shift and scale, {shift.shape} and {scale.shape}"
-        require(fits, name, f"shape {array.shape}", due)
+        wanted = f"events of the shape of shift and scale, {shift.shape} and {scale.shape}"
+        require(fits, name, f"shape {array.shape}", wanted)
     total = np.sum(np.broadcast_to(np.log(np.abs(scale)), event))
     return per_example(jnp.asarray(total, array.dtype), array)
 
@@ -80,8 +80,8 @@ def _numbers(name, values):
         numbers = np.asarray(values, float)
     except (TypeError, ValueError):  # text, a traced array, lists of several lengths
         numbers = np.asarray(np.nan)
-    due = "a finite number or an array of them, known outside of jit"
-    require(numbers.size and np.all(np.isfinite(numbers)), name, values, due)
+    wanted = "a finite number or an array of them, known outside of jit"
+    require(numbers.size and np.all(np.isfinite(numbers)), name, values, wanted)
     return numbers
 
 

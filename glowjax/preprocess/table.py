@@ -62,28 +62,64 @@ def columns(*parts: Part | Mapping[str, Part]) -> Flow:
     if takes:
         every = [part._replace(flow=passing_by(part.flow)) for part in every]
     names = tuple(part.name for part in every) if isinstance(parts[0], Mapping) else ()
-    packing = Parts(names, len(every))
+    table = _Table(every, Parts(names, len(every)))
+    units = any(part.flow.fixed_units for part in every)
+    return Flow(
+        table.init,
+        table.forward,
+        table.inverse,
+        table.init_inverse,
+        prepare=table.prepare,
+        takes_context=takes,
+        fixed_units=units,
+    )
 
-    def cut(side, array, widths):
-        """The columns of each part."""
-        due = f"of shape [B, {sum(widths)}], as {_told(every, widths)}"
-        require(jnp.shape(array)[1:] == (sum(widths),), side, f"shape {jnp.shape(array)}", due)
-        return jnp.split(promote(array), np.cumsum(widths)[:-1], axis=1)
 
-    def initialised(function, side, widths, key, array, context):
+class _Table(NamedTuple):
+    """The functions of a flow of columns."""
+
+    every: list[_Columns]
+    parts: Parts
+
+    def init(self, key, x, context=None):
+        widths = [part.width for part in self.every]
+        return self._initialised("init", "x", widths, key, x, context)
+
+    def init_inverse(self, key, z, context=None):
+        _check_matrix("z", z)
+        widths = [_latent_width(part, None, z, context) for part in self.every]
+        return self._initialised("init_inverse", "z", widths, key, z, context)
+
+    def forward(self, params, x, context=None, key=None):
+        widths = [part.width for part in self.every]
+        return self._applied("forward", "x", widths, params, x, context, key)
+
+    def inverse(self, params, z, context=None, key=None):
+        _check_matrix("z", z)
+        parts = zip(self.every, self.parts.unpack(params), strict=True)
+        widths = [_latent_width(part, p, z, context) for part, p in parts]
+        return self._applied("inverse", "z", widths, params, z, context, key)
+
+    def prepare(self, params):
+        parts = zip(self.every, self.parts.unpack(params), strict=True)
+        return self.parts.pack(part.flow.prepare(p) for part, p in parts)
+
+    def _initialised(self, function, side, widths, key, array, context):
         made = []
-        pieces = cut(side, array, widths)
-        for part, piece, k in zip(every, pieces, split_key(key, len(every)), strict=True):
+        pieces = self._cut(side, array, widths)
+        keys = split_key(key, len(self.every))
+        for part, piece, k in zip(self.every, pieces, keys, strict=True):
             init = getattr(part.flow, function)
             require(init, part.name, part.flow, f"a flow with {function}")
             made.append(init(k, piece, context))
-        return packing.pack(made)
+        return self.parts.pack(made)
 
-    def applied(function, side, widths, params, array, context, key):
+    def _applied(self, function, side, widths, params, array, context, key):
         outputs, log_dets = [], []
-        keys = [None] * len(every) if key is None else split_key(key, len(every))
-        pieces = zip(every, packing.unpack(params), cut(side, array, widths), keys, strict=True)
-        for part, p, piece, k in pieces:
+        pieces = self._cut(side, array, widths)
+        keys = [None] * len(self.every) if key is None else split_key(key, len(self.every))
+        every = zip(self.every, self.parts.unpack(params), pieces, keys, strict=True)
+        for part, p, piece, k in every:
             output, log_det = getattr(part.flow, function)(p, piece, context, k)
             fits = jax.tree.structure(output) == jax.tree.structure(0) and output.ndim == 2
             require(fits, part.name, described(output), "a flow to one array [B, n']")
@@ -91,31 +127,12 @@ def columns(*parts: Part | Mapping[str, Part]) -> Flow:
             log_dets.append(log_det)
         return jnp.concatenate(outputs, axis=1), sum(log_dets)
 
-    def init(key, x, context=None):
-        _check_matrix("x", x)
-        return initialised("init", "x", [p.width for p in every], key, x, context)
-
-    def init_inverse(key, z, context=None):
-        _check_matrix("z", z)
-        widths = [_latent_width(part, None, z, context) for part in every]
-        return initialised("init_inverse", "z", widths, key, z, context)
-
-    def forward(params, x, context=None, key=None):
-        _check_matrix("x", x)
-        return applied("forward", "x", [p.width for p in every], params, x, context, key)
-
-    def inverse(params, z, context=None, key=None):
-        _check_matrix("z", z)
-        parts = zip(every, packing.unpack(params), strict=True)
-        widths = [_latent_width(part, p, z, context) for part, p in parts]
-        return applied("inverse", "z", widths, params, z, context, key)
-
-    def prepare(params):
-        parts = zip(every, packing.unpack(params), strict=True)
-        return packing.pack(part.flow.prepare(p) for part, p in parts)
-
-    units = any(part.flow.fixed_units for part in every)
-    return Flow(init, forward, inverse, init_inverse, None, prepare, takes, fixed_units=units)
+    def _cut(self, side, array, widths):
+        """The columns of each part."""
+        _check_matrix(side, array)
+        wanted = f"of shape [B, {sum(widths)}], as {_told(self.every, widths)}"
+        require(jnp.shape(array)[1:] == (sum(widths),), side, f"shape {jnp.shape(array)}", wanted)
+        return jnp.split(promote(array), np.cumsum(widths)[:-1], axis=1)
 
 
 def _columns(parts) -> list[_Columns]:

@@ -27,8 +27,8 @@ def from_triangle(name: str, entries: jax.Array, *, strict: bool = False) -> jax
     """
     m = entries.shape[-1]
     n = (math.isqrt(8 * m + 1) - 1) // 2 + strict
-    due = f"of shape [B, ..., n(n{'-' if strict else '+'}1)/2]"
-    require(m == n * (n + 1) // 2 - n * strict, name, f"shape {entries.shape}", due)
+    wanted = f"of shape [B, ..., n(n{'-' if strict else '+'}1)/2]"
+    require(m == n * (n + 1) // 2 - n * strict, name, f"shape {entries.shape}", wanted)
     rows, columns = np.tril_indices(n, -1 if strict else 0)
     matrix = jnp.zeros((*entries.shape[:-1], n, n), entries.dtype)
     return matrix.at[..., rows, columns].set(entries)
