@@ -19,6 +19,7 @@ from glowjax.commands.options import Weights, parse
 from glowjax.commands.score import bits_of
 from glowjax.files import write_whole
 from glowjax.runs.config import flat, to_json
+from glowjax.runs.exported import is_exported
 from glowjax.runs.folder import Run
 from glowjax.runs.given import read_split
 from glowjax.runs.models import Glow
@@ -74,8 +75,7 @@ def report(arguments: list[str]) -> None:
     options = parse(Report, "report", arguments)
     out = options.path(options.out, "report.html")
     model, params = options.load()
-    with contextlib.closing(Run.open(options.run, read_only=True)) as run:
-        history = run.history()
+    history = _history(options.run)
     with tempfile.TemporaryDirectory() as folder:
         body = _body(options, model, params, history, Path(folder))
     write_whole(out, PAGE.format(title=html.escape(f"Run {options.run.name}"), body=body))
@@ -87,7 +87,6 @@ def _body(options: Report, model: ImageModel, params: Any, history, folder: Path
     images = draw(model, params, 64)
     given = read_split(model, "test", num=12)
     between = between_pairs(model, params, given, steps=9)
-    plots.curves(folder / "curves.png", history)
     plots.image_grid(images).save(folder / "samples.png")
     _likelihoods(model, params, options.num, folder / "likelihoods.png")
     sheet = plots.image_grid(between.reshape(-1, *between.shape[2:]), columns=9)
@@ -95,8 +94,7 @@ def _body(options: Report, model: ImageModel, params: Any, history, folder: Path
     sections = [
         "<h2>Figures</h2>",
         _figures(kept_results(options.run)),
-        "<h2>Training</h2>",
-        _picture(folder / "curves.png", "Bits per dimension over training.", drawn=True),
+        *_training(history, folder / "curves.png"),
         "<h2>Samples</h2>",
         _picture(folder / "samples.png", "Drawn from the model at temperature 0.7."),
         "<h2>Likelihoods</h2>",
@@ -112,6 +110,22 @@ def _body(options: Report, model: ImageModel, params: Any, history, folder: Path
     return "\n".join([*sections, "<h2>Environment</h2>", _table(_environment().items())])
 
 
+def _history(folder: Path) -> list[dict[str, Any]]:
+    """The log of a run; an exported model has none."""
+    if is_exported(folder.expanduser()):
+        return []
+    with contextlib.closing(Run.open(folder, read_only=True)) as run:
+        return run.history()
+
+
+def _training(history: list[dict[str, Any]], path: Path) -> list[str]:
+    if not history:
+        return []
+    plots.curves(path, history)
+    caption = "Bits per dimension over training."
+    return ["<h2>Training</h2>", _picture(path, caption, drawn=True)]
+
+
 def _likelihoods(model: ImageModel, params: Any, num: int, path: Path) -> None:
     """Draws bits/dim of training and test images."""
     sets = {}
@@ -123,7 +137,7 @@ def _likelihoods(model: ImageModel, params: Any, num: int, path: Path) -> None:
 
 def _figures(results: Sequence[Mapping[str, Any]]) -> str:
     if not results:
-        return "<p>The run has not been evaluated.</p>"
+        return "<p>It has not been evaluated.</p>"
     rows = [
         (
             r["split"],

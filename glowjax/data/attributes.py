@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from glowjax.checks import require
-from glowjax.data.stored import keys, part
+from glowjax.data.stored import keys, part, undecoded
 from glowjax.extras import extra
 
 
@@ -25,8 +25,6 @@ def load_attribute(about: Any, split: str, attribute: str, num: int) -> np.ndarr
       ValueError: the data set has no such attribute; the message lists those it has.
     """
     with extra("train", "loading a data set"):
-        import tensorflow_datasets as tfds
-
         from glowjax.data.prepare import prepare, quiet
 
     with quiet():
@@ -40,9 +38,7 @@ def load_attribute(about: Any, split: str, attribute: str, num: int) -> np.ndarr
         require(known, "attribute", attribute, f"one of {about.name}'s: {shown}")
         sizes = {s: info.num_examples for s, info in builder.info.splits.items()}
         stored, start, stop = part(about.name, sizes, split, about.validation)
-        decoders = {image: tfds.decode.SkipDecoding()}
-        where = f"{stored}[{start}:{min(stop, start + num)}]"
-        records = builder.as_data_source(split=where, decoders=decoders)
+        records = undecoded(builder, f"{stored}[{start}:{min(stop, start + num)}]", image)
     if attribute in flags:
         return np.array([bool(_of(records[i], flags[attribute])) for i in range(len(records))])
     wanted = classes.index(attribute)

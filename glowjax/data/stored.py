@@ -99,12 +99,7 @@ class Stored:
     """One feature of a prepared split, read from disk when indexed by an array of integers."""
 
     def __init__(self, builder, split, image_key, key, resize=None):
-        import tensorflow_datasets as tfds
-
-        # Images are decoded here, not by tensorflow-datasets, which without TensorFlow takes
-        # 16 bits modulo 256, and places in a palette for grey levels.
-        decoders = {image_key: tfds.decode.SkipDecoding()}
-        self._records = builder.as_data_source(split=split, decoders=decoders)
+        self._records = undecoded(builder, split, image_key)
         self._name, self._key, self._resize = builder.name, key, resize
         self._feature_shape = builder.info.features[key].shape
         self._where = f"{split!r} in {builder.data_dir}"
@@ -178,6 +173,17 @@ def in_memory(*features) -> list[np.ndarray | None]:
             if array is not None:
                 array[part] = feature.values(range(part.start, part.stop), records)
     return arrays
+
+
+def undecoded(builder, split: str, image_key: str):
+    """The records of a split, their images as they are stored.
+
+    tensorflow-datasets does not decode them: without TensorFlow it takes 16 bits modulo 256, and
+    places in a palette for grey levels.
+    """
+    import tensorflow_datasets as tfds
+
+    return builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
 
 
 def keys(name, features) -> tuple[str, str | None]:

@@ -181,7 +181,8 @@ class _OfFlow:
         check_key("key", key)
         _check_draws(n, context)
         flow_params, base_params = self._parts(params)
-        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+        numbers = jax.tree.leaves(params) or [jnp.zeros(())]
+        dtype = jnp.result_type(jnp.float32, *numbers)
         like = self._latents(flow_params, n, context, dtype)
         return self.base.sample(base_params, key, like, temperature, context)
 

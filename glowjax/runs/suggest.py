@@ -34,17 +34,15 @@ def facts_of(name: str, data_dir: Path | None = None) -> Facts:
     """
     with extra("train", "glowjax suggest"):
         import PIL.Image
-        import tensorflow_datasets as tfds
 
         from glowjax.data.prepare import prepare, quiet
-        from glowjax.data.stored import keys
+        from glowjax.data.stored import keys, undecoded
 
     with quiet():
         builder = prepare(name, data_dir=data_dir)
         features = builder.info.features
         key, label = keys(name, features)
-        skip = {key: tfds.decode.SkipDecoding()}
-        stored = builder.as_data_source(split="train", decoders=skip)
+        stored = undecoded(builder, "train", key)
     sizes = []
     for i in range(min(len(stored), LOOKED_AT)):
         image = stored[i][key]

@@ -59,6 +59,16 @@ def test_the_page_is_whole(page):
             assert np.ptp(np.asarray(picture.convert("L"))) > 50
 
 
+def test_an_exported_model_has_a_page_without_training(page, tmp_path):
+    out = tmp_path / "exported"
+    assert main(["export", str(page.parent), "--no-programs", "--out", str(out)]) == 0
+    assert main(["report", str(out), "--num", "20"]) == 0
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Training</h2>" in page.read_text(encoding="utf-8")
+    assert "<h2>Training</h2>" not in text and "<h2>Samples</h2>" in text
+    assert "<p>It has not been evaluated.</p>" in text
+
+
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
 def test_a_browser_shows_it(page, tmp_path):
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]

@@ -236,6 +236,13 @@ def test_samples_are_float32_like_the_parameters():
     assert model.sample(params, jax.random.key(0), 3).dtype == jnp.float32
 
 
+def test_samples_of_a_flow_without_parameters_have_the_default_precision():
+    model = glowjax.density(as_flow(glowjax.Reverse()), (2,))
+    for on, dtype in [(True, jnp.float64), (False, jnp.float32)]:
+        with jax.enable_x64(on):
+            assert model.sample({}, jax.random.key(0), 3).dtype == dtype
+
+
 # ---------------------------------------------------------------------------------- errors
 
 
