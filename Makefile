@@ -37,6 +37,11 @@ lint: $(STAMP) ## check style, formatting and types
 	.venv/bin/ruff format --check
 	.venv/bin/ty check
 
+docs: $(STAMP) ## build the site from docs/ and the docstrings: see build/site
+	$(INSTALL) --quiet --editable '.[docs]' $(EXACT:%=--constraint %)
+	.venv/bin/python docs/site.py build/pages
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict --config-file docs/mkdocs.yml
+
 format: $(STAMP) ## put style and formatting right, where a tool can
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
@@ -57,4 +62,4 @@ $(STAMP): pyproject.toml
 	$(INSTALL) --quiet --editable '.[$(EXTRAS)]' $(EXACT:%=--constraint %)
 	@touch $@
 
-.PHONY: help demo gallery check test test-slow test-all lint format lock clean
+.PHONY: help demo gallery check test test-slow test-all lint docs format lock clean

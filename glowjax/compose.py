@@ -75,6 +75,7 @@ def invert(flow: Flow) -> Flow:
     Raises:
         ValueError: at `init`, if `flow` has no `init_inverse`.
 
+    Examples:
         >>> squeeze = glowjax.as_flow(glowjax.Squeeze())
         >>> x, log_det = glowjax.invert(squeeze).forward({}, jnp.ones((1, 2, 2, 12)))
         >>> x.shape
@@ -109,6 +110,7 @@ def chain(*flows: Flow, **named: Flow) -> Flow:
         ValueError: there are no flows, one is no flow, some have names and some have none, or
             `params` are not one for each.
 
+    Examples:
         >>> flow = glowjax.chain(
         ...     norm=glowjax.as_flow(glowjax.ActNorm()), planar=glowjax.as_flow(glowjax.Planar())
         ... )
@@ -229,6 +231,7 @@ def multiscale(levels: Sequence[Flow], splits: Sequence[Flow]) -> Flow:
     Raises:
         ValueError: there is not one split less than levels, or `z` has not one latent per level.
 
+    Examples:
         >>> squeeze, split = glowjax.as_flow(glowjax.Squeeze()), glowjax.as_flow(glowjax.Split())
         >>> flow = glowjax.multiscale([squeeze, squeeze], [split])
         >>> x = jnp.ones((2, 8, 8, 3))

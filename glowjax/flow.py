@@ -104,6 +104,7 @@ def as_flow(module: nn.Module) -> Flow:
             is given and not taken; `log_det` is not `[B]`; the module has variables other than
             parameters, or draws random numbers, as BatchNorm and Dropout do.
 
+    Examples:
         >>> flow, x = glowjax.as_flow(glowjax.ActNorm()), jnp.arange(6.0).reshape(3, 2)
         >>> params = flow.init(jax.random.key(0), x)
         >>> z, log_det = flow.forward(params, x)

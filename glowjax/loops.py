@@ -34,6 +34,7 @@ def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bo
     Raises:
         ValueError: `n` or `backprop` is not as above.
 
+    Examples:
         >>> flow = glowjax.repeat(glowjax.as_flow(glowjax.Planar()), 5)
         >>> flow.init(jax.random.key(0), jnp.ones((4, 3)))["u"].shape
         (5, 3)

@@ -37,6 +37,7 @@ def check_flow(
 ) -> None:
     """Proves that a flow is an invertible map with its log-determinant, or says what is wrong.
 
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from glowjax import Flow, as_flow, ActNorm
         >>> from glowjax.testing import check_flow

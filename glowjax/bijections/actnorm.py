@@ -30,6 +30,7 @@ def actnorm_forward(
     Returns:
         `(z, log_det)`: log_det `[B]` = positions · Σ log_scale, in nats.
 
+    Examples:
         >>> x = jnp.zeros((1, 2, 2, 3))
         >>> z, log_det = glowjax.actnorm_forward(x, log_scale=jnp.ones(3), bias=jnp.zeros(3))
         >>> float(log_det[0])  # 2 · 2 positions of 3 channels

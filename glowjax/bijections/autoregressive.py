@@ -104,6 +104,7 @@ class Autoregressive(nn.Module):
 
     Sources: Papamakarios et al. 2017 (MAF), section 3; Kingma et al. 2016 (IAF), section 4.
 
+    Examples:
         >>> flow, x = glowjax.as_flow(glowjax.Autoregressive(glowjax.affine())), jnp.ones((4, 3))
         >>> z, log_det = jax.jit(flow.forward)(flow.init(jax.random.key(0), x), x)
         >>> z.shape, log_det.shape

@@ -102,6 +102,7 @@ class Continuous(nn.Module):
 
     Sources: Chen et al. 2018; Grathwohl et al. 2019 (FFJORD), section 3.
 
+    Examples:
         >>> flow, x = glowjax.as_flow(glowjax.Continuous()), jnp.ones((4, 2))
         >>> z, log_det = jax.eval_shape(flow.forward, flow.init(jax.random.key(0), x), x)
         >>> z.shape, log_det.shape

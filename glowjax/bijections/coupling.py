@@ -37,6 +37,7 @@ class Coupling(nn.Module):
     Sources: Dinh et al. 2015, section 3.1; Dinh et al. 2017, section 3.2; Durkan et al. 2019,
     section 3.
 
+    Examples:
         >>> flow, x = glowjax.as_flow(glowjax.Coupling(glowjax.affine())), jnp.ones((4, 3))
         >>> z, log_det = flow.forward(flow.init(jax.random.key(0), x), x)
         >>> z.shape, log_det.shape

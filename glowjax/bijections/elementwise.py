@@ -85,6 +85,7 @@ def affine(
 
     Sources: Dinh et al. 2017, section 3.2; Kingma & Dhariwal 2018, table 1.
 
+    Examples:
         >>> z, log_slope = glowjax.affine().forward(jnp.array([1.0]), jnp.array([[2.0, 0.0]]))
         >>> float(z[0]), float(log_slope[0])
         (3.0, 0.0)
@@ -169,6 +170,7 @@ class ElementwiseFlow(nn.Module):
     Attributes:
         transform: the map of one number.
 
+    Examples:
         >>> flow = glowjax.as_flow(glowjax.ElementwiseFlow(glowjax.mixture_cdf(components=4)))
         >>> flow.init(jax.random.key(0), jnp.ones((5, 3)))["raw"].shape
         (3, 12)

@@ -56,6 +56,7 @@ def mixture_cdf(
     Source: Ho et al. 2019 (Flow++), section 3.2, for mixtures of logistics with `"logit"`;
     Salimans et al. 2017 (PixelCNN++) for the bound.
 
+    Examples:
         >>> transform = glowjax.mixture_cdf(components=4)
         >>> z, log_slope = transform.forward(jnp.zeros((5, 3)), jnp.zeros((5, 3, transform.size)))
         >>> transform.size, z.shape, log_slope.shape

@@ -43,6 +43,7 @@ class Permute(nn.Module):
     Raises:
         ValueError: the permutation is not one of the channels of x.
 
+    Examples:
         >>> flow = glowjax.as_flow(glowjax.Permute((2, 0, 1)))
         >>> flow.forward({}, jnp.array([[0.0, 1.0, 2.0]]))[0].tolist()
         [[2.0, 0.0, 1.0]]

@@ -105,6 +105,7 @@ class Planar(nn.Module):
 
     Source: Rezende & Mohamed 2015, section 4.1 and appendix A.
 
+    Examples:
         >>> flow, x = glowjax.as_flow(glowjax.Planar()), jnp.ones((4, 3))
         >>> params = jax.jit(flow.init)(jax.random.key(0), x)
         >>> {name: p.shape for name, p in sorted(params.items())}

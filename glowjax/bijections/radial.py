@@ -89,6 +89,7 @@ class Radial(nn.Module):
 
     Source: Rezende & Mohamed 2015, section 4.1 and appendix A.
 
+    Examples:
         >>> flow, x = glowjax.as_flow(glowjax.Radial()), jnp.ones((4, 3))
         >>> params = flow.init(jax.random.key(0), x)
         >>> {name: p.shape for name, p in sorted(params.items())}

@@ -215,6 +215,7 @@ class Residual(nn.Module):
 
     Sources: Behrmann et al. 2019 (i-ResNet), sections 2 and 3; Chen et al. 2019, section 3.
 
+    Examples:
         >>> flow, x = glowjax.as_flow(glowjax.Residual(width=8, depth=1)), jnp.ones((4, 2))
         >>> params = jax.jit(flow.init)(jax.random.key(0), x)
         >>> z, log_det = jax.jit(flow.forward)(params, x)

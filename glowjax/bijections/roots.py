@@ -23,6 +23,7 @@ def increasing_root(
         low, high: `[...]` floats with f(low) <= 0 <= f(high). A root outside gives the nearer end,
             and NaN in f gives NaN.
 
+    Examples:
         >>> float(glowjax.increasing_root(lambda x: x**3 - 8, jnp.array(0.0), jnp.array(4.0)))
         2.0
     """

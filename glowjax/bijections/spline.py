@@ -48,6 +48,7 @@ def rational_quadratic(
 
     Source: Durkan et al. 2019, section 3.1.
 
+    Examples:
         >>> spline = glowjax.rational_quadratic(bins=4)
         >>> z, log_slope = spline.forward(jnp.zeros((5, 3)), jnp.zeros((5, 3, spline.size)))
         >>> spline.size, z.shape, log_slope.shape

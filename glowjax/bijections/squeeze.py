@@ -23,6 +23,7 @@ def squeeze_forward(
     Raises:
         ValueError: `x` is not of rank 4, or `factor` does not divide its height and width.
 
+    Examples:
         >>> z, log_det = glowjax.squeeze_forward(jnp.zeros((1, 4, 4, 3)))
         >>> z.shape
         (1, 2, 2, 12)

@@ -102,6 +102,7 @@ class Sylvester(nn.Module):
 
     Source: van den Berg et al. 2018, section 3 (Householder Sylvester flows).
 
+    Examples:
         >>> flow, x = glowjax.as_flow(glowjax.Sylvester(rank=2)), jnp.ones((4, 3))
         >>> params = jax.jit(flow.init)(jax.random.key(0), x)
         >>> {name: p.shape for name, p in sorted(params.items())}

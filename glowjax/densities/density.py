@@ -75,6 +75,7 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
             not one for each example, or that none takes; the flow cannot be initialised from its
             latents.
 
+    Examples:
         >>> model = glowjax.density(glowjax.as_flow(glowjax.ActNorm()), event_shape=(2,))
         >>> x = jax.random.normal(jax.random.key(0), (8, 2))
         >>> params = model.init(jax.random.key(1), x)

@@ -33,6 +33,7 @@ def dequantize(
     Raises:
         ValueError: `images` are not integers, or exceed the grey levels (under `jit`: NaN instead).
 
+    Examples:
         >>> images = jnp.array([[0, 100, 255]], jnp.uint8)
         >>> x = glowjax.dequantize(jax.random.key(0), images)
         >>> glowjax.quantize(x).tolist()
@@ -93,6 +94,7 @@ def bits_per_dim(
 
     Source: Theis et al. 2016, A note on the evaluation of generative models, section 3.1.
 
+    Examples:
         >>> glowjax.bits_per_dim(0.0, event_shape=(2, 2, 1))
         8.0
     """

@@ -54,6 +54,7 @@ def importance_sampling(
 
     Source: Owen 2013, Monte Carlo theory, methods and examples, chapter 9.
 
+    Examples:
         >>> model = glowjax.density(glowjax.as_flow(glowjax.ActNorm()), event_shape=(2,))
         >>> params = model.init(jax.random.key(0), jax.random.normal(jax.random.key(1), (8, 2)))
         >>> def target(x):  # twice the density itself

@@ -73,6 +73,7 @@ def reverse_kl(
 
     Source: Rezende & Mohamed 2015, equation 20.
 
+    Examples:
         >>> model = glowjax.density(glowjax.as_flow(glowjax.ActNorm()), event_shape=(2,))
         >>> params = model.init(jax.random.key(0), jax.random.normal(jax.random.key(1), (8, 2)))
         >>> def target(x):  # twice the density itself

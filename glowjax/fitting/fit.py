@@ -100,6 +100,7 @@ def fit(
         FloatingPointError: training went wrong: the loss is not finite at a step, which it names,
             or no evaluation was finite.
 
+    Examples:
         >>> model = glowjax.density(glowjax.as_flow(glowjax.Planar()), event_shape=(2,))
         >>> x = jax.random.normal(jax.random.key(0), (100, 2))
         >>> fitted = glowjax.fit(model, x, steps=4, evaluate_every=2, show=False)

@@ -67,6 +67,7 @@ def glow(
     Raises:
         ValueError: an argument is not as above; images of another rank or size.
 
+    Examples:
         >>> flow = glowjax.glow(levels=2, steps=1, width=4)
         >>> x = jnp.zeros((2, 8, 8, 3))
         >>> params = jax.jit(flow.init)(jax.random.key(0), x)

@@ -48,6 +48,7 @@ def maf(
 
     Source: Papamakarios et al. 2017, section 3.
 
+    Examples:
         >>> flow = glowjax.maf(steps=2, width=4, depth=1)
         >>> x = jnp.zeros((4, 3))
         >>> z, log_det = flow.forward(flow.init(jax.random.key(0), x), x)
@@ -84,6 +85,7 @@ def iaf(
 
     Arguments and errors as for `maf`. Source: Kingma et al. 2016, section 4.
 
+    Examples:
         >>> model = glowjax.density(glowjax.iaf(steps=1, width=4, depth=1), (3,))
         >>> params = model.init_from_base(jax.random.key(0), 8)
         >>> x, log_prob = model.sample_and_log_prob(params, jax.random.key(1), 5)

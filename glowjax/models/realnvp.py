@@ -50,6 +50,7 @@ def realnvp(
 
     Source: Dinh et al. 2017, sections 3.6 and 4.1.
 
+    Examples:
         >>> flow = glowjax.realnvp(levels=1, width=2, blocks=1)
         >>> x = jnp.zeros((2, 4, 4, 3))
         >>> params = jax.eval_shape(flow.init, jax.random.key(0), x)  # shapes alone
@@ -129,6 +130,7 @@ def realnvp_mlp(
 
     Source: Dinh et al. 2017, section 3.
 
+    Examples:
         >>> flow = glowjax.realnvp_mlp(steps=2, width=4, depth=1)
         >>> x = jnp.zeros((4, 3))
         >>> z, log_det = flow.forward(flow.init(jax.random.key(0), x), x)
