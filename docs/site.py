@@ -15,7 +15,7 @@ import glowjax
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = ("CHANGELOG.md", "experiments/RESULTS.md")  # pages from outside of this folder
+PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "experiments/RESULTS.md")  # from other folders
 LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)")  # where a link of Markdown leads
 
 # Page of the API -> its title, and the modules and packages whose public names it has.
