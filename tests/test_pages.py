@@ -36,6 +36,18 @@ def test_a_flow_of_ones_own(run):
     assert names["new"].shape == (10, 3) and jnp.all(jnp.isfinite(names["new"]))
 
 
+@pytest.mark.float32
+def test_the_change_of_variables(run):
+    names = run("change-of-variables.md")
+    np.testing.assert_allclose(names["integral"], 1, rtol=1e-5)
+    np.testing.assert_allclose(names["back"], names["x"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(names["inverse_log_det"], -names["log_det"], atol=1e-4)
+    np.testing.assert_allclose(names["by_autodiff"], names["log_det"], atol=1e-4)
+    likelihood = names["base"] + names["log_det"]
+    np.testing.assert_allclose(names["log_likelihood"], likelihood, rtol=1e-5)
+    assert jnp.std(names["log_det"]) > 0
+
+
 @pytest.mark.slow
 @pytest.mark.float32
 def test_questions(run):
