@@ -62,7 +62,7 @@ def export(
     model, params, step, weights = restore(run_dir, checkpoint, weights)
     here = dataclasses.replace(model.config.data, data_dir=None, archives=None)  # not elsewhere
     about = about_run(dataclasses.replace(model.config, data=here), model.images)
-    arrays = {name: _stored(name, array, dtype) for name, array in flat(params).items()}
+    arrays = {name: _stored(name, np.asarray(array), dtype) for name, array in flat(params).items()}
     content = safetensors.numpy.save(arrays, metadata={"format": "glowjax"})
     about |= {"glowjax": glowjax.__version__, "step": step, "weights": weights}
     about |= {"weights_sha256": hashlib.sha256(content).hexdigest()}
@@ -76,11 +76,13 @@ def export(
     write_whole(out / WEIGHTS, content)  # last: what makes the folder an exported model
 
 
-def _stored(name: str, array: jax.Array, dtype: Stored) -> np.ndarray:
-    largest = float(jnp.max(jnp.abs(array), initial=0))
-    wanted = f"float32 for this model: an entry of {name} is {largest:g}"
-    require(largest <= float(np.finfo(dtype).max), "dtype", dtype, wanted)
-    return np.asarray(array, dtype)
+def _stored(name: str, array: np.ndarray, dtype: Stored) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        stored = array.astype(dtype)
+    lost = array[np.isfinite(array) & ~np.isfinite(stored)]
+    if lost.size:
+        require(False, "dtype", dtype, f"float32 for this model: an entry of {name} is {lost[0]:g}")
+    return stored
 
 
 def _programs(model: ImageModel, params: Any, arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
