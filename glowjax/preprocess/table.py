@@ -82,6 +82,7 @@ class _Table(NamedTuple):
     parts: Parts
 
     def init(self, key, x, context=None):
+        _check_matrix("x", x)
         widths = [part.width for part in self.every]
         return self._initialised("init", "x", widths, key, x, context)
 
@@ -91,6 +92,7 @@ class _Table(NamedTuple):
         return self._initialised("init_inverse", "z", widths, key, z, context)
 
     def forward(self, params, x, context=None, key=None):
+        _check_matrix("x", x)
         widths = [part.width for part in self.every]
         return self._applied("forward", "x", widths, params, x, context, key)
 
@@ -129,7 +131,6 @@ class _Table(NamedTuple):
 
     def _cut(self, side, array, widths):
         """The columns of each part."""
-        _check_matrix(side, array)
         wanted = f"of shape [B, {sum(widths)}], as {_told(self.every, widths)}"
         require(jnp.shape(array)[1:] == (sum(widths),), side, f"shape {jnp.shape(array)}", wanted)
         return jnp.split(promote(array), np.cumsum(widths)[:-1], axis=1)
