@@ -39,7 +39,7 @@ lint: $(STAMP) ## check style, formatting and types
 
 docs: $(STAMP) ## build the site from docs/ and the docstrings: see build/site
 	$(INSTALL) --quiet --editable '.[docs]' $(EXACT:%=--constraint %)
-	.venv/bin/python docs/site.py build/pages
+	.venv/bin/python docs/pages.py build/pages
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict --config-file docs/mkdocs.yml
 
 format: $(STAMP) ## put style and formatting right, where a tool can

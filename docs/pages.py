@@ -1,4 +1,4 @@
-"""Writes the pages of the site: `python docs/site.py FOLDER`, which `make docs` calls.
+"""Writes the pages of the site: `python docs/pages.py FOLDER`, which `make docs` calls.
 
 They are those of this folder, an API of all public names, and what the pages link to elsewhere in
 the repository, which the site has under `repository/`.
@@ -32,9 +32,9 @@ API = {
     "interop": ("Other libraries", ["interop"]),
     "tools": ("Testing and timing", ["testing", "timing"]),
 }
-# Module -> public names that are imported from it, and not from `glowjax`.
+# Module, as people write it -> public names that are in it, and not in `glowjax`.
 OTHERS = {
-    "densities.targets": [
+    "targets": [
         "energy",
         "two_modes",
         "circular_gaussians",
@@ -44,7 +44,7 @@ OTHERS = {
         "grid_kl",
         "grid_log_normalizer",
     ],
-    "densities.toy": [
+    "toy": [
         "two_moons",
         "eight_gaussians",
         "rings",
@@ -133,9 +133,12 @@ def public_names(modules: list[str]) -> Iterator[tuple[str, str]]:
             where = getattr(found, "__module__", "glowjax.").removeprefix("glowjax.")
             if belongs(where, modules):
                 yield f"{package.__name__}.{name}", f"glowjax.{where}.{found.__qualname__}"
-    for where, names in OTHERS.items():
+    for module, names in OTHERS.items():
+        found = getattr(glowjax, module, None)  # `glowjax.toy` is `glowjax.densities.toy`
+        where = found.__name__.removeprefix("glowjax.") if found else module
         if belongs(where, modules):
-            yield from ((f"glowjax.{where}.{name}",) * 2 for name in names)
+            for name in names:
+                yield f"glowjax.{module}.{name}", f"glowjax.{where}.{name}"
 
 
 def belongs(where: str, modules: list[str]) -> bool:

@@ -15,15 +15,19 @@ import glowjax
 DOCS = Path(__file__).parents[1] / "docs"
 
 
+def examples(path: Path) -> list[str]:
+    """The Python of a page."""
+    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+
+
 @pytest.fixture
 def run(monkeypatch):
     """The names that the examples of a page leave."""
-    monkeypatch.setattr(glowjax, "fit", functools.partial(glowjax.fit, show=False))
+    monkeypatch.setattr(glowjax, "fit", functools.partial(glowjax.fit, steps=20, show=False))
 
     def run(page: str) -> dict[str, Any]:
         names: dict[str, Any] = {}
-        text = (DOCS / page).read_text(encoding="utf-8")
-        exec("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)), names)
+        exec("\n".join(examples(DOCS / page)), names)
         return names
 
     return run
@@ -46,6 +50,25 @@ def test_the_change_of_variables(run):
     likelihood = names["base"] + names["log_det"]
     np.testing.assert_allclose(names["log_likelihood"], likelihood, rtol=1e-5)
     assert jnp.std(names["log_det"]) > 0
+
+
+def test_the_example_of_the_home_page_is_readmes():
+    (example,), (readme, *_) = examples(DOCS / "index.md"), examples(DOCS.parent / "README.md")
+    assert readme.startswith(example)  # which tests/test_readme.py runs
+
+
+@pytest.mark.slow
+@pytest.mark.float32
+@pytest.mark.xdist_group("runs")
+def test_ten_minutes(run, config, tmp_path, monkeypatch):
+    from glowjax.runs.loop import train
+
+    monkeypatch.chdir(tmp_path)
+    train(config, tmp_path / "runs" / "demo")
+    names = run("ten-minutes.md")
+    assert len([*(tmp_path / "pictures").glob("*.png")]) == 1797
+    np.testing.assert_array_equal(names["again"], names["images"])
+    assert names["log_p"].shape == (5000,) and names["new"].shape == (100, 4)
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ import http.server
 import importlib.util
 import inspect
 import json
+import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,17 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from browser import BROWSER, shown
 
 import glowjax
 
 DOCS = Path(__file__).parents[1] / "docs"
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 MKDOCS = importlib.util.find_spec("mkdocs")
 
 
 def load_site():
-    spec = importlib.util.spec_from_file_location("site_of_docs", DOCS / "site.py")
+    spec = importlib.util.spec_from_file_location("pages", DOCS / "pages.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -93,7 +92,8 @@ def built(pages):
     text = text.replace("../build/site", str(pages.parent / "html"))
     config.write_text(text.replace("paths: [..]", f"paths: ['{site.ROOT}']"))
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--config-file"]
-    subprocess.run([*command, str(config)], check=True, env={"NO_MKDOCS_2_WARNING": "1"})
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    subprocess.run([*command, str(config)], check=True, env=quiet)
     return pages.parent / "html"
 
 
@@ -119,12 +119,6 @@ def test_the_search_finds_names_and_pages(built):
 @pytest.mark.parametrize("width", [1300, 420])
 @pytest.mark.parametrize("page", ["", "flows/", "api/models/", "ten-minutes/"])
 def test_a_browser_shows_the_page(page, width, address, tmp_path):
-    picture = tmp_path / "page.png"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    options += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},1200"]
-    command = [str(BROWSER), *options, f"--screenshot={picture}", f"{address}/{page}"]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    with Image.open(picture) as shown:
-        pixels = np.asarray(shown.convert("L"))
+    pixels = shown(f"{address}/{page}", width, 1200, tmp_path)
     for part in np.array_split(pixels, 3):  # something is shown all the way down
         assert np.ptp(part) > 100

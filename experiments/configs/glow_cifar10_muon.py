@@ -4,7 +4,7 @@
 
 The function is that of glow_cifar10. Muon trains the first two kernels of each coupling net, Adamax
 the rest; both rates rise over one epoch and fall along a cosine to 0. The first 83 % of the steps
-see random crops of 24x24, which take less time than whole images and prevent over-fitting; the flow
+see random crops of 24×24, which take less time than whole images and lessen over-fitting; the flow
 then fits whole images at once. 1,000 of the 50,000 training images are held out.
 
 Time: 14 minutes on two H100s, compilation and evaluation included.

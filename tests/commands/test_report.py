@@ -3,19 +3,17 @@
 import base64
 import io
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from browser import BROWSER, shown
 from PIL import Image
 
 from glowjax.cli import main
 from glowjax.runs import loop
 
 pytestmark = [pytest.mark.slow, pytest.mark.float32, pytest.mark.xdist_group("runs")]
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +69,7 @@ def test_an_exported_model_has_a_page_without_training(page, tmp_path):
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
 def test_a_browser_shows_it(page, tmp_path):
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    options += ["--disable-component-update", "--disable-sync", "--no-first-run"]
-    options += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=900,2400"]
-    picture = tmp_path / "page.png"
-    command = [str(BROWSER), *options, f"--screenshot={picture}", page.as_uri()]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    with Image.open(picture) as shown:
-        pixels = np.asarray(shown.convert("L"))
+    pixels = shown(page.as_uri(), 900, 2400, tmp_path)
     assert pixels.shape == (2400, 900)
     for part in np.array_split(pixels, 4):  # something is shown all the way down
         assert np.ptp(part) > 100

@@ -38,7 +38,7 @@ def check(names):
     assert -3.5 < log_p.mean() < -0.2  # two independent normals have about -2.2
 
 
-def test_the_example_of_glowjax(monkeypatch):
+def test_the_example_of_glowjax():
     names: dict[str, Any] = {}
     points, example = code(OURS)
     exec(points + example.replace("steps=200", "steps=200, show=False"), names)

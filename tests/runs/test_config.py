@@ -298,7 +298,7 @@ def test_experiments_are_the_recipes_and_can_be_built(name):
     assert sizes(build(config, shape, grey, 10).params) > 100_000
 
 
-def test_our_recipe_for_cifar10_trains_the_papers_function_and_its_shifts_end():
+def test_our_recipe_for_cifar10_trains_the_papers_function_and_its_crops_end():
     ours, paper = experiment("glow_cifar10_muon"), experiment("glow_cifar10")
     assert ours.model == paper.model
     end = ours.data.transform.first_steps

@@ -1,0 +1,22 @@
+"""Chromium without a window: what it shows of a page."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+OPTIONS += ["--disable-component-update", "--disable-sync", "--no-first-run"]
+
+
+def shown(address: str, width: int, height: int, folder: Path) -> np.ndarray:
+    """The page in grey levels, `[height, width]`; the browser leaves its files in a folder."""
+    picture = folder / "page.png"
+    options = [f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}"]
+    command = [str(BROWSER), *OPTIONS, *options, f"--screenshot={picture}", address]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    with Image.open(picture) as page:
+        return np.asarray(page.convert("L"))
