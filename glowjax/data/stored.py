@@ -175,7 +175,7 @@ def in_memory(*features) -> list[np.ndarray | None]:
     return arrays
 
 
-def undecoded(builder, split: str, image_key: str):
+def undecoded(builder, split: str, image_key: str) -> Any:
     """The records of a split, their images as they are stored.
 
     tensorflow-datasets does not decode them: without TensorFlow it takes 16 bits modulo 256, and
