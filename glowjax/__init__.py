@@ -82,20 +82,12 @@ from glowjax.densities.bases import (
     uniform,
 )
 from glowjax.densities.density import Density, density
-from glowjax.densities.dequantization import (
+from glowjax.densities.dequantizers import (
     Dequantizer,
     dequantized,
     log_prob_bound,
     uniform_dequantizer,
     variational_dequantizer,
-)
-from glowjax.densities.discrete_images import (
-    bin_centres,
-    bits_per_dim,
-    dequantize,
-    from_uint8,
-    quantize,
-    to_uint8,
 )
 from glowjax.densities.importance import Importance, importance_sampling
 from glowjax.densities.latents import attribute_direction, interpolate, redraw_levels
@@ -107,6 +99,14 @@ from glowjax.densities.objectives import (
     log_mean_exp,
     log_weights,
     reverse_kl,
+)
+from glowjax.densities.quantization import (
+    bin_centres,
+    bits_per_dim,
+    dequantize,
+    from_uint8,
+    quantize,
+    to_uint8,
 )
 from glowjax.densities.standardized import Standardized
 from glowjax.densities.targets import Target

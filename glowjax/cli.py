@@ -92,6 +92,6 @@ COMMANDS = {  # where each is
     "reconstruct": ("latents", "reconstruct"),
     "edit": ("latents", "edit"),
     "report": ("report", "report"),
-    "export": ("share", "export"),
+    "export": ("export", "export"),
     "launch": ("train", "launch"),
 }

@@ -61,7 +61,7 @@ def test_the_example_of_the_home_page_is_readmes():
 @pytest.mark.float32
 @pytest.mark.xdist_group("runs")
 def test_ten_minutes(run, config, tmp_path, monkeypatch):
-    from glowjax.runs.loop import train
+    from glowjax.runs.training import train
 
     monkeypatch.chdir(tmp_path)
     train(config, tmp_path / "runs" / "demo")

@@ -57,7 +57,7 @@ def test_example_of_a_target(short_fit):
 @pytest.mark.slow
 @pytest.mark.float32
 def test_example_of_a_trained_model(config, tmp_path, monkeypatch):
-    from glowjax.runs.loop import train
+    from glowjax.runs.training import train
 
     monkeypatch.chdir(tmp_path)
     train(config, tmp_path / "runs" / "demo")
@@ -113,7 +113,7 @@ def test_examples_of_other_libraries():
 @pytest.mark.slow
 @pytest.mark.float32
 def test_example_of_trained_models(config, tmp_path, monkeypatch):
-    from glowjax.runs.loop import train
+    from glowjax.runs.training import train
 
     (example,) = examples_of("trained-models.md")
     monkeypatch.chdir(tmp_path)

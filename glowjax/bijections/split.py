@@ -9,7 +9,7 @@ from glowjax.arrays import AnyArray, one_hot, promote, sum_event
 from glowjax.checks import check_image_shape, check_labels
 from glowjax.context import refuse_context
 from glowjax.nets.conv import conv_to_few, ring_conv
-from glowjax.nets.zero import ZeroConv, ZeroDense, scaled_bias
+from glowjax.nets.layers import ZeroConv, ZeroDense, scaled_bias
 
 
 def whiten(

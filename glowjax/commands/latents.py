@@ -13,7 +13,7 @@ from glowjax.checks import check_positive, require
 from glowjax.commands.options import Images, in_chunks, parse
 from glowjax.data.attributes import load_attribute
 from glowjax.densities import latents
-from glowjax.densities.discrete_images import to_uint8
+from glowjax.densities.quantization import to_uint8
 from glowjax.runs.given import Given, read_split
 from glowjax.runs.trained import ImageModel
 

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from glowjax import plots
 from glowjax.checks import check_choice, check_positive
 from glowjax.commands.options import Images, in_chunks, parse
-from glowjax.densities.discrete_images import to_uint8
+from glowjax.densities.quantization import to_uint8
 from glowjax.files import write_whole
 from glowjax.runs.given import Given, read_split
 from glowjax.runs.trained import ImageModel

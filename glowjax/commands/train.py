@@ -43,11 +43,11 @@ def train(arguments: list[str]) -> None:
     default = smoke(default) if options.smoke else _warmed_up(default, options.config)
     options = parse(Train, f"train {experiment}", overrides, Train(config=default))
     options.connect()
-    from glowjax.runs import loop
+    from glowjax.runs import training
 
     name = Path(experiment).stem + ("-smoke" if options.smoke else "")
     run_dir = (options.run_dir or Path("runs") / name).expanduser()
-    result = loop.train(options.config, run_dir, resume=options.resume)
+    result = training.train(options.config, run_dir, resume=options.resume)
     report(result, "test")
     if hosts.is_first_host():
         print(f"pictures, log and checkpoints: {run_dir}")

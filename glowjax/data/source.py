@@ -57,7 +57,7 @@ class Source:
         held_out: int | None = None,
         seed: int = 0,
     ) -> dict[str, Source]:
-        """Splits arrays at random into the sources that `glowjax.runs.loop.train` takes.
+        """Splits arrays at random into the sources that `glowjax.runs.training.train` takes.
 
         Args:
           images: uint8 [N, H, W, C] or [N, H, W].

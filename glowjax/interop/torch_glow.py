@@ -30,7 +30,7 @@ from glowjax.interop.torch_nets import array
 from glowjax.loops import repeat
 from glowjax.models.glow import glow, glow_top
 from glowjax.nets.convnet import ConvNet
-from glowjax.nets.zero import LOG_SCALE_FACTOR
+from glowjax.nets.layers import LOG_SCALE_FACTOR
 
 State = dict[str, np.ndarray]
 Params = dict[str, Any]

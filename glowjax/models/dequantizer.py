@@ -8,8 +8,8 @@ from glowjax.expression import recorded
 from glowjax.flow import Flow
 from glowjax.loops import Backprop, repeat
 from glowjax.models.realnvp import realnvp_step
+from glowjax.nets.layers import Dtype
 from glowjax.nets.resnet import ResNet
-from glowjax.nets.zero import Dtype
 
 
 @recorded

@@ -19,7 +19,7 @@ from glowjax.expression import recorded
 from glowjax.flow import Flow, Init, as_flow, initialised
 from glowjax.loops import Backprop, repeat
 from glowjax.nets.convnet import ConvNet
-from glowjax.nets.zero import Dtype, Initializer
+from glowjax.nets.layers import Dtype, Initializer
 
 CouplingMap = Literal["affine", "additive"]
 Mixing = Literal["conv1x1", "conv1x1_lu", "reverse", "shuffle"]

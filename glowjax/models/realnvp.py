@@ -14,9 +14,9 @@ from glowjax.compose import chain, invert, multiscale
 from glowjax.expression import recorded
 from glowjax.flow import Flow, as_flow
 from glowjax.loops import Backprop, repeat
+from glowjax.nets.layers import Dtype
 from glowjax.nets.mlp import MLP
 from glowjax.nets.resnet import ResNet
-from glowjax.nets.zero import Dtype
 
 
 @recorded

@@ -20,7 +20,7 @@ from glowjax.nets.conv import (
     sum_of_taps,
 )
 from glowjax.nets.kernels import matmul_bias_relu, matmul_where_positive
-from glowjax.nets.zero import Bias, ConvWeight, DataNorm, Dtype, Initializer, ZeroConv
+from glowjax.nets.layers import Bias, ConvWeight, DataNorm, Dtype, Initializer, ZeroConv
 
 
 @functools.partial(

@@ -10,8 +10,8 @@ from glowjax.arrays import promote
 from glowjax.checks import check_context, check_integer, check_positive, require
 from glowjax.nets.activations import Activation
 from glowjax.nets.conv import matmul
+from glowjax.nets.layers import ZeroDense, scaled_bias
 from glowjax.nets.mlp import hidden_layers
-from glowjax.nets.zero import ZeroDense, scaled_bias
 
 Order = Literal["natural", "reversed"] | int
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from glowjax.arrays import HIGHEST, promote
 from glowjax.checks import check_context
 from glowjax.nets.activations import Activation, activation_function
-from glowjax.nets.zero import ZeroDense
+from glowjax.nets.layers import ZeroDense
 
 
 class MLP(nn.Module):

@@ -7,8 +7,8 @@ import numpy as np
 
 from glowjax.arrays import HIGHEST, promote
 from glowjax.checks import check_context, check_integer, check_positive, require
+from glowjax.nets.layers import ZeroDense
 from glowjax.nets.made import MaskedDense, mask, spread
-from glowjax.nets.zero import ZeroDense
 
 
 class PixelCNN(nn.Module):

@@ -7,7 +7,7 @@ from jax import lax
 
 from glowjax.arrays import HIGHEST, promote, space_to_depth
 from glowjax.checks import check_image_shape, described, is_array
-from glowjax.nets.zero import Dtype, Initializer, small_normal
+from glowjax.nets.layers import Dtype, Initializer, small_normal
 
 
 def weight_norm(direction: jax.Array, scale: jax.Array) -> jax.Array:

@@ -1,7 +1,8 @@
 """A run's checkpoints: states that are proven whole before they are used.
 
-Beside each state lies a record: its validation bits/dim, metrics that the log lacks, and a digest
-of the state. So a damaged checkpoint is told from a whole one, and never used.
+`training.train` resumes from them. Beside each state lies a record: its validation bits/dim, the
+metrics that the log lacks, and a digest of the state. So a damaged checkpoint is told from a whole
+one, and never used.
 
 Of several hosts, the state being the same on all, the first writes and each reads for itself. They
 wait for each other in `hosts` alone, never in orbax, where one that fails would hold up the rest.

@@ -10,7 +10,7 @@ import numpy as np
 from glowjax.checks import check_positive, require
 from glowjax.data import Source
 from glowjax.data.images import decode
-from glowjax.densities.discrete_images import from_uint8
+from glowjax.densities.quantization import from_uint8
 from glowjax.runs.sources import load_split
 from glowjax.runs.trained import ImageModel
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from glowjax import data, plots
 from glowjax.checks import check_integer, check_positive
-from glowjax.densities.discrete_images import to_uint8
+from glowjax.densities.quantization import to_uint8
 from glowjax.runs.folder import Run
 from glowjax.runs.trained import ImageModel
 

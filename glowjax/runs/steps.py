@@ -17,11 +17,11 @@ from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from glowjax.compose import chain, passing_by
 from glowjax.densities.density import Density, density
-from glowjax.densities.discrete_images import bits_per_dim, check_images, dequantize
+from glowjax.densities.quantization import bits_per_dim, check_images, dequantize
 from glowjax.fitting.descent import TrainState, descent
 from glowjax.fitting.optim import learning_rate_schedule, make_optimizer
 from glowjax.flow import Flow
-from glowjax.nets.zero import ZeroDense
+from glowjax.nets.layers import ZeroDense
 from glowjax.runs.config import Config
 
 AXIS = "data"

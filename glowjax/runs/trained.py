@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from glowjax.checks import NON_NEGATIVE, check_in, check_labels, check_positive, is_known, require
 from glowjax.data.images import resized
 from glowjax.densities.density import Density
-from glowjax.densities.discrete_images import (
+from glowjax.densities.quantization import (
     bin_centres,
     check_images,
     dequantize,

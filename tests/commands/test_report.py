@@ -11,7 +11,7 @@ from browser import BROWSER, shown
 from PIL import Image
 
 from glowjax.cli import main
-from glowjax.runs import loop
+from glowjax.runs import training
 
 pytestmark = [pytest.mark.slow, pytest.mark.float32, pytest.mark.xdist_group("runs")]
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.float32, pytest.mark.xdist_group("ru
 @pytest.fixture(scope="module")
 def page(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "a <run>"
-    loop.train(config, folder)
+    training.train(config, folder)
     assert main(["report", str(folder), "--num", "20"]) == 0
     return folder / "report.html"
 

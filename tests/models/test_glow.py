@@ -11,7 +11,7 @@ import recipe_numpy
 from cases import SMALL_NET, Case, data, parameters, small_glow
 
 import glowjax
-from glowjax.densities.discrete_images import place
+from glowjax.densities.quantization import place
 
 DRAWN = jax.nn.initializers.normal(0.05)
 

@@ -24,7 +24,7 @@ import pytest
 from orbax.checkpoint import CheckpointManager
 
 from glowjax import cli
-from glowjax.runs import loading, loop, results, steps
+from glowjax.runs import loading, results, steps, training
 
 restore = CheckpointManager.restore
 
@@ -67,11 +67,11 @@ def observed(records: Path) -> Generator[None]:
         return on_devices._replace(init=init, train_step=train_step)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (steps, loop, loading, results):
+        for module in (steps, training, loading, results):
             patch.setattr(module, "make_trainer", in_float64)
-        patch.setattr(loop, "mapped", recorded)
+        patch.setattr(training, "mapped", recorded)
         if os.environ.get("FULL"):
-            patch.setattr(loop, "pictures", lambda *arguments: None)  # they come first
+            patch.setattr(training, "pictures", lambda *arguments: None)  # they come first
         patch.setattr(CheckpointManager, "restore", restored)
         yield
 

@@ -178,14 +178,14 @@ def test_bad_values(capsys, tmp_path, digits_dir, options, message):
 
 @pytest.fixture
 def given(monkeypatch):
-    """What the command line asks of `loop.train`, which does nothing."""
+    """What the command line asks of `training.train`, which does nothing."""
     given = {}
 
     def train(config, run_dir, *, resume):
         given.update(config=config, run_dir=run_dir)
         return {"bits_per_dim": 1.0, "standard_error": 0.1, "count": 1, "step": 1}
 
-    monkeypatch.setattr("glowjax.runs.loop.train", train)
+    monkeypatch.setattr("glowjax.runs.training.train", train)
     return given
 
 
@@ -361,7 +361,7 @@ def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("glowjax.runs.loop.train", interrupt)
+    monkeypatch.setattr("glowjax.runs.training.train", interrupt)
     assert "interrupted" in fails(capsys, "train", "glow_digits", code=130)
 
 

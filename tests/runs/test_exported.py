@@ -17,7 +17,7 @@ import safetensors.numpy
 
 import glowjax
 from glowjax.cli import main
-from glowjax.runs import loop
+from glowjax.runs import training
 from glowjax.runs.exported import flat
 from glowjax.runs.exporting import export
 from glowjax.runs.given import read_split
@@ -30,7 +30,7 @@ def run(config, tmp_path_factory):
     """Of a model that is conditional on labels."""
     folder = tmp_path_factory.mktemp("exported") / "run"
     model = dataclasses.replace(config.model, conditional=True)
-    loop.train(dataclasses.replace(config, model=model, train_steps=2), folder)
+    training.train(dataclasses.replace(config, model=model, train_steps=2), folder)
     return folder
 
 

@@ -20,7 +20,7 @@ from saved import opened, rows_of, sampled, state_of, steps_of
 
 from glowjax import data
 from glowjax.fitting.optim import Optimizer
-from glowjax.runs import loop, results, steps
+from glowjax.runs import results, steps, training
 from glowjax.runs.checkpoints import METRIC
 from glowjax.runs.failed import read_failed
 from glowjax.runs.folder import Run
@@ -45,7 +45,7 @@ def config(config):
 def no_pictures():
     """They take most of the time of a tiny run, except in processes of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "pictures", lambda *arguments: None)
+        patch.setattr(training, "pictures", lambda *arguments: None)
         yield
 
 
@@ -53,7 +53,7 @@ def no_pictures():
 def unbroken(config, tmp_path_factory):
     """The folder of a run that nothing happened to."""
     folder = tmp_path_factory.mktemp("runs") / "unbroken"
-    loop.train(config, folder)
+    training.train(config, folder)
     return folder
 
 
@@ -78,7 +78,7 @@ def assert_as_unbroken(folder, unbroken):
 
 def after_step(monkeypatch, at, act):
     """Calls `act` when step `at` has been dispatched."""
-    original = loop.mapped
+    original = training.mapped
 
     def patched(trainer):
         on_devices = original(trainer)
@@ -92,7 +92,7 @@ def after_step(monkeypatch, at, act):
 
         return on_devices._replace(train_step=train_step)
 
-    monkeypatch.setattr(loop, "mapped", patched)
+    monkeypatch.setattr(training, "mapped", patched)
 
 
 # Killed
@@ -117,7 +117,7 @@ def experiment(config, folder):
 
 def python(*arguments):
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(Path(loop.__file__).parents[2]), *sys.path]),
+        "PYTHONPATH": os.pathsep.join([str(Path(training.__file__).parents[2]), *sys.path]),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as in conftest.py: the same programs
     }
     return subprocess.Popen(
@@ -171,7 +171,7 @@ def test_a_run_killed_while_it_saves_and_then_preempted_goes_on_exactly(config, 
     assert "which is saved; go on with --resume" in printed
     assert "Traceback" not in printed
 
-    loop.train(config, folder, resume=True)
+    training.train(config, folder, resume=True)
     assert_as_unbroken(folder, unbroken)
 
 
@@ -179,7 +179,7 @@ def test_a_run_killed_while_it_saves_and_then_preempted_goes_on_exactly(config, 
 def test_a_run_killed_at_random_moments_goes_on_exactly(config, tmp_path):
     longer = dataclasses.replace(config, train_steps=120)
     unbroken, folder = tmp_path / "unbroken", tmp_path / "killed"
-    loop.train(longer, unbroken)
+    training.train(longer, unbroken)
     moments = random.Random(0)
     kills = saving = 0
     for number in range(14):
@@ -213,30 +213,30 @@ def test_a_signal_lets_the_step_end_and_saves_it(config, unbroken, tmp_path, mon
     number = signal.SIGTERM if at < 10 else signal.SIGINT
     with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
         after_step(patch, at, lambda: os.kill(os.getpid(), number))
-        loop.train(config, folder)
+        training.train(config, folder)
     assert stopped.value.signal == number
     assert str(stopped.value).startswith(f"stopped by {number.name} after step {at}, which is sav")
     assert steps_of(folder)[-1] == at
     assert signal.getsignal(signal.SIGINT) is before
 
-    loop.train(config, folder, resume=True)
+    training.train(config, folder, resume=True)
     assert_as_unbroken(folder, unbroken)
 
 
 @pytest.mark.slow
 def test_a_signal_during_the_last_evaluation_counts(config, unbroken, tmp_path, monkeypatch):
-    folder, pictures = tmp_path / "stopped", loop.pictures
+    folder, pictures = tmp_path / "stopped", training.pictures
 
     def told(*arguments):
         if arguments[0].checkpoints.step() == config.train_steps:
             os.kill(os.getpid(), signal.SIGTERM)
         pictures(*arguments)
 
-    monkeypatch.setattr(loop, "pictures", told)
+    monkeypatch.setattr(training, "pictures", told)
     with pytest.raises(Stopped, match=f"after step {config.train_steps}, which is saved"):
-        loop.train(config, folder)
+        training.train(config, folder)
     monkeypatch.undo()
-    loop.train(config, folder, resume=True)
+    training.train(config, folder, resume=True)
     assert_as_unbroken(folder, unbroken)
 
 
@@ -245,7 +245,7 @@ def test_a_start_that_ended_before_its_config_can_be_made_again(config, unbroken
     folder = tmp_path / "begun"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "lock").write_text("process 1 on another\n")
-    loop.train(config, folder)
+    training.train(config, folder)
     assert_as_unbroken(folder, unbroken)
 
 
@@ -305,7 +305,7 @@ def test_a_log_on_a_full_disk_ends_the_run(config, tmp_path, monkeypatch):
     talkative = dataclasses.replace(config, log_every=1, evaluate_every=14)
     try:
         with pytest.raises(OSError, match=r"run .* log cannot be written: .*; none is saved"):
-            loop.train(talkative, tmp_path / "run")
+            training.train(talkative, tmp_path / "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, full)
 
@@ -315,9 +315,9 @@ def test_a_picture_on_a_full_disk_ends_the_run(config, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(loop, "pictures", full)
+    monkeypatch.setattr(training, "pictures", full)
     with pytest.raises(OSError, match=r"^run .*: a picture cannot be written: No space left"):
-        loop.train(config, tmp_path / "run")
+        training.train(config, tmp_path / "run")
     assert steps_of(tmp_path / "run") == [6]
 
 
@@ -377,7 +377,7 @@ def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(copy, confi
         if file.is_file():
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert len(sampled(copy, 2, checkpoint="latest")) == 2
-    loop.train(config, copy, resume=True)
+    training.train(config, copy, resume=True)
     printed = capfd.readouterr().err
     assert "resumed after step 12" in printed
     assert_as_unbroken(copy, unbroken)
@@ -387,7 +387,7 @@ def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(copy, confi
 @pytest.mark.slow
 def test_a_checkpoint_without_its_state_keeps_no_other_from_use(copy, config, unbroken):
     shutil.rmtree(copy / "checkpoints" / "14" / "default")
-    loop.train(config, copy, resume=True)
+    training.train(config, copy, resume=True)
     assert_as_unbroken(copy, unbroken)
 
 
@@ -422,7 +422,7 @@ def test_two_runs_in_a_folder_are_refused_but_using_one_is_not(copy, config, tmp
     unfinished.mkdir()
     message = rf"run_dir must be no other run's, got .*, where process {holder.pid} on \S+ is train"
     with pytest.raises(ValueError, match=message):
-        loop.train(config, copy, resume=True)
+        training.train(config, copy, resume=True)
     assert unfinished.exists()  # nothing of the other's was touched
     assert results.evaluate(copy)["count"] == 247
     holder.kill()
@@ -441,7 +441,7 @@ def test_a_step_that_is_not_finite_is_kept_for_inspection(config, tmp_path, monk
     folder = tmp_path / "run"
     message = rf"step 2: .*; stopped, none is saved; {folder}/failed holds the step's batch and the"
     with pytest.raises(FloatingPointError, match=message):
-        loop.train(absurd, folder)
+        training.train(absurd, folder)
     with opened(folder) as (run, shapes):
         state, batch = read_failed(run.folder, shapes)
         trainer = make_trainer(run.config, **run.images)
@@ -466,23 +466,23 @@ def test_a_step_that_is_not_finite_is_named_on_a_full_disk_too(config, tmp_path,
     optimizer = Optimizer(name="adam", learning_rate=1e30, warmup_images=0)
     message = r"step 2: .*; its batch and state are not kept: No space left on device\. A lower"
     with pytest.raises(FloatingPointError, match=message):
-        loop.train(dataclasses.replace(config, optimizer=optimizer), tmp_path / "run")
+        training.train(dataclasses.replace(config, optimizer=optimizer), tmp_path / "run")
 
 
 def test_a_run_goes_on_with_data_of_its_kind_alone(copy, config, monkeypatch):
     def load(*given):
         return dataclasses.replace(load_split(*given), levels=33)
 
-    monkeypatch.setattr(loop, "load_split", load)
+    monkeypatch.setattr(training, "load_split", load)
     with pytest.raises(ValueError, match=r"^data must be .*as the run began with, got .*"):
-        loop.train(config, copy, resume=True)
+        training.train(config, copy, resume=True)
 
 
 @pytest.mark.exhaustive
 def test_the_guard_against_it_changes_no_number(config, unbroken, tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "halted", lambda before, after, metrics: after)
     steps.make_trainer.cache_clear()  # or the guarded step would be used again
-    loop.train(config, tmp_path / "unguarded")
+    training.train(config, tmp_path / "unguarded")
     steps.make_trainer.cache_clear()
     assert_as_unbroken(tmp_path / "unguarded", unbroken)
 
@@ -493,10 +493,10 @@ SOAK = """
 import gc, json, os, sys, threading
 from pathlib import Path
 import jax
-from glowjax.runs import loop
+from glowjax.runs import training
 from glowjax.runs.config import experiment
 
-folder, pictures = Path(sys.argv[2]), loop.pictures
+folder, pictures = Path(sys.argv[2]), training.pictures
 
 
 def pictures_and_usage(*arguments):
@@ -515,8 +515,8 @@ def pictures_and_usage(*arguments):
     print(json.dumps(usage), flush=True)
 
 
-loop.pictures = pictures_and_usage
-loop.train(experiment(sys.argv[1]), folder)
+training.pictures = pictures_and_usage
+training.train(experiment(sys.argv[1]), folder)
 """
 
 

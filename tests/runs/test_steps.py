@@ -13,7 +13,7 @@ import pytest
 
 from glowjax import data
 from glowjax.densities.density import density
-from glowjax.densities.discrete_images import bits_per_dim, dequantize
+from glowjax.densities.quantization import bits_per_dim, dequantize
 from glowjax.fitting import optim
 from glowjax.fitting.optim import Optimizer
 from glowjax.models.glow import glow, glow_backbone

@@ -10,7 +10,7 @@ import pytest
 import recipe_numpy
 
 import glowjax
-from glowjax.densities.discrete_images import _noise, place
+from glowjax.densities.quantization import _noise, place
 
 LEVELS = [2, 17, 32, 252, 256]  # 252: as hard to float32 as it gets
 

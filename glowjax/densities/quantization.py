@@ -82,7 +82,7 @@ def bits_per_dim(
 ) -> Float[ArrayLike, "*shape"]:
     """-(log p(x) - D·ln levels) / (D·ln 2): bits per dimension of the *discrete* image.
 
-    The only place where it is computed; docs/bits-per-dim.md explains it.
+    docs/bits-per-dim.md explains it.
 
     Args:
         log_prob: density of the dequantized images, in nats, any shape.

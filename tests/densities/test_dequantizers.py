@@ -10,8 +10,8 @@ from jax.scipy.stats import norm
 
 import glowjax
 from glowjax import as_flow
-from glowjax.densities.dequantization import EDGE, noise_density
-from glowjax.densities.discrete_images import place
+from glowjax.densities.dequantizers import EDGE, noise_density
+from glowjax.densities.quantization import place
 from glowjax.testing import moved
 
 FLOW = glowjax.realnvp_mlp(steps=2, width=4)

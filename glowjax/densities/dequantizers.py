@@ -13,7 +13,7 @@ from glowjax.bijections.logit import logit_forward, logit_inverse
 from glowjax.checks import check_integer, require
 from glowjax.compose import chain, passing_by
 from glowjax.densities.density import Density, density
-from glowjax.densities.discrete_images import (
+from glowjax.densities.quantization import (
     bin_centres,
     check_images,
     dequantize,

@@ -18,7 +18,7 @@ from tensorboardX.proto import event_pb2
 from glowjax.data.source import Source
 from glowjax.data.transform import Transform
 from glowjax.fitting.optim import Optimizer
-from glowjax.runs import loop, pictures, results
+from glowjax.runs import pictures, results, training
 from glowjax.runs.checkpoints import METRIC
 from glowjax.runs.folder import Run
 from glowjax.runs.models import Autoregressive, Glow, RealNVP
@@ -41,7 +41,7 @@ def trained(config, tmp_path_factory):
     """Six steps in one go: folder, result, and what it printed."""
     folder = tmp_path_factory.mktemp("runs") / "trained"
     with contextlib.redirect_stderr(io.StringIO()) as printed:
-        result = loop.train(config, folder)
+        result = training.train(config, folder)
     return folder, result, printed.getvalue()
 
 
@@ -54,7 +54,7 @@ def folder(trained):
 def classes(conditional, tmp_path_factory):
     """The folder of a run conditional on labels."""
     folder = tmp_path_factory.mktemp("runs") / "conditional"
-    loop.train(conditional, folder)
+    training.train(conditional, folder)
     return folder
 
 
@@ -69,7 +69,7 @@ def assert_same(a, b):
 
 def break_step(monkeypatch, at, act):
     """Lets `act(state, metrics)` have the say over what step `at` gives."""
-    original = loop.mapped
+    original = training.mapped
 
     def mapped(trainer):
         on_devices = original(trainer)
@@ -81,7 +81,7 @@ def break_step(monkeypatch, at, act):
 
         return on_devices._replace(train_step=train_step)
 
-    monkeypatch.setattr(loop, "mapped", mapped)
+    monkeypatch.setattr(training, "mapped", mapped)
 
 
 def replace_source(monkeypatch, **changes):
@@ -91,7 +91,7 @@ def replace_source(monkeypatch, **changes):
         images = changes.get("images", source.images)[: len(source)]
         return dataclasses.replace(source, **changes | {"images": images})
 
-    monkeypatch.setattr(loop, "load_split", load)
+    monkeypatch.setattr(training, "load_split", load)
 
 
 # What a run leaves behind
@@ -189,13 +189,13 @@ def test_a_killed_run_resumes_exactly(folder, config, tmp_path, monkeypatch, cap
     killed = tmp_path / "killed"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         break_step(patch, 6, kill)
-        loop.train(config, killed)
+        training.train(config, killed)
     assert rows_of(killed)[-1]["step"] == 5
     assert steps_of(killed) == [2, 4]
     with (killed / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "ima')  # cut off by the kill
 
-    loop.train(config, killed, resume=True)
+    training.train(config, killed, resume=True)
     assert "resumed after step 4" in capsys.readouterr().err
     assert rows_of(killed) == rows_of(folder)
     assert_same(state_of(killed), state_of(folder))  # weights, average and optimiser, bit for bit
@@ -217,7 +217,7 @@ def test_a_run_of_muon_on_images_in_memory(config, tmp_path):
         optimizer=dataclasses.replace(config.optimizer, name="muon", weight_decay=0.2),
         train_steps=2,
     )
-    result = loop.train(config, tmp_path / "run", sources=sources)
+    result = training.train(config, tmp_path / "run", sources=sources)
     assert (result["step"], result["count"]) == (2, 12)
     muon = state_of(tmp_path / "run").optimizer[0].inner_states["muon"].inner_state[0][0]
     assert muon.count == 2 and all(np.any(momentum) for momentum in jax.tree.leaves(muon.mu))
@@ -233,9 +233,11 @@ def test_a_run_that_begins_on_crops_goes_on_with_whole_images(config, tmp_path):
         config, data=dataclasses.replace(config.data, transform=transform), train_steps=4
     )
     sources = Source.from_arrays(images, held_out=8)
-    loop.train(config, tmp_path / "whole", sources=sources)
-    loop.train(dataclasses.replace(config, train_steps=1), tmp_path / "stopped", sources=sources)
-    loop.train(config, tmp_path / "stopped", sources=sources, resume=True)
+    training.train(config, tmp_path / "whole", sources=sources)
+    training.train(
+        dataclasses.replace(config, train_steps=1), tmp_path / "stopped", sources=sources
+    )
+    training.train(config, tmp_path / "stopped", sources=sources, resume=True)
     assert_same(state_of(tmp_path / "stopped"), state_of(tmp_path / "whole"))
     drawn = sampled(tmp_path / "whole", 2)
     assert drawn.shape == (2, 8, 8, 3)
@@ -246,7 +248,7 @@ def test_first_crops_that_the_model_cannot_halve(config, tmp_path):
     transform = Transform(first_crop=(4, 3), first_steps=2)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, transform=transform))
     with pytest.raises(ValueError, match=r"first_crop must be divisible by 2 .*, got \(4, 3\)"):
-        loop.train(config, tmp_path / "run", sources=sources)
+        training.train(config, tmp_path / "run", sources=sources)
     assert not (tmp_path / "run").exists()
 
 
@@ -255,14 +257,14 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(folder, config, t
     early = tmp_path / "early"
     early.mkdir()
     shutil.copy(folder / "config.json", early)
-    loop.train(dataclasses.replace(config, train_steps=2), early, resume=True)
+    training.train(dataclasses.replace(config, train_steps=2), early, resume=True)
     assert rows_of(early) == rows_of(folder)[:3]
 
 
 @pytest.mark.slow
 def test_a_finished_run_takes_more_steps(copy, config):
     longer = dataclasses.replace(config, train_steps=7)
-    loop.train(longer, copy, resume=True)
+    training.train(longer, copy, resume=True)
     assert [row["step"] for row in rows_of(copy)][-2:] == [7, 7]
     assert json.loads((copy / "config.json").read_text())["config"]["train_steps"] == 7
 
@@ -274,26 +276,26 @@ def test_more_steps_are_refused_where_the_learning_rate_depends_on_them(tmp_path
     Run.create(tmp_path / "run", cosine, images).close()
     longer = dataclasses.replace(cosine, train_steps=7)
     with pytest.raises(ValueError, match="differing: train_steps 6 -> 7"):
-        loop.train(longer, tmp_path / "run", resume=True)
+        training.train(longer, tmp_path / "run", resume=True)
 
 
 @pytest.mark.slow
 def test_resuming_a_finished_run_only_tests_it(copy, config, trained):
-    assert loop.train(config, copy, resume=True) == trained[1]
+    assert training.train(config, copy, resume=True) == trained[1]
     assert rows_of(copy) == rows_of(trained[0])
 
 
 def test_fewer_steps_than_done_are_refused(copy, config):
     shorter = dataclasses.replace(config, train_steps=5)
     with pytest.raises(ValueError, match=r"train_steps must be at least 6.*, got 5"):
-        loop.train(shorter, copy, resume=True)
+        training.train(shorter, copy, resume=True)
 
 
 def test_another_config_is_refused_by_the_names_of_its_fields(copy, config):
     model = dataclasses.replace(config.model, width=5)
     other = dataclasses.replace(config, model=model, seed=1)
     with pytest.raises(ValueError, match=r"differing: model.width 4 -> 5, seed 0 -> 1$"):
-        loop.train(other, copy, resume=True)
+        training.train(other, copy, resume=True)
     assert rows_of(copy)[-1]["step"] == 6
 
 
@@ -301,7 +303,7 @@ def test_another_config_is_refused_by_the_names_of_its_fields(copy, config):
 def test_moved_data_are_no_other_config(copy, config, digits_dir, tmp_path):
     moved = shutil.copytree(digits_dir, tmp_path / "moved")
     there = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=moved))
-    loop.train(there, copy, resume=True)
+    training.train(there, copy, resume=True)
     assert json.loads((copy / "config.json").read_text())["config"]["data"]["data_dir"] == str(
         moved
     )
@@ -317,7 +319,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(folder, config, tmp
     late = dataclasses.replace(config, log_every=10)  # step 5 is looked at together with step 6
     message = "step 5: train_bits_per_dim nan; stopped, the checkpoint of step 4 is the last good"
     with pytest.raises(FloatingPointError, match=message):
-        loop.train(late, run)
+        training.train(late, run)
     assert [row["step"] for row in rows_of(run)] == [2, 2, 4, 4]
     assert steps_of(run) == [2, 4]
     assert_same(state_of(run), state_of(folder, 4))
@@ -329,7 +331,7 @@ def test_weights_that_lead_too_far_are_not_saved(config, tmp_path):
     optimizer = Optimizer(name="adam", learning_rate=1e30, warmup_images=0)
     absurd = dataclasses.replace(config, optimizer=optimizer, evaluate_every=1)
     with pytest.raises(FloatingPointError, match=f"step 1: {METRIC} (nan|inf); stopped, none"):
-        loop.train(absurd, tmp_path / "run")
+        training.train(absurd, tmp_path / "run")
     assert steps_of(tmp_path / "run") == []
 
 
@@ -345,12 +347,12 @@ def test_a_place_that_is_taken_is_refused(config, tmp_path, kind):
     else:
         place.touch()
     with pytest.raises(ValueError, match="run_dir must be a new or empty folder"):
-        loop.train(config, place)
+        training.train(config, place)
 
 
 def test_batches_that_devices_cannot_share_are_refused(config, tmp_path):
     with pytest.raises(ValueError, match="batch_size must be a multiple of the 4 devices, got 6"):
-        loop.train(dataclasses.replace(config, batch_size=6), tmp_path / "run")
+        training.train(dataclasses.replace(config, batch_size=6), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -377,7 +379,7 @@ def test_bad_data_are_refused(conditional, tmp_path, monkeypatch, case):
         conditional, data=dataclasses.replace(conditional.data, transform=transform)
     )
     with pytest.raises(ValueError, match=message):
-        loop.train(given, tmp_path / "run")
+        training.train(given, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -387,7 +389,7 @@ def test_data_without_labels_are_enough_for_an_unconditional_model(
 ):
     replace_source(monkeypatch, labels=None, num_classes=None)
     short = dataclasses.replace(config, train_steps=2)
-    loop.train(short, tmp_path / "run")
+    training.train(short, tmp_path / "run")
     assert rows_of(tmp_path / "run") == rows_of(folder)[:3]
 
 
@@ -428,7 +430,7 @@ def test_folders_without_a_run_are_refused(config, tmp_path):
     for use in (
         results.evaluate,
         lambda f: sampled(f, 1),
-        lambda f: loop.train(config, f, resume=True),
+        lambda f: training.train(config, f, resume=True),
     ):
         with pytest.raises(ValueError, match=r"has no config\.json"):
             use(tmp_path)
@@ -538,17 +540,17 @@ OTHERS = [
 def test_a_run_of_another_kind_of_model(config, tmp_path, model):
     folder = tmp_path / "run"
     short = dataclasses.replace(config, model=model, train_steps=2)
-    result = loop.train(short, folder)
+    result = training.train(short, folder)
     assert results.evaluate(folder) == result
     assert np.isfinite(result["bits_per_dim"])
-    assert loop.train(short, folder, resume=True) == result
+    assert training.train(short, folder, resume=True) == result
     images = sampled(folder, 5)
     assert images.shape == (5, 4, 4, 1)
     np.testing.assert_array_equal(images, sampled(folder, 5))
     if model.conditional:
         np.testing.assert_array_equal(images[3], sampled(folder, 5, label=3)[3])
     with pytest.raises(ValueError, match=f"differing: .*model.kind {model.kind} -> glow"):
-        loop.train(config, folder, resume=True)
+        training.train(config, folder, resume=True)
 
 
 @pytest.mark.slow
@@ -590,12 +592,12 @@ def test_more_steps_are_refused_where_they_change_the_warmup(config, tmp_path):
     default = dataclasses.replace(config, optimizer=Optimizer(), train_steps=60)
     longer = dataclasses.replace(default, train_steps=100)
     with kept(tmp_path, default) as run:
-        loop._check_resumes(run, default)
+        training._check_resumes(run, default)
         message = r"differing: optimizer.warmup_images 48 -> 80$"
         with pytest.raises(ValueError, match=message):
-            loop._check_resumes(run, longer)
+            training._check_resumes(run, longer)
         same = dataclasses.replace(longer, optimizer=Optimizer(warmup_images=48))
-        loop._check_resumes(run, same)  # the learning rates of the steps done stay as they were
+        training._check_resumes(run, same)  # the learning rates of the steps done stay as they were
 
 
 def test_runs_from_before_the_warmup_had_a_default_keep_theirs(config, tmp_path):
@@ -605,7 +607,7 @@ def test_runs_from_before_the_warmup_had_a_default_keep_theirs(config, tmp_path)
         kept(tmp_path, old) as run,
         pytest.raises(ValueError, match=r"warmup_images 500000 -> 0$"),
     ):
-        loop._check_resumes(run, new)
+        training._check_resumes(run, new)
 
 
 @pytest.mark.slow
@@ -644,7 +646,7 @@ def test_images_that_do_not_fit_get_a_proposal_that_does(config, case):
     data = dataclasses.replace(config.data, transform=transform)
     given = dataclasses.replace(config, model=model, data=data)
     with pytest.raises(ValueError, match=f"portraits must .* divisible by 4 .*{message}"):
-        loop._check_fits(given, source, transform.image_shape(source))
+        training._check_fits(given, source, transform.image_shape(source))
 
 
 DIVISORS = [
@@ -678,4 +680,4 @@ def test_a_label_out_of_range_anywhere_is_found_before_any_step(conditional, spl
         rf" image {place} being {wrong}, .*: labels count from 0$"
     )
     with pytest.raises(ValueError, match=message):
-        loop._check_whole(trainer, conditional, *sources)
+        training._check_whole(trainer, conditional, *sources)
