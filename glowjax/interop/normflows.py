@@ -20,7 +20,7 @@ from glowjax.nets.activations import Activation
 
 
 def from_normflows(model: Any) -> tuple[Flow, Any]:
-    """A trained `NormalizingFlow` of vectors, and its parameters.
+    """A trained `NormalizingFlow` of vectors, conditional or not, and its parameters.
 
     Log-likelihoods are equal, with `glowjax.standard_normal` as the base, up to rounding; a
     learned `DiagGaussian` base becomes the last part of the flow. `Planar` and `Radial`, which have
@@ -37,8 +37,9 @@ def from_normflows(model: Any) -> tuple[Flow, Any]:
 
     Source: https://github.com/VincentStimper/normalizing-flows, version 1.7.3.
     """
-    ours = parts.is_of("normflows", model) and kind(model) == "NormalizingFlow"
-    require(ours, "model", kind(model), "a NormalizingFlow of normflows")
+    known = kind(model) in ("NormalizingFlow", "ConditionalNormalizingFlow")
+    ours = parts.is_of("normflows", model) and known
+    require(ours, "model", kind(model), "a NormalizingFlow of normflows, conditional or not")
     base = kind(model.q0)
     require(base == "DiagGaussian", "model", f"the base {base}", "one of base DiagGaussian")
     refuse(model.q0.temperature is not None, "DiagGaussian", "a temperature")

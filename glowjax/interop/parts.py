@@ -172,7 +172,7 @@ def mlp(layers: Sequence[Dense], activation: Activation) -> Net:
     params: dict[str, Any] = {}
     for number, layer in enumerate(hidden, 1):
         inputs = layer.weight.shape[0] if number == 1 else width
-        params[f"dense{number}"] = _kernel(filled(layer, inputs, width))
+        params[f"dense{number}"] = kernel(filled(layer, inputs, width))
     last = filled(out, width if hidden else out.weight.shape[0], len(out.bias))
     make = functools.partial(MLP, width=width, depth=len(hidden), activation=activation)
     return Net(make, params | {"out": _out(last)})
@@ -182,10 +182,10 @@ def residual_mlp(
     first: Dense, blocks: Sequence[Sequence[Dense]], out: Dense, activation: Activation
 ) -> Net:
     """An `MLP` of residual blocks."""
-    params = {"dense": _kernel(first), "out": _out(out)}
+    params = {"dense": kernel(first), "out": _out(out)}
     for number, block in enumerate(blocks, 1):
         for half, layer in enumerate(block, 1):
-            params[f"block{number}_dense{half}"] = _kernel(layer)
+            params[f"block{number}_dense{half}"] = kernel(layer)
     make = functools.partial(
         MLP, width=len(first.bias), depth=len(blocks), activation=activation, residual=True
     )
@@ -276,7 +276,8 @@ def beside(a: Dense, b: Dense, *, shared_input: bool) -> Dense:
     return Dense(np.concatenate([above, np.pad(b.weight, ((0, 0), (len(a.bias), 0)))]), bias)
 
 
-def _kernel(dense):
+def kernel(dense: Dense) -> dict[str, np.ndarray]:
+    """A dense layer as a `Dense` of Flax keeps it."""
     return {"kernel": dense.weight, "bias": dense.bias}
 
 

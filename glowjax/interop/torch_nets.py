@@ -14,7 +14,7 @@ import numpy as np
 from glowjax.bijections.elementwise import Elementwise
 from glowjax.bijections.spline import rational_quadratic
 from glowjax.checks import require
-from glowjax.interop import parts
+from glowjax.interop import conditional_nets, parts
 from glowjax.interop.parts import Dense, Masked, Net, Part
 from glowjax.nets.activations import ACTIVATIONS, Activation, leaky_relu
 
@@ -83,8 +83,16 @@ def conditioner(net: Any, change: Callable[[Dense], Dense]) -> Net:
 
 
 def inputs(net: Any) -> int:
-    """How many numbers a net sees."""
-    return next(module.in_features for module in net.modules() if hasattr(module, "in_features"))
+    """How many numbers a net sees, without its context."""
+    first = next(module.in_features for module in net.modules() if hasattr(module, "in_features"))
+    appended = any("ResidualNet" in _kinds(module) for module in net.modules())
+    return first - context_size(net) * appended
+
+
+def context_size(net: Any) -> int:
+    """How many numbers a net's context has, 0 without one."""
+    layers = (getattr(module, "context_layer", None) for module in net.modules())
+    return next((layer.in_features for layer in layers if layer is not None), 0)
 
 
 def _unchanged(out: Dense) -> Dense:
@@ -136,16 +144,18 @@ def _check_same(net: Any, converted: Net, features: int | None) -> None:
     """Raises `ValueError` unless a net of torch and what became of it compute the same."""
     import torch
 
-    x = np.random.default_rng(0).normal(size=(8, inputs(net)))
-    tensor = torch.tensor(x, dtype=next(net.parameters()).dtype)
+    rng, dtype = np.random.default_rng(0), next(net.parameters()).dtype
+    x, context = (rng.normal(size=(8, size)) for size in (inputs(net), context_size(net)))
+    seen = torch.tensor(context, dtype=dtype) if context.size else None  # as nflows calls it
     with torch.no_grad():
         try:
-            expected = array(net(tensor, None))  # with the context None, as nflows calls it
+            expected = array(net(torch.tensor(x, dtype=dtype), seen))
         except TypeError:
-            expected = array(net(tensor))
+            expected = array(net(torch.tensor(x, dtype=dtype)))
     with jax.enable_x64(True):
         module = converted.make(features=features or expected.shape[1])
-        y = module.apply({"params": converted.params}, jnp.asarray(x)).reshape(len(x), -1)
+        given = map(jnp.asarray, (x, context) if context.size else (x,))
+        y = module.apply({"params": converted.params}, *given).reshape(len(x), -1)
     same = y.shape == expected.shape and np.allclose(y, expected, rtol=1e-4, atol=1e-4)
     require(same, "net", name(net), "one that computes what its layers do")
 
@@ -155,9 +165,11 @@ def _residual_net(net, change):
     blocks = [list(map(dense, block.linear_layers)) for block in net.blocks]
     functions = [block.activation for block in net.blocks]
     function = activation(functions[0]) if functions else "relu"
-    return parts.residual_mlp(
-        dense(net.initial_layer), blocks, change(dense(net.final_layer)), function
-    )
+    first, out = dense(net.initial_layer), change(dense(net.final_layer))
+    if not context_size(net):
+        return parts.residual_mlp(first, blocks, out, function)
+    gates = [dense(block.context_layer) for block in net.blocks]
+    return conditional_nets.gated_residual_mlp(first, blocks, gates, out, function)
 
 
 def masked_net(net: Any, change: Callable[[Dense], Dense]) -> Net:
@@ -182,15 +194,17 @@ def masked_net(net: Any, change: Callable[[Dense], Dense]) -> Net:
 
 def _masked(net, change):
     residual = hasattr(net.blocks[0], "linear_layers")
-    hidden = [net.initial_layer]
+    layers = [net.initial_layer]
     for block in net.blocks:
-        hidden += list(block.linear_layers) if residual else [block.linear]
-    return parts.made(
-        [Masked(_masked_dense(layer), layer.degrees.numpy()) for layer in hidden],
-        change(_masked_dense(net.final_layer)),
-        activation(net.blocks[0].activation),
-        residual=residual,
-    )
+        layers += list(block.linear_layers) if residual else [block.linear]
+    hidden = [Masked(_masked_dense(layer), layer.degrees.numpy()) for layer in layers]
+    out, function = change(_masked_dense(net.final_layer)), activation(net.blocks[0].activation)
+    if not context_size(net):
+        return parts.made(hidden, out, function, residual=residual)
+    contexts = [dense(net.context_layer)]
+    contexts += [dense(block.context_layer) for block in net.blocks if residual]
+    kind = "nflows" if parts.is_of("nflows", net) else "normflows"
+    return conditional_nets.context_made(hidden, contexts, out, function, kind)
 
 
 def _masked_dense(layer):
@@ -198,10 +212,8 @@ def _masked_dense(layer):
 
 
 def _check_plain(net: Any, blocks: Sequence[Any]) -> None:
-    """Raises `ValueError` unless a net is without context, batch normalisation and the like."""
+    """Raises `ValueError` unless a net is without batch normalisation and preprocessing."""
     for part in (net, *blocks):
-        refuse(hasattr(part, "context_layer"), name(net), "a context")
-        refuse(getattr(part, "context_features", None), name(net), "a context")
         normalised = getattr(part, "use_batch_norm", False) or getattr(part, "batch_norm", None)
         refuse(normalised, name(net), "batch normalisation")
     preprocessing = getattr(net, "preprocessing", None)

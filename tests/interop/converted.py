@@ -26,18 +26,18 @@ def stirred(module, seed=0, scale=0.3):
     return module
 
 
-def log_prob(model, x):
-    """Of a flow of torch at an array, as an array."""
+def log_prob(model, *arrays):
+    """Of a flow of torch at an array, given another or not, as an array."""
     import torch
 
     with torch.no_grad():
-        return model.log_prob(torch.tensor(x)).numpy()
+        return model.log_prob(*map(torch.tensor, arrays)).numpy()
 
 
-def check_log_prob(flow, params, x, expected):
+def check_log_prob(flow, params, x, expected, context=None):
     """Raises `AssertionError` unless the log-likelihoods of `x: [B, D]` are those expected."""
     model = glowjax.density(flow, x.shape[1:])
-    found = jax.jit(model.log_prob)(params, jnp.asarray(x))
+    found = jax.jit(model.log_prob)(params, jnp.asarray(x), context)
     dtype = str(jnp.result_type(found))
     assert {str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(params)} <= {dtype}
     size = np.maximum(1, np.abs(expected))
@@ -45,14 +45,14 @@ def check_log_prob(flow, params, x, expected):
     assert np.std(expected) > 0.1
 
 
-def check_round_trip(flow, params, x):
+def check_round_trip(flow, params, x, context=None):
     """Raises `AssertionError` unless the inverse leads back, and the flow can be pickled."""
     assert repr(pickle.loads(pickle.dumps(flow))) == repr(flow)
-    z, log_det = jax.jit(flow.forward)(params, jnp.asarray(x))
-    back, minus = jax.jit(flow.inverse)(params, z)
+    z, log_det = jax.jit(flow.forward)(params, jnp.asarray(x), context)
+    back, minus = jax.jit(flow.inverse)(params, z, context)
     np.testing.assert_allclose(back, x, atol=1e-7)
     np.testing.assert_allclose(minus, -log_det, atol=1e-7)
-    shapes = jax.eval_shape(flow.init, jax.random.key(0), jnp.asarray(x))
+    shapes = jax.eval_shape(flow.init, jax.random.key(0), jnp.asarray(x), context)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
 
 

@@ -82,6 +82,30 @@ def test_a_chain_on_a_learned_base_has_the_same_likelihood():
     check_log_prob(flow, params, data(), log_prob(model, data()))
 
 
+CONTEXT = np.random.default_rng(1).normal(size=(20, 2))
+CONDITIONAL = {
+    "spline coupling": lambda: nf.flows.CoupledRationalQuadraticSpline(
+        D, 2, 7, num_context_channels=2
+    ),
+    "autoregressive spline": lambda: nf.flows.AutoregressiveRationalQuadraticSpline(
+        D, 2, 8, num_context_channels=2
+    ),
+    "maf": lambda: nf.flows.MaskedAffineAutoregressive(D, 8, context_features=2),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_a_conditional_flow_has_the_same_likelihood(name):
+    """Beside a flow that sees no context."""
+    plain = made_of(CONDITIONAL[name], FLOWS["LU"])
+    model = nf.ConditionalNormalizingFlow(plain.q0, plain.flows)
+    flow, params = from_normflows(model)
+    expected = log_prob(model, data(), CONTEXT)
+    check_log_prob(flow, params, data(), expected, CONTEXT)
+    check_round_trip(flow, params, data(), CONTEXT)
+    assert np.all(np.abs(expected - log_prob(model, data(), -CONTEXT)) > 1e-4)
+
+
 @pytest.mark.float32
 def test_likelihoods_in_float32():
     model = made_of(FLOWS["LU"], FLOWS["masked affine"], FLOWS["autoregressive spline"]).float()
@@ -110,7 +134,7 @@ def test_what_normflows_only_samples_has_the_density_of_its_samples(flow):
     [
         (
             lambda: torch.nn.Linear(2, 2),
-            "model must be a NormalizingFlow of normflows, got 'Linear'",
+            "model must be a NormalizingFlow of normflows, conditional or not, got 'Linear'",
         ),
         (
             lambda: nf.NormalizingFlow(nf.distributions.UniformGaussian(D, [0]), []),
