@@ -1,5 +1,7 @@
 """Tests run in float64 on four fake CPU devices; those marked `float32` run in float32."""
 
+import contextlib
+import io
 import os
 import socket
 import tempfile
@@ -82,6 +84,17 @@ def config(digits_dir):
         evaluate_samples=1,
         sample_count=4,
     )
+
+
+@pytest.fixture(scope="session")
+def trained(config, tmp_path_factory):
+    """Six steps in one go: folder, which stays as it is, result, and what it printed."""
+    from glowjax.runs.training import train  # slow to import
+
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    with contextlib.redirect_stderr(io.StringIO()) as printed:
+        result = train(config, folder)
+    return folder, result, printed.getvalue()
 
 
 @pytest.fixture

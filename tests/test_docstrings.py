@@ -23,16 +23,8 @@ def examples():
             yield from (t for t in doctest.DocTestFinder().find(module, globs=names) if t.examples)
 
 
-SLOW = {"Continuous", "glow", "realnvp", "iaf", "fit", "check_flow"}  # seconds each
-
-
-def parameters():
-    for example in examples():
-        slow = example.name.rpartition(".")[2] in SLOW
-        yield pytest.param(example, id=example.name, marks=[pytest.mark.slow] * slow)
-
-
-@pytest.mark.parametrize("example", list(parameters()))
+@pytest.mark.slow
+@pytest.mark.parametrize("example", [pytest.param(e, id=e.name) for e in examples()])
 def test_examples_run(example):
     said: list[str] = []
     doctest.DocTestRunner(optionflags=OPTIONS).run(example, out=said.append)

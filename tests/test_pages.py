@@ -33,6 +33,7 @@ def run(monkeypatch):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_a_flow_of_ones_own(run):
     names = run("own-flow.md")
@@ -40,6 +41,7 @@ def test_a_flow_of_ones_own(run):
     assert names["new"].shape == (10, 3) and jnp.all(jnp.isfinite(names["new"]))
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_the_change_of_variables(run):
     names = run("change-of-variables.md")
@@ -54,7 +56,7 @@ def test_the_change_of_variables(run):
 
 def test_the_example_of_the_home_page_is_readmes():
     (example,), (readme, *_) = examples(DOCS / "index.md"), examples(DOCS.parent / "README.md")
-    assert readme.startswith(example)  # which tests/test_readme.py runs
+    assert readme.startswith(example)  # which tests/test_two_cores.py runs
 
 
 @pytest.mark.slow

@@ -12,17 +12,14 @@ from PIL import Image, ImageSequence
 import glowjax
 from glowjax.cli import main
 from glowjax.data.attributes import load_attribute
-from glowjax.runs import training
 from glowjax.runs.given import read_files, read_split
 
 pytestmark = [pytest.mark.float32, pytest.mark.xdist_group("runs")]
 
 
 @pytest.fixture(scope="module")
-def run(config, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("commands") / "run"
-    training.train(config, folder)
-    return folder
+def run(trained, tmp_path_factory):
+    return shutil.copytree(trained[0], tmp_path_factory.mktemp("commands") / "run")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import json
 import shutil
 import struct
@@ -34,15 +33,6 @@ pytestmark = [pytest.mark.float32, pytest.mark.xdist_group("runs")]
 def conditional(config):
     model = dataclasses.replace(config.model, conditional=True)
     return dataclasses.replace(config, model=model, classifier_weight=0.01, train_steps=2)
-
-
-@pytest.fixture(scope="module")
-def trained(config, tmp_path_factory):
-    """Six steps in one go: folder, result, and what it printed."""
-    folder = tmp_path_factory.mktemp("runs") / "trained"
-    with contextlib.redirect_stderr(io.StringIO()) as printed:
-        result = training.train(config, folder)
-    return folder, result, printed.getvalue()
 
 
 @pytest.fixture(scope="module")
