@@ -17,13 +17,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from sklearn.mixture import GaussianMixture
 
 import glowjax
 from experiments import common
 from glowjax import plots
 from glowjax.densities import targets, toy
+from glowjax.densities.objectives import LogProb
 
 EXTENT = (-4.0, 4.0)
 COMPONENTS = (2, 4, 8, 16, 32)  # of the GaussianMixture
@@ -38,40 +38,44 @@ def main(run: common.Run) -> common.Figures:
         )
     )
     model = glowjax.density(flow, (2,), glowjax.uniform(0, 1))
-    grid, area = targets.grid(EXTENT, points)
     rows = []
     for seed in range(run.seed, run.seed + run.size(3, 1)):
         keys = jax.random.split(jax.random.key(seed), 4)
         train, validation, test = (toy.two_moons(key, n) for key in keys[:3])
-        optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
-        fitted = glowjax.fit(
+        optimizer = common.falling(1e-2, steps)
+        params = glowjax.fit(
             model, train, validation=validation, steps=steps, optimizer=optimizer, seed=seed
-        )
-        log_prob = jax.jit(functools.partial(model.log_prob, fitted.params))
+        ).params
+        log_prob = jax.jit(functools.partial(model.log_prob, params))
         mixture = best_mixture(np.asarray(train), np.asarray(validation))
-        flow_score, mixture_score = log_prob(test), mixture.score_samples(np.asarray(test))
-        gain = flow_score - mixture_score
-        rows.append(
-            {
-                "log-likelihood": float(np.mean(flow_score)),
-                "log-likelihood, GaussianMixture": float(np.mean(mixture_score)),
-                "gain": float(np.mean(gain)),
-                "± its standard error": float(np.std(gain) / n**0.5),
-                "|integral - 1|": abs(float(jnp.sum(jnp.exp(log_prob(grid))) * area) - 1),
-                "components of the GaussianMixture": mixture.n_components,
-            }
-        )
+        rows.append(compared(log_prob, mixture, test, points))
 
     # Pictures, of the last seed.
+    densities = {"autoregressive flow": log_prob, "GaussianMixture": mixture.score_samples}
+    plots.density_2d(run.folder / "density.png", densities, extent=EXTENT, points=points)
     shown = test[: run.size(4000, 300)]
-    samples = jax.jit(model.sample, static_argnums=2)(fitted.params, keys[3], len(shown))
-    latents = model.encode(fitted.params, shown)
-    plots.density_2d(
-        run.folder / "density.png",
-        {"autoregressive flow": log_prob, "GaussianMixture": mixture.score_samples},
-        extent=EXTENT,
-        points=points,
-    )
+    samples = jax.jit(model.sample, static_argnums=2)(params, keys[3], len(shown))
+    draw_points(run, shown, samples, model.encode(params, shown))
+    return {name: common.spread([row[name] for row in rows]) for name in rows[0]}
+
+
+def compared(log_prob: LogProb, mixture: GaussianMixture, test, points: int) -> dict[str, float]:
+    """Figures of one seed."""
+    flow_score, mixture_score = log_prob(test), mixture.score_samples(np.asarray(test))
+    gain = flow_score - mixture_score
+    grid, area = targets.grid(EXTENT, points)
+    return {
+        "log-likelihood": float(np.mean(flow_score)),
+        "log-likelihood, GaussianMixture": float(np.mean(mixture_score)),
+        "gain": float(np.mean(gain)),
+        "± its standard error": float(np.std(gain) / len(test) ** 0.5),
+        "|integral - 1|": abs(float(jnp.sum(jnp.exp(log_prob(grid))) * area) - 1),
+        "components of the GaussianMixture": mixture.n_components,
+    }
+
+
+def draw_points(run: common.Run, shown, samples, latents) -> None:
+    """Held-out data beside samples, and their latents; colours tell the moons apart."""
     plots.scatter_2d(
         run.folder / "samples.png",
         {"held-out data": shown, "samples": samples},
@@ -84,7 +88,6 @@ def main(run: common.Run) -> common.Figures:
         groups={"latents of held-out data": moon(shown)},
         extent=(0, 1),
     )
-    return {name: common.spread([row[name] for row in rows]) for name in rows[0]}
 
 
 def best_mixture(train: np.ndarray, validation: np.ndarray) -> GaussianMixture:

@@ -80,18 +80,61 @@ def on_the_way(params, run: common.Run, times) -> dict[str, np.ndarray]:
     return {f"t = {time:.2g}": np.asarray(at(time)) for time in times}
 
 
+def likelihoods(name: str, params, test, run: common.Run) -> common.Figures:
+    """Of held-out examples, and how far below the truth, where that is known."""
+    title, log_p = name.replace("_", " "), jax.jit(density(run, 1e-5).log_prob)(params, test)
+    told: common.Figures = {f"{title}: held-out ln p": common.mean(log_p)}
+    if name in TRUTH:
+        told[f"{title}: nats below the true density"] = common.mean(TRUTH[name](test) - log_p)
+    return told
+
+
+def tolerance_errors(params, x, reference, run: common.Run) -> dict[float, dict[str, float]]:
+    """Tolerance to the median error of ln p, and of what comes back."""
+    errors = {}
+    for tolerance in TOLERANCES[: run.size(5, 2)]:
+        model = density(run, tolerance)
+        z, log_p = jax.jit(lambda p, x, m=model: (m.encode(p, x), m.log_prob(p, x)))(params, x)
+        errors[tolerance] = {
+            "ln p": np.median(jnp.abs(log_p - reference)),
+            "what comes back": np.median(jnp.abs(jax.jit(model.decode)(params, z) - x)),
+        }
+    return errors
+
+
+def draw_tolerance(errors: dict[float, dict[str, float]], run: common.Run) -> None:
+    curves = {  # no 0 on a log axis
+        what: np.array([(t, max(row[what], 1e-9)) for t, row in errors.items()])
+        for what in ("ln p", "what comes back")
+    }
+    plots.lines(
+        run.folder / "tolerance.png",
+        {"Checkerboard: what the solver's tolerance costs": curves},
+        xlabel="tolerance of the solver",
+        ylabel="median error",
+        log_x=True,
+        log_y=True,
+    )
+
+
+def hutchinson(params, x, reference, run: common.Run) -> common.Figures:
+    """Errors of ln p by random probes."""
+    estimate = jax.jit(density(run, trace="hutchinson").log_prob)
+    keys = jax.random.split(jax.random.key(run.seed), run.size(50, 3))
+    error = np.stack([estimate(params, x, None, key) - reference for key in keys])
+    return {
+        "Hutchinson: bias, nats": common.mean(error.mean(1)),
+        "Hutchinson: spread of one estimate, nats": float(error.std()),
+    }
+
+
 def main(run: common.Run) -> common.Figures:
     figures: common.Figures = {}
     panels, clouds = {}, {}
     for name in ("two_moons", "eight_gaussians", "checkerboard"):
         title = name.replace("_", " ")
         params, test = train(name, run)
-        log_p = jax.jit(density(run, 1e-5).log_prob)(params, test)
-        figures[f"{title}: held-out ln p"] = common.mean(log_p)
-        if name in TRUTH:
-            figures[f"{title}: nats below the true density"] = common.mean(
-                TRUTH[name](test) - log_p
-            )
+        figures |= likelihoods(name, params, test, run)
         panels[title] = functools.partial(jax.jit(density(run).log_prob), params)
         moved = on_the_way(params, run, np.linspace(1, 0, run.size(5, 2)))
         clouds |= {f"{title}, {time}": x for time, x in moved.items()}
@@ -101,38 +144,14 @@ def main(run: common.Run) -> common.Figures:
     plots.scatter_2d(run.folder / "times.png", clouds, extent=extent, columns=columns)
 
     x = test[: run.size(500, 20)]
-    exact, curves = density(run, 1e-6), {"ln p": [], "what comes back": []}
-    reference = jax.jit(exact.log_prob)(params, x)
-    for tolerance in TOLERANCES[: run.size(5, 2)]:
-        model = density(run, tolerance)
-        z, log_p = jax.jit(lambda p, x, m=model: (m.encode(p, x), m.log_prob(p, x)))(params, x)
-        off = {
-            "ln p": jnp.abs(log_p - reference),
-            "what comes back": jnp.abs(jax.jit(model.decode)(params, z) - x),
-        }
-        for what, error in off.items():
-            curves[what].append((tolerance, max(np.median(error), 1e-9)))  # no 0 on a log axis
+    reference = jax.jit(density(run, 1e-6).log_prob)(params, x)
+    errors = tolerance_errors(params, x, reference, run)
+    draw_tolerance(errors, run)
+    for tolerance, medians in errors.items():
         figures[f"tolerance {tolerance:g}: median error of ln p; of what comes back"] = "; ".join(
-            f"{np.median(error):.1e}" for error in off.values()
+            f"{median:.1e}" for median in medians.values()
         )
-    plots.lines(
-        run.folder / "tolerance.png",
-        {
-            "Checkerboard: what the solver's tolerance costs": {
-                name: np.array(c) for name, c in curves.items()
-            }
-        },
-        xlabel="tolerance of the solver",
-        ylabel="median error",
-        log_x=True,
-        log_y=True,
-    )
-    estimate = jax.jit(density(run, trace="hutchinson").log_prob)
-    keys = jax.random.split(jax.random.key(run.seed), run.size(50, 3))
-    error = np.stack([estimate(params, x, None, key) - reference for key in keys])
-    figures["Hutchinson: bias, nats"] = common.mean(error.mean(1))
-    figures["Hutchinson: spread of one estimate, nats"] = float(error.std())
-    return figures
+    return figures | hutchinson(params, x, reference, run)
 
 
 if __name__ == "__main__":

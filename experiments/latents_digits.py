@@ -172,7 +172,34 @@ def augmenting(
     latents: Latents, parts: dict[str, Part], seeds: Sequence[int], run: common.Run
 ) -> common.Figures:
     """A classifier of few labelled images, and of as many with copies that differ at random."""
-    copies = run.size(10, 2)
+    ways = copying(latents)
+    rows: dict[str, list[float]] = {name: [] for name in ("no copies", *ways)}
+    chosen: dict[str, list[float]] = {name: [] for name in ways}
+    for seed in seeds:
+        x, labels = few(parts["train"], seed)
+        keys = jax.random.split(jax.random.key(seed), run.size(10, 2))
+        rows["no copies"].append(100 * accuracies(x, labels, parts)[1])
+        for name, way in ways.items():
+            strengths = STRENGTHS if name != "shifts" else (1.0,)
+            found = []
+            for strength in strengths:
+                many = jnp.concatenate([x, *[way(key, x, strength) for key in keys]])
+                found.append(accuracies(many, np.tile(labels, 1 + len(keys)), parts))
+            best = int(np.argmax([validation for validation, _ in found]))
+            chosen[name].append(strengths[best])
+            rows[name].append(100 * found[best][1])
+    figures: common.Figures = {}
+    for name, values in rows.items():
+        gain = np.array(values) - np.array(rows["no copies"])
+        more = "" if name == "no copies" else f"; gain {common.mean(gain)}"
+        if name.startswith("noise"):
+            more += f"; median strength {np.median(chosen[name]):.2g}"
+        figures[f"test accuracy, %, 5 images a digit: {name}"] = common.mean(values) + more
+    return figures
+
+
+def copying(latents: Latents) -> dict[str, Callable[..., jax.Array]]:
+    """Ways to make a copy of images: functions of a key, the images, and the strength."""
 
     def pixels(key, x, strength):
         return x + strength * jax.random.normal(key, x.shape)
@@ -187,33 +214,7 @@ def augmenting(
         corners = jax.random.randint(key, (len(x), 2), 0, 3)
         return jax.vmap(lambda a, c: lax.dynamic_slice(a, (*c, 0), SHAPE))(moved, corners)
 
-    ways = {"noise on pixels": pixels, "noise on latents": encodings, "shifts": shifts}
-    rows: dict[str, list[float]] = {name: [] for name in ("no copies", *ways)}
-    chosen: dict[str, list[float]] = {name: [] for name in ways}
-    for seed in seeds:
-        x, labels = few(parts["train"], seed)
-        scores = {"no copies": [accuracies(x, labels, parts)]}
-        for name, way in ways.items():
-            strengths = STRENGTHS if name != "shifts" else (1.0,)
-            keys = jax.random.split(jax.random.key(seed), copies)
-            scores[name] = []
-            for strength in strengths:
-                new = [way(key, x, strength) for key in keys]
-                many = jnp.concatenate([x, *new])
-                scores[name].append(accuracies(many, np.tile(labels, 1 + copies), parts))
-            best = int(np.argmax([validation for validation, _ in scores[name]]))
-            chosen[name].append(strengths[best])
-            scores[name] = [scores[name][best]]
-        for name, [(_, test)] in scores.items():
-            rows[name].append(100 * test)
-    figures: common.Figures = {}
-    for name, values in rows.items():
-        gain = np.array(values) - np.array(rows["no copies"])
-        more = "" if name == "no copies" else f"; gain {common.mean(gain)}"
-        if name.startswith("noise"):
-            more += f"; median strength {np.median(chosen[name]):.2g}"
-        figures[f"test accuracy, %, 5 images a digit: {name}"] = common.mean(values) + more
-    return figures
+    return {"noise on pixels": pixels, "noise on latents": encodings, "shifts": shifts}
 
 
 def few(part: Part, seed: int) -> tuple[jax.Array, np.ndarray]:

@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import scipy.stats
 from jax.scipy import stats
 from scipy.stats import kstest
@@ -75,7 +74,7 @@ def measured(run: common.Run, to: Target, seed: int) -> dict[str, float]:
     base, noise = BASES[to]
     transform = glowjax.mixture_cdf(run.size(16, 3), family=FAMILY, to=to)
     model = glowjax.density(glowjax.as_flow(glowjax.ElementwiseFlow(transform)), (1,), base)
-    optimizer = optax.adam(optax.cosine_decay_schedule(0.03, steps))
+    optimizer = common.falling(0.03, steps)
     params = glowjax.fit(
         model, train, steps=steps, batch_size=1000, optimizer=optimizer, seed=seed
     ).params
@@ -83,27 +82,51 @@ def measured(run: common.Run, to: Target, seed: int) -> dict[str, float]:
     x = jnp.linspace(-6, 7, run.size(4001, 201))
     log_q = model.log_prob(params, x[:, None])
     latents = model.encode(params, test)[:, 0]
-    inverted = jax.jit(model.sample, static_argnums=2)(params, keys[2], n)[:, 0]
     raw = jnp.broadcast_to(params["raw"], (n, 1, transform.size))
-    direct = glowjax.mixture_sample(keys[3], raw, family=FAMILY)[:, 0]
-
+    samples = {
+        "samples by the inverse": jax.jit(model.sample, static_argnums=2)(params, keys[2], n)[:, 0],
+        "samples without it": glowjax.mixture_sample(keys[3], raw, family=FAMILY)[:, 0],
+    }
     near = (x > -4) & (x < 5)
+    draw_data(run, to, test[:, 0], x[near], log_q[near], samples)
+    z = model.encode(params, x[near, None])[:, 0]
+    draw_noise(run, to, jnp.sort(test[:, 0]), latents, jnp.stack([x[near], z], -1))
+    gap = log_prob(test[:, 0]) - model.log_prob(params, test)
+    return {
+        "nats below the true density": float(np.mean(gap)),
+        "± its standard error": float(np.std(gap) / n**0.5),
+        "|integral - 1|": abs(float(jnp.trapezoid(jnp.exp(log_q), x)) - 1),
+        "KS, latents": kstest(latents, noise.cdf).statistic,
+    } | {f"KS, {way}": kstest(drawn, test[:, 0]).statistic for way, drawn in samples.items()}
+
+
+def draw_data(run: common.Run, to: Target, test, x, log_q, samples: dict[str, jax.Array]) -> None:
+    """Held-out data beside the learned density at x, and beside samples."""
     plots.histogram_1d(
         run.folder / f"density_{to}.png",
-        test[:, 0],
-        x[near],
-        {"true": log_prob(x)[near], "learned": log_q[near]},
+        test,
+        x,
+        {"true": log_prob(x), "learned": log_q},
         title="Held-out data and densities",
     )
-    ranks = (jnp.arange(n) + 0.5) / n
+    plots.histogram_1d(
+        run.folder / f"samples_{to}.png",
+        test,
+        x,
+        {},
+        outlines=samples,
+        title="Held-out data and samples",
+    )
+
+
+def draw_noise(run: common.Run, to: Target, ordered, latents, learned) -> None:
+    """The map from data, in order, to noise beside the learned one, `[N, 2]`; and the latents."""
+    noise = BASES[to][1]
+    ranks = (jnp.arange(len(ordered)) + 0.5) / len(ordered)
+    exact = jnp.stack([ordered, noise.ppf(ranks)], -1)
     plots.lines(
         run.folder / f"map_{to}.png",
-        {
-            "The map from data to noise": {
-                "of ranks of the data": jnp.stack([jnp.sort(test[:, 0]), noise.ppf(ranks)], -1),
-                "learned": jnp.stack([x[near], model.encode(params, x[near, None])[:, 0]], -1),
-            }
-        },
+        {"The map from data to noise": {"of ranks of the data": exact, "learned": learned}},
         xlabel="x",
         ylabel="z",
     )
@@ -116,23 +139,6 @@ def measured(run: common.Run, to: Target, seed: int) -> dict[str, float]:
         xlabel="z",
         title="Latents of held-out data",
     )
-    plots.histogram_1d(
-        run.folder / f"samples_{to}.png",
-        test[:, 0],
-        x[near],
-        {},
-        outlines={"samples by the inverse": inverted, "samples without it": direct},
-        title="Held-out data and samples",
-    )
-    gap = log_prob(test[:, 0]) - model.log_prob(params, test)
-    return {
-        "nats below the true density": float(np.mean(gap)),
-        "± its standard error": float(np.std(gap) / n**0.5),
-        "|integral - 1|": abs(float(jnp.trapezoid(jnp.exp(log_q), x)) - 1),
-        "KS, latents": kstest(latents, noise.cdf).statistic,
-        "KS, samples by the inverse": kstest(inverted, test[:, 0]).statistic,
-        "KS, samples without it": kstest(direct, test[:, 0]).statistic,
-    }
 
 
 if __name__ == "__main__":

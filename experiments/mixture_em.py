@@ -116,38 +116,15 @@ def by_gradient(x, means, steps: int, seed: int) -> Fit:
 
 
 def main(run: common.Run) -> common.Figures:
-    steps, figures, curves, panels = run.size(2000, 4), {}, {}, {}
-    seeds = range(run.seed, run.seed + run.size(5, 1))
+    figures: common.Figures = {}
+    curves: dict[str, dict[str, np.ndarray]] = {}
     for name, (train, test, components) in data(run.seed, run.size(8000, 400)).items():
-        fits = {}
-        for seed in seeds:
-            for start, means in starts(train, components, seed).items():
-                fits.setdefault((start, "EM"), []).append(by_em(train, means, run.size(500, 4)))
-                found = by_gradient(train, means, steps, seed)
-                fits.setdefault((start, "gradient"), []).append(found)
+        fits = fitted(train, components, run)
         for (start, method), found in fits.items():
             figures[f"{name}, {start}, {method}"] = told(found, train, test)
-        for start in starts(train, components, run.seed):
-            curves[f"{name}: {start}"] = {
-                f"{method}": fits[start, method][0].curve for method in ("EM", "gradient")
-            }
+            curves.setdefault(f"{name}: {start}", {})[method] = found[0].curve
         if train.shape[1] == 2:
-            points, _ = gj.targets.grid(EXTENT, 200)
-            panels = {"data": jnp.full((200, 200), -jnp.inf)} | {
-                f"{method}, {start}": np.asarray(fits[start, method][0].log_prob(points))
-                for start in starts(train, components, run.seed)
-                for method in ("EM", "gradient")
-            }
-            panels = {title: np.reshape(v, (200, 200)) for title, v in panels.items()}
-            cloud = {"data": train[:2000]}
-            plots.density_2d(
-                run.folder / "densities.png",
-                panels,
-                extent=EXTENT,
-                points=200,
-                samples=cloud,
-                columns=4,
-            )
+            draw_densities({key: found[0] for key, found in fits.items()}, train, run)
     plots.lines(
         run.folder / "time.png",
         curves,
@@ -157,6 +134,33 @@ def main(run: common.Run) -> common.Figures:
         columns=3,
     )
     return figures
+
+
+def fitted(train, components: int, run: common.Run) -> dict[tuple[str, str], list[Fit]]:
+    """(start, method) to the fit of each seed."""
+    fits = {}
+    for seed in range(run.seed, run.seed + run.size(5, 1)):
+        for start, means in starts(train, components, seed).items():
+            fits.setdefault((start, "EM"), []).append(by_em(train, means, run.size(500, 4)))
+            found = by_gradient(train, means, run.size(2000, 4), seed)
+            fits.setdefault((start, "gradient"), []).append(found)
+    return fits
+
+
+def draw_densities(fits: dict[tuple[str, str], Fit], train, run: common.Run) -> None:
+    """What each start and method led to, beside the data."""
+    points, _ = gj.targets.grid(EXTENT, 200)
+    panels = {"data": jnp.full(len(points), -jnp.inf)} | {
+        f"{method}, {start}": fit.log_prob(points) for (start, method), fit in fits.items()
+    }
+    plots.density_2d(
+        run.folder / "densities.png",
+        {title: np.reshape(v, (200, 200)) for title, v in panels.items()},
+        extent=EXTENT,
+        points=200,
+        samples={"data": train[:2000]},
+        columns=4,
+    )
 
 
 def told(fits: list[Fit], train, test) -> str:

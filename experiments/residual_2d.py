@@ -14,7 +14,7 @@ Source: Behrmann et al. 2019 (i-ResNet), section 3; Chen et al. 2019 (Residual F
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,10 +40,16 @@ def block(run: common.Run, **options) -> glowjax.Flow:
     return glowjax.as_flow(glowjax.Residual(width=width, coefficient=COEFFICIENT, **options))
 
 
-def train(
-    name: str, run: common.Run, seed: int
-) -> tuple[glowjax.Density, Any, jax.Array, jax.Array]:
-    """The density, its parameters, and nats of held-out examples."""
+class Trained(NamedTuple):
+    """A density, its parameters, held-out examples, and their nats."""
+
+    model: glowjax.Density
+    params: Any
+    test: jax.Array
+    log_p: jax.Array
+
+
+def train(name: str, run: common.Run, seed: int) -> Trained:
     flow = glowjax.repeat(block(run), run.size(BLOCKS, 2))
     model = glowjax.density(flow, (2,))
     keys = jax.random.split(jax.random.key(seed))
@@ -53,7 +59,8 @@ def train(
     fitted = glowjax.fit(
         model, x, steps=steps, evaluate_every=max(1, steps // 5), optimizer=optimizer, seed=seed
     )
-    return model, fitted.params, test, jax.jit(model.log_prob)(fitted.params, test)
+    log_p = jax.jit(model.log_prob)(fitted.params, test)
+    return Trained(model, fitted.params, test, log_p)
 
 
 def estimates(params, x, run: common.Run) -> dict[str, list[tuple[float, float, float, float]]]:
@@ -92,40 +99,39 @@ def inverse_errors(params, x, run: common.Run) -> list[tuple[int, float]]:
     return [(limit, float(error(limit))) for limit in ITERATIONS[: run.size(8, 3)]]
 
 
-def main(run: common.Run) -> common.Figures:
-    figures: common.Figures = {}
+def likelihoods(name: str, found: list[Trained]) -> common.Figures:
+    """Held-out ln p of each seed, and how far the last is below the truth, where that is known."""
+    title, last = name.replace("_", " "), found[-1]
+    means = [float(jnp.mean(one.log_p)) for one in found]
+    error = float(jnp.std(last.log_p)) / len(last.test) ** 0.5
+    told: common.Figures = {
+        f"{title}: held-out ln p": f"{common.spread(means)}, each ± {error:.2g}"
+    }
+    if name in TRUTH:
+        gap = np.mean(TRUTH[name](last.test)) - means[-1]
+        told[f"{title}: nats below the true density"] = f"{gap:.3f}, last seed"
+    return told
+
+
+def draw_densities(trained: dict[str, Trained], run: common.Run) -> None:
+    """What was learned of each data set, and below it samples."""
     panels, samples = {}, {}
-    for name in ("two_moons", "eight_gaussians", "checkerboard"):
-        title, rows = name.replace("_", " "), []
-        for seed in range(run.seed, run.seed + run.size(2, 1)):
-            model, params, test, log_p = train(name, run, seed)
-            rows.append(float(jnp.mean(log_p)))
-        error = float(jnp.std(log_p)) / len(test) ** 0.5
-        figures[f"{title}: held-out ln p"] = f"{common.spread(rows)}, each ± {error:.2g}"
-        if name in TRUTH:
-            gap = np.mean(TRUTH[name](test)) - rows[-1]
-            figures[f"{title}: nats below the true density"] = f"{gap:.3f}, last seed"
+    for title, (model, params, *_) in trained.items():
         panels[title] = jax.jit(functools.partial(model.log_prob, params))
         drawn = jax.jit(model.sample, static_argnums=2)(params, jax.random.key(1), 2000)
-        panels[f"{title}, samples"] = lambda x: np.full(len(x), -np.inf)
         samples[f"{title}, samples"] = drawn
-    order = [*list(panels)[::2], *list(panels)[1::2]]
+    white = dict.fromkeys(samples, lambda x: np.full(len(x), -np.inf))
     plots.density_2d(
         run.folder / "densities.png",
-        {title: panels[title] for title in order},
+        panels | white,
         extent=(-4.5, 4.5),
         samples=samples,
         points=run.size(300, 20),
         columns=3,
     )
 
-    x = test[: run.size(500, 20)]
-    rows = estimates(params, x, run)
-    for way, row in rows.items():
-        for terms, bias, error, spread in row:
-            figures[f"{way}, {terms} terms: bias; spread"] = (
-                f"{bias:+.4f} ± {error:.4f}; {spread:.3f}"
-            )
+
+def draw_estimates(rows: dict[str, list], run: common.Run) -> None:
     columns = {way: np.array(row) for way, row in rows.items()}
     plots.lines(
         run.folder / "estimates.png",
@@ -138,8 +144,9 @@ def main(run: common.Run) -> common.Figures:
         ylabel="nats",
         log_x=True,
     )
-    errors = inverse_errors(params, x, run)
-    figures["inverse's largest error"] = ", ".join(f"{e:.1e} after {n}" for n, e in errors)
+
+
+def draw_inverse(errors: list[tuple[int, float]], run: common.Run) -> None:
     n, e = np.array(errors).T
     plots.lines(
         run.folder / "inverse.png",
@@ -154,6 +161,27 @@ def main(run: common.Run) -> common.Figures:
         log_x=True,
         log_y=True,
     )
+
+
+def main(run: common.Run) -> common.Figures:
+    figures: common.Figures = {}
+    trained: dict[str, Trained] = {}
+    for name in ("two_moons", "eight_gaussians", "checkerboard"):
+        found = [train(name, run, seed) for seed in range(run.seed, run.seed + run.size(2, 1))]
+        figures |= likelihoods(name, found)
+        trained[name.replace("_", " ")] = found[-1]
+    draw_densities(trained, run)
+
+    params, x = found[-1].params, found[-1].test[: run.size(500, 20)]
+    rows, errors = estimates(params, x, run), inverse_errors(params, x, run)
+    figures |= {
+        f"{way}, {terms} terms: bias; spread": f"{bias:+.4f} ± {error:.4f}; {spread:.3f}"
+        for way, row in rows.items()
+        for terms, bias, error, spread in row
+    }
+    figures["inverse's largest error"] = ", ".join(f"{e:.1e} after {n}" for n, e in errors)
+    draw_estimates(rows, run)
+    draw_inverse(errors, run)
     return figures
 
 

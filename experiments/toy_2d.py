@@ -17,7 +17,7 @@ Source: Grathwohl et al. 2019 (FFJORD), section 4.1; Papamakarios et al. 2017 (M
 Durkan et al. 2019, section 5.1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -34,39 +34,26 @@ MANY = (20, 40, 80)
 
 
 def main(run: common.Run) -> common.Figures:
-    points, n, steps = run.size(400, 20), run.size(50_000, 400), run.size(3000, 10)
-    sets = list(glowjax.toy.TOY.items())[: run.size(7, 1)]
+    points, sets = run.size(400, 20), list(glowjax.toy.TOY.items())[: run.size(7, 1)]
     x, area = targets.grid(EXTENT, points)
-    panels, samples, errors = {}, {}, {}
-    ahead: dict[str, list[bool]] = {"of 10": [], "chosen": []}
+    panels, samples, errors, ahead = {}, {}, {}, []
     figures: common.Figures = {}
     for i, (name, draw) in enumerate(sets):
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(run.seed), i), 3)
-        sizes = n, n // 4, run.size(20_000, 400)
-        train, validation, test = (np.asarray(draw(*k)) for k in zip(keys, sizes, strict=True))
-        title = name.replace("_", " ")
+        title, key = name.replace("_", " "), jax.random.fold_in(jax.random.key(run.seed), i)
+        train, validation, test = drawn(draw, key, run)
+        models = mixtures(train, validation, run)
+        models |= {model: trained(flow, train, validation, run) for model, flow in flows().items()}
+        scores = {model: log_p(test) for model, log_p in models.items()}
+        small, chosen = list(scores.values())[:2]
+        gains = {model: (scores[model] - small, scores[model] - chosen) for model in flows()}
+        ahead += [[gain.mean() > 0 for gain in both] for both in gains.values()]
         panels[title] = np.full((points, points), -np.inf)  # white
         samples[title] = train[:5000]
-
-        chosen = best_mixture(train, validation, MANY[: run.size(3, 1)], kinds=("full",))
-        small = GaussianMixture(10, random_state=0).fit(train)
-        references = {"of 10": small.score_samples(test), "chosen": chosen.score_samples(test)}
-        models = {"mixture of 10": small.score_samples}
-        models[f"mixture of {chosen.n_components}, chosen"] = chosen.score_samples
-        models |= {
-            model: trained(flow, train, validation, steps, run) for model, flow in flows().items()
-        }
         for model, log_p in models.items():
-            on_grid, at_test = log_p(x), log_p(test)
-            figure = common.mean(at_test)
-            if model in flows():
-                gains = {name: at_test - reference for name, reference in references.items()}
-                figure += f" ({'; '.join(common.mean(gain, sign='+') for gain in gains.values())})"
-                for reference, gain in gains.items():
-                    ahead[reference].append(bool(gain.mean() > 0))
-            figures[f"{title}, {model}"] = figure
-            errors[f"{title}, {model}"] = abs(float(np.exp(on_grid).sum() * area) - 1)
-            panels[f"{title}, {model}"] = on_grid.reshape(points, points)
+            on_grid, row = log_p(x), f"{title}, {model}"
+            figures[row] = told(scores[model], gains.get(model, ()))
+            errors[row] = abs(float(np.exp(on_grid).sum() * area) - 1)
+            panels[row] = on_grid.reshape(points, points)
 
     plots.density_2d(
         run.folder / "toy_2d.png",
@@ -76,11 +63,34 @@ def main(run: common.Run) -> common.Figures:
         points=points,
         columns=3 + len(flows()),
     )
-    worst = max(errors, key=lambda name: errors[name])
-    for reference, wins in ahead.items():
+    for reference, wins in zip(("of 10", "chosen"), np.transpose(ahead), strict=True):
         figures[f"flows ahead of the mixture {reference}"] = f"{sum(wins)} of {len(wins)}"
+    worst = max(errors, key=lambda row: errors[row])
     figures["integral furthest from 1, by"] = f"{errors[worst]:.0e} ({worst})"
     return figures
+
+
+def drawn(draw: Callable[..., jax.Array], key, run: common.Run) -> list[np.ndarray]:
+    """Points to train on, to choose by, and to test."""
+    n = run.size(50_000, 400)
+    sizes = n, n // 4, run.size(20_000, 400)
+    return [np.asarray(draw(*k)) for k in zip(jax.random.split(key, 3), sizes, strict=True)]
+
+
+def told(scores: np.ndarray, gains: Sequence[np.ndarray]) -> str:
+    """Mean log-likelihood, and in brackets the gains, if there are any."""
+    more = "; ".join(common.mean(gain, sign="+") for gain in gains)
+    return common.mean(scores) + (f" ({more})" if more else "")
+
+
+def mixtures(train, validation, run: common.Run) -> dict[str, Callable[..., np.ndarray]]:
+    """Log-densities of the mixture of 10 components, and of the one chosen on validation."""
+    chosen = best_mixture(train, validation, MANY[: run.size(3, 1)], kinds=("full",))
+    small = GaussianMixture(10, random_state=0).fit(train)
+    return {
+        "mixture of 10": small.score_samples,
+        f"mixture of {chosen.n_components}, chosen": chosen.score_samples,
+    }
 
 
 def flows() -> dict[str, glowjax.Flow]:
@@ -92,9 +102,9 @@ def flows() -> dict[str, glowjax.Flow]:
     }
 
 
-def trained(flow, train, validation, steps: int, run: common.Run) -> Callable[..., np.ndarray]:
+def trained(flow, train, validation, run: common.Run) -> Callable[..., np.ndarray]:
     """The log-density of a flow fitted to `train`: from `[N, 2]` to `[N]`."""
-    model = glowjax.density(flow, event_shape=(2,))
+    model, steps = glowjax.density(flow, event_shape=(2,)), run.size(3000, 10)
     fitted = glowjax.fit(
         model,
         train,

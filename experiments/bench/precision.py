@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,20 +69,15 @@ def main(
     train, test = (data.load(name, split, data_dir=data_dir) for split in ("train", "test"))
     report.facts["training images"] = len(train.images)
 
-    def config(**model: Any) -> Config:
-        glow = Glow(steps=model_steps, width=width, **model)
-        optimizer = Optimizer(warmup_images=warmup_images)
-        return Config(
-            model=glow, optimizer=optimizer, batch_size=batch_size, seed=seed, ema=None,
-            evaluate_with="raw", train_steps=steps,
-        )  # fmt: skip
-
     @functools.cache
     def trainer(**model: Any) -> Trainer:
+        config = Config(
+            model=Glow(steps=model_steps, width=width, **model),
+            optimizer=Optimizer(warmup_images=warmup_images), batch_size=batch_size, seed=seed,
+            ema=None, evaluate_with="raw", train_steps=steps,
+        )  # fmt: skip
         shape = train.images.shape[1:]
-        return make_trainer(
-            config(**model), image_shape=shape, levels=train.levels, num_classes=None
-        )
+        return make_trainer(config, image_shape=shape, levels=train.levels, num_classes=None)
 
     on_devices = {dtype: mapped(trainer(dtype=dtype)) for dtype in DTYPES}
     weights = {}
@@ -96,19 +92,33 @@ def main(
         name=name, split="test", images=test.images[np.arange(images)], labels=None,
         num_classes=None, levels=test.levels,
     )  # fmt: skip
+    evaluate_each(report, on_devices, weights, chosen)
+    x = noisy(seed, 1, 0, np.arange(batch_size), test.images[np.arange(batch_size)], test.levels)
+    compare_gradients(report, trainer, weights["bfloat16"], x)
+    report.finish(COLUMNS)
+
+
+def evaluate_each(
+    report: Report, on_devices: dict[str, Mapped], weights: dict[str, Any], source: data.Source
+) -> None:
+    """Rows of the weights that each dtype led to, measured in each."""
     for trained in DTYPES:
         for measured in DTYPES:
-            result = evaluate(on_devices[measured], weights[trained], chosen)
+            result = evaluate(on_devices[measured], weights[trained], source)
             report.rows.append({"trained": trained, "measured": measured} | result)
             report.save()
-    x = noisy(seed, 1, 0, np.arange(batch_size), test.images[np.arange(batch_size)], test.levels)
-    exact = gradient(trainer(dtype="float32"), weights["bfloat16"], x)
+
+
+def compare_gradients(
+    report: Report, trainer: Callable[..., Trainer], params: Any, x: jax.Array
+) -> None:
+    """Rows of bfloat16's gradient, stored and rebuilt, beside float32's."""
+    exact = gradient(trainer(dtype="float32"), params, x)
     for backprop in ("store", "invert"):
-        g = gradient(trainer(dtype="bfloat16", backprop=backprop), weights["bfloat16"], x)
+        g = gradient(trainer(dtype="bfloat16", backprop=backprop), params, x)
         row = {"trained": "bfloat16", "measured": "bfloat16", "backprop": backprop}
         report.rows.append(row | compare(g, exact))
         report.save()
-    report.finish(COLUMNS)
 
 
 def learn(
