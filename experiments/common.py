@@ -154,6 +154,11 @@ def clipped(
     return optax.chain(optax.clip_by_global_norm(norm), optax.adam(schedule))
 
 
+def in_units_of(model: glowjax.Density, x: jax.Array, seed: int) -> Any:
+    """Parameters for `fit` to start from, which stay the flow's own: it does not standardize x."""
+    return jax.jit(model.init)(jax.random.key(seed), x[:1000])
+
+
 def about_run(name: str, options: Run, seconds: float) -> dict[str, Any]:
     """With what the figures were measured; folders, which differ between machines, unnamed."""
     command = f"python -m experiments.{name}"

@@ -52,6 +52,7 @@ def train(name: str, run: common.Run) -> tuple[Any, jax.Array]:
     fitted = glowjax.fit(
         density(run),
         x,
+        params=common.in_units_of(density(run), x, run.seed),
         validation=run.size(500, 30) / len(x),
         steps=steps,
         batch_size=128,

@@ -76,7 +76,13 @@ def measured(run: common.Run, to: Target, seed: int) -> dict[str, float]:
     model = glowjax.density(glowjax.as_flow(glowjax.ElementwiseFlow(transform)), (1,), base)
     optimizer = common.falling(0.03, steps)
     params = glowjax.fit(
-        model, train, steps=steps, batch_size=1000, optimizer=optimizer, seed=seed
+        model,
+        train,
+        params=common.in_units_of(model, train, seed),
+        steps=steps,
+        batch_size=1000,
+        optimizer=optimizer,
+        seed=seed,
     ).params
 
     x = jnp.linspace(-6, 7, run.size(4001, 201))

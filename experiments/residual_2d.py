@@ -57,7 +57,13 @@ def train(name: str, run: common.Run, seed: int) -> Trained:
     steps = run.size(2500, 2)
     optimizer = common.clipped(5e-3, steps)
     fitted = glowjax.fit(
-        model, x, steps=steps, evaluate_every=max(1, steps // 5), optimizer=optimizer, seed=seed
+        model,
+        x,
+        params=common.in_units_of(model, x, seed),
+        steps=steps,
+        evaluate_every=max(1, steps // 5),
+        optimizer=optimizer,
+        seed=seed,
     )
     log_p = jax.jit(model.log_prob)(fitted.params, test)
     return Trained(model, fitted.params, test, log_p)

@@ -138,7 +138,7 @@ def learn(
 def evaluate(on_devices: Mapped, params: Any, source: data.Source) -> dict[str, float]:
     """bits/dim of all images of a source, the same noise for whoever asks."""
     batches = data.eval_batches(source, batch_size=256)
-    return on_devices.evaluate(replicate(params), batches)
+    return on_devices.evaluate(replicate(params.flow), batches)
 
 
 def gradient(trainer: Trainer, params: Any, x: jax.Array) -> jax.Array:
