@@ -338,6 +338,14 @@ CASES = {
     "spline_and_its_outside": Case(  # some numbers lie outside
         as_flow(glowjax.ElementwiseFlow(glowjax.rational_quadratic(3, bound=0.8))), (3,), ()
     ),
+    "spline_circular": Case(
+        as_flow(
+            glowjax.ElementwiseFlow(glowjax.rational_quadratic(3, bound=1, end_slopes="circular"))
+        ),
+        (3,),
+        (),
+        noise=0.3,
+    ),
     "spline_end_slopes": Case(
         as_flow(
             glowjax.ElementwiseFlow(glowjax.rational_quadratic(3, bound=0.8, end_slopes="learned"))

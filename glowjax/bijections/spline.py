@@ -1,16 +1,18 @@
 """Elementwise maps by monotone rational-quadratic splines (Durkan et al. 2019)."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from glowjax.arrays import promote
+from glowjax.arrays import HIGHEST, promote
 from glowjax.bijections.elementwise import Elementwise
 from glowjax.checks import POSITIVE, Interval, check_choice, check_in, check_integer
 from glowjax.expression import recorded
 
-EndSlopes = Literal["one", "learned"]
+EndSlopes = Literal["one", "learned", "circular"]
 
 
 @recorded
@@ -33,7 +35,7 @@ def rational_quadratic(
     raw holds, for each number, what a softmax turns into the bins' widths, the same for their
     heights, and what a softplus turns into slopes at the inner knots, 3·bins - 1 in all; the outer
     slopes are 1, so that dz/dx is continuous. At raw = 0 it is the identity. The inverse is in
-    closed form. Computed by `distrax.RationalQuadraticSpline`.
+    closed form.
 
     Args:
         bins: at least 2.
@@ -41,12 +43,14 @@ def rational_quadratic(
         min_bin: the least width and height of a bin, in units of x.
         min_slope: the least slope at an inner knot, below 1.
         end_slopes: `"learned"` learns the two outer slopes as it does the inner ones: raw holds
-            3·bins + 1, and dz/dx jumps at ±bound, as it does in FlowJAX.
+            3·bins + 1, and dz/dx jumps at ±bound, as it does in FlowJAX. `"circular"` learns one
+            slope for both ends, 3·bins in all, and goes on periodically in place of the identity:
+            f(x + 2·bound) = f(x) + 2·bound, a map of angles if bound is π.
 
     Raises:
         ValueError: an argument is not as above; `bins·min_bin` is not below 2·bound.
 
-    Source: Durkan et al. 2019, section 3.1.
+    Sources: Durkan et al. 2019, section 3.1; Rezende et al. 2020, section 2.1.2, for circular ones.
 
     Examples:
         >>> spline = glowjax.rational_quadratic(bins=4)
@@ -54,44 +58,106 @@ def rational_quadratic(
         >>> spline.size, z.shape, log_slope.shape
         (11, (5, 3), (5, 3))
     """
-    import distrax  # slow to import
-
     check_integer("bins", bins, 2)
     check_in(POSITIVE, bound=bound)
     check_in(Interval(0, 2 * bound / bins), min_bin=min_bin)  # below the mean of the bins
     check_in(Interval(0, 1), min_slope=min_slope)
-    check_choice("end_slopes", end_slopes, ("one", "learned"))
-    learned = end_slopes == "learned"
-    size = 3 * bins + 1 if learned else 3 * bins - 1
+    check_choice("end_slopes", end_slopes, ("one", "learned", "circular"))
+    size = 3 * bins + {"one": -1, "learned": 1, "circular": 0}[end_slopes]
 
-    def spline(raw):
+    def knots_of(raw):
+        """Those of x and of z, and the slopes there."""
+        return (
+            _knots(raw[..., :bins], bound, min_bin),
+            _knots(raw[..., bins : 2 * bins], bound, min_bin),
+            _slopes(raw[..., 2 * bins :], min_slope, end_slopes),
+        )
+
+    def apply(within, value, raw, *, along_z):
         chex.assert_axis_dimension(raw, -1, size)
-        raw = promote(raw)
-        if not learned:
-            end = jnp.zeros_like(raw[..., :1])  # an outer slope, which "identity" puts at 1
-            raw = jnp.concatenate([raw[..., : 2 * bins], end, raw[..., 2 * bins :], end], axis=-1)
-        ends = "unconstrained" if learned else "identity"
-        return distrax.RationalQuadraticSpline(raw, -bound, bound, ends, min_bin, min_slope)
-
-    def identity_outside(x, result):
-        """distrax goes on in a straight line with an outer slope, if that is not 1."""
-        if not learned:
-            return result
-        (y, log_slope), inside = result, jnp.abs(x) <= bound
-        return jnp.where(inside, y, x), jnp.where(inside, log_slope, 0)
-
-    def off_knots(x, knots):
-        """Moves an x on a knot, where a clip within distrax halves gradients, by one rounding."""
-        x = promote(x)
-        step = bound * jnp.finfo(x.dtype).eps
-        return jnp.where(jnp.any(x[..., None] == knots, axis=-1), x + step, x)
+        value, raw = promote(value), promote(raw)
+        if end_slopes == "circular":
+            turns = 2 * bound * jnp.round(value / (2 * bound))
+            inside = jnp.isfinite(value)
+        else:
+            turns, inside = 0.0, jnp.abs(value) <= bound
+        rest = jnp.where(inside, value - turns, 0.0)
+        knots = knots_of(raw)
+        k = jnp.sum(rest[..., None] >= knots[along_z][..., 1:-1], axis=-1, dtype=jnp.int32)
+        result, log_slope = within(rest, _bin(knots, k))
+        return jnp.where(inside, result + turns, value), jnp.where(inside, log_slope, 0.0)
 
     def forward(x, raw):
-        f = spline(raw)
-        return identity_outside(x, f.forward_and_log_det(off_knots(x, f.x_pos)))
+        return apply(_forward, x, raw, along_z=False)
 
     def inverse(z, raw):
-        f = spline(raw)
-        return identity_outside(z, f.inverse_and_log_det(off_knots(z, f.y_pos)))
+        return apply(_inverse, z, raw, along_z=True)
 
     return Elementwise(size, forward, inverse)
+
+
+class Bin(NamedTuple):
+    """The bin of each number: where it begins, its sizes, and the slopes at its ends, `[...]`."""
+
+    x: jax.Array
+    z: jax.Array
+    width: jax.Array
+    height: jax.Array
+    slope: jax.Array
+    next_slope: jax.Array
+
+
+def _knots(raw, bound, least):
+    """`[..., bins + 1]`, from -bound to bound."""
+    bins = raw.shape[-1]
+    sizes = least + (2 * bound - bins * least) * jax.nn.softmax(raw, axis=-1)
+    before = np.triu(np.ones((bins, bins)), 1).astype(raw.dtype)  # a product sums the fastest
+    starts = jnp.matmul(sizes, before, precision=HIGHEST) - bound
+    return jnp.concatenate([starts, jnp.full_like(starts[..., :1], bound)], axis=-1)
+
+
+def _slopes(raw, least, end_slopes: EndSlopes):
+    """At all knots, `[..., bins + 1]`; 1 where raw is 0."""
+    slopes = least + jax.nn.softplus(raw + np.log(np.expm1(1 - least)))
+    if end_slopes == "learned":
+        return slopes
+    if end_slopes == "circular":
+        return jnp.concatenate([slopes, slopes[..., :1]], axis=-1)
+    one = jnp.ones_like(slopes[..., :1])
+    return jnp.concatenate([one, slopes, one], axis=-1)
+
+
+def _bin(knots, k) -> Bin:
+    """The bin number `k: [...]`. Its sizes are differences, so that bins meet exactly."""
+    k = k[..., None]
+    at_k, at_next = (
+        [jnp.take_along_axis(table, i, axis=-1)[..., 0] for table in knots] for i in (k, k + 1)
+    )
+    (x, z, slope), (next_x, next_z, next_slope) = at_k, at_next
+    return Bin(x, z, next_x - x, next_z - z, slope, next_slope)
+
+
+def _forward(x, b: Bin):
+    """z and ln dz/dx within a bin."""
+    return _at((x - b.x) / b.width, b)
+
+
+def _inverse(z, b: Bin):
+    """x and ln dx/dz within a bin: the root t of a quadratic, in the form without cancellation."""
+    s, rise = b.height / b.width, z - b.z
+    bend = rise * (b.slope + b.next_slope - 2 * s)
+    square, linear = b.height * (s - b.slope) + bend, b.height * b.slope - bend
+    constant = s * rise
+    # Positive but for rounding; at 0 the gradient of a square root would be lost.
+    root = jnp.sqrt(jnp.maximum(linear**2 + 4 * square * constant, jnp.finfo(z.dtype).tiny))
+    t = 2 * constant / (linear + root)
+    return b.x + t * b.width, -_at(t, b)[1]
+
+
+def _at(t, b: Bin):
+    """z and ln dz/dx at a share t of the width of a bin."""
+    s, u = b.height / b.width, 1 - t
+    bottom = s + (b.slope + b.next_slope - 2 * s) * t * u
+    z = b.z + b.height * (s * t**2 + b.slope * t * u) / bottom
+    top = b.next_slope * t**2 + 2 * s * t * u + b.slope * u**2
+    return z, 2 * jnp.log(s) + jnp.log(top) - 2 * jnp.log(bottom)

@@ -52,9 +52,59 @@ def test_learned_end_slopes_are_those_of_the_spline_within():
     np.testing.assert_array_equal(log_slope, 0)
 
 
-def test_end_slopes_are_one_of_two_kinds():
-    with pytest.raises(ValueError, match="end_slopes must be one of 'one', 'learned', got 'free'"):
+def test_a_circular_spline_goes_on_periodically():
+    spline = rational_quadratic(BINS, bound=BOUND, end_slopes="circular")
+    assert spline.size == 3 * BINS
+    raw = np.random.default_rng(1).normal(size=(20, 1, spline.size))
+    x = np.linspace(-BOUND, BOUND, 41)
+    raw = jnp.broadcast_to(raw, (20, 41, spline.size))
+    x = jnp.broadcast_to(x, (20, 41))
+    z, log_slope = spline.forward(x, raw)
+    np.testing.assert_allclose(z[:, [0, -1]], x[:, [0, -1]], rtol=1e-12)
+    np.testing.assert_allclose(log_slope[:, 0], log_slope[:, -1], rtol=1e-9)
+    assert np.std(log_slope[:, 0]) > 0.1  # the slope at the ends is learned
+    for turns in (-3, 1, 1000):
+        further, log_slope_there = spline.forward(x + 2 * BOUND * turns, raw)
+        np.testing.assert_allclose(further, z + 2 * BOUND * turns, rtol=1e-11)
+        np.testing.assert_allclose(log_slope_there, log_slope, atol=1e-9)
+        back, minus = spline.inverse(further, raw)
+        np.testing.assert_allclose(back, x + 2 * BOUND * turns, rtol=1e-11)
+        np.testing.assert_allclose(minus, -log_slope, atol=1e-9)
+
+
+@pytest.mark.parametrize("end_slopes", ["one", "learned"])
+def test_it_is_the_spline_of_distrax(end_slopes):
+    import distrax
+
+    spline = rational_quadratic(BINS, bound=BOUND, end_slopes=end_slopes)
+    raw = jax.random.normal(jax.random.key(2), (500, spline.size))
+    x = jax.random.uniform(jax.random.key(3), (500,), minval=-BOUND, maxval=BOUND)
+    theirs = raw
+    if end_slopes == "one":
+        ends = jnp.zeros((500, 1))
+        theirs = jnp.concatenate([raw[:, : 2 * BINS], ends, raw[:, 2 * BINS :], ends], axis=1)
+    kind = {"one": "identity", "learned": "unconstrained"}[end_slopes]
+    expected = distrax.RationalQuadraticSpline(theirs, -BOUND, BOUND, kind, 1e-3, 1e-3)
+    for ours, wanted in (
+        (spline.forward(x, raw), expected.forward_and_log_det(x)),
+        (spline.inverse(x, raw), expected.inverse_and_log_det(x)),
+    ):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_end_slopes_are_one_of_three_kinds():
+    wanted = "end_slopes must be one of 'one', 'learned', 'circular', got 'free'"
+    with pytest.raises(ValueError, match=wanted):
         rational_quadratic(end_slopes="free")  # ty: ignore[invalid-argument-type]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("end_slopes", ["one", "circular"])
+def test_what_is_not_finite_stays_so(end_slopes, value):
+    spline = rational_quadratic(BINS, end_slopes=end_slopes)
+    z, log_slope = spline.forward(jnp.array(value), jnp.zeros(spline.size))
+    np.testing.assert_array_equal(z, value)
+    assert log_slope == 0
 
 
 @pytest.mark.slow
@@ -115,7 +165,7 @@ def test_every_parameter_matters(raw, rank):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["forward", "inverse"])
 def test_gradients_at_knots(name):
-    """distrax alone has half the gradient there (a quarter in the inverse), 0 being a knot."""
+    """0 is a knot."""
     apply = getattr(rational_quadratic(4), name)
     x = np.array([-2.5, 0.0, 2.5])
 
