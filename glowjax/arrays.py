@@ -32,6 +32,18 @@ def floats_as(tree: Any, like: Any) -> Any:
     return jax.tree.map(cast, tree)
 
 
+def taken(x: jax.Array, indices: np.ndarray, axis: int) -> jax.Array:
+    """`x` at known indices along an axis.
+
+    By a slice, or a reversed one, where it is one: XLA fuses it, and a gather it does not.
+    """
+    steps = np.diff(indices)
+    if len(indices) and (np.all(steps == 1) or np.all(steps == -1)):
+        part = jax.lax.slice_in_dim(x, indices.min(), indices.max() + 1, axis=axis)
+        return part if np.all(steps == 1) else jnp.flip(part, axis)
+    return jnp.take(x, indices, axis=axis, mode="clip")
+
+
 def sum_event(x: Float[AnyArray, "B *event"]) -> Float[Array, "B"]:
     """Sums `x: [B, ...]` over all but the batch axis -> `[B]`."""
     return jnp.sum(x, axis=tuple(range(1, x.ndim)))

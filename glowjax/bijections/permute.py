@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
-from glowjax.arrays import AnyArray, promote
+from glowjax.arrays import AnyArray, promote, taken
 from glowjax.checks import check_integer, require
 
 
@@ -23,7 +23,7 @@ def permute_forward(
         `(z, log_det)`: log_det `[B]` = 0.
     """
     chex.assert_shape(permutation, x.shape[-1:])
-    z = promote(x)[..., permutation]
+    z = taken(promote(x), permutation, axis=-1)
     return z, jnp.zeros(x.shape[:1], z.dtype)
 
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from glowjax.arrays import promote
+from glowjax.arrays import promote, taken
 from glowjax.checks import check_context, check_integer, check_positive, require
 from glowjax.nets.activations import Activation
 from glowjax.nets.conv import matmul
@@ -66,7 +66,7 @@ class MADE(nn.Module):
         order = self.ordering(x.shape[1:])
         x = promote(x)
         # In the stated order; the last input, which no output may see, is left out.
-        inputs, degrees = x[:, order[:-1]], np.arange(1, len(order))
+        inputs, degrees = taken(x, order[:-1], axis=1), np.arange(1, len(order))
         if context is not None:
             inputs = jnp.concatenate([inputs, context], axis=-1)
             degrees = np.append(degrees, np.zeros(jnp.shape(context)[-1], int))
@@ -75,7 +75,7 @@ class MADE(nn.Module):
             h = scaled_bias(self, jnp.zeros((x.shape[0], len(outputs)), x.dtype))
         else:
             h = self._layers(inputs, degrees, outputs)
-        return h.reshape(*x.shape, self.features)[:, np.argsort(order)]
+        return taken(h.reshape(*x.shape, self.features), np.argsort(order), axis=1)
 
     def _layers(self, inputs, degrees, outputs):
         lowest = degrees.min()
