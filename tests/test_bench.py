@@ -95,6 +95,15 @@ def test_planar(in_process, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.float32
+def test_flows(in_process, tmp_path):
+    rows = command(tmp_path, "flows", "--kinds", "affine", "--repetitions", "3")["rows"]
+    assert [row["call"] for row in rows] == ["log_prob of 8", "step of 8", "sample of 8"]
+    assert all(0 < row["least"] <= row["milliseconds"] <= row["most"] for row in rows)
+    assert rows[1]["temporary_bytes"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.float32
 def test_a_setting_has_a_process_of_its_own():
     (row,) = common.in_subprocess(ceilings.measure, {"small": True})
     assert row["facts"]["matmul_peak"] > 0

@@ -6,7 +6,17 @@ from typing import Any
 
 import tyro
 
-from experiments.bench import compile, exactness, memory, planar, precision, sample, scale, train
+from experiments.bench import (
+    compile,
+    exactness,
+    flows,
+    memory,
+    planar,
+    precision,
+    sample,
+    scale,
+    train,
+)
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train.main,
@@ -14,6 +24,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "compile": compile.main,
     "memory": memory.main,
     "exactness": exactness.main,
+    "flows": flows.main,
     "precision": precision.main,
     "planar": planar.main,
     "scale": scale.main,
