@@ -308,7 +308,7 @@ def test_flops_of_glow():
     assert flops < glowjax.matmul_flops(flow.forward, params, x) / 64 < 1.06 * flops
 
 
-@pytest.mark.exhaustive
+@pytest.mark.slow
 @pytest.mark.float32
 def test_precision(digits_dir, tmp_path):
     options = ["--name", "digits", "--data-dir", str(digits_dir), "--steps", "10"]

@@ -14,7 +14,14 @@ from glowjax.runs.config import experiment_files
 ENTRIES = {entry.name: entry for entry in listing.entries()}
 SCRIPTS = [name for name, e in ENTRIES.items() if e.command.startswith("python -m experiments.")]
 NEEDS = {"latent_sampling_2d": "blackjax"}
-QUICK = ("planar_two_modes",)  # the others are slow: run with -m exhaustive
+LONG = (  # a minute each, even so: run with -m exhaustive
+    "conditional_1d",
+    "continuous_2d",
+    "dequantization_digits",
+    "funnel_nuts",
+    "latent_sampling_2d",
+    "latents_digits",
+)
 
 
 def test_every_experiment_is_listed():
@@ -44,7 +51,7 @@ def test_measured_figures_say_how(name):
 @pytest.mark.slow
 @pytest.mark.float32
 @pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.exhaustive) for n in SCRIPTS]
+    "name", [pytest.param(n, marks=[pytest.mark.exhaustive] * (n in LONG)) for n in SCRIPTS]
 )
 def test_runs_in_smoke_size(name, tmp_path):
     pytest.importorskip(NEEDS.get(name, "glowjax"))
