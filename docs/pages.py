@@ -1,7 +1,7 @@
 """Writes the pages of the site: `python docs/pages.py FOLDER`, which `make docs` calls.
 
-They are those of this folder, an API of all public names, and what the pages link to elsewhere in
-the repository, which the site has under `repository/`.
+They are those of this folder, with script and style, an API of all public names, and what the pages
+link to elsewhere in the repository, which the site has under `repository/`.
 """
 
 import os
@@ -70,7 +70,7 @@ def write(folder: Path) -> None:
     linked = {path for page in pages for path in targets(page)} - set(pages)
     for path in pages:
         save(folder / place(path), on_site(path).encode())
-    for path in linked:
+    for path in linked | {*DOCS.glob("*.js"), *DOCS.glob("*.css")}:
         save(folder / place(path), path.read_bytes())
     for name, (title, modules) in API.items():
         save(folder / "api" / f"{name}.md", api_page(title, modules).encode())

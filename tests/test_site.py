@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import BROWSER, shown
+from browser import BROWSER, dumped, shown
 
 import glowjax
 
@@ -122,3 +122,18 @@ def test_a_browser_shows_the_page(page, width, address, tmp_path):
     pixels = shown(f"{address}/{page}", width, 1200, tmp_path)
     for part in np.array_split(pixels, 3):  # something is shown all the way down
         assert np.ptp(part) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+@pytest.mark.parametrize(("clicks", "order"), [(1, "2 10 a"), (2, "a 10 2")])
+def test_a_click_on_a_heading_sorts_the_table(clicks, order, tmp_path):
+    rows = "".join(f"<tr><td>{name}</td></tr>" for name in ("10", "a", "2"))
+    script = (DOCS / "sort-tables.js").read_text()
+    (tmp_path / "page.html").write_text(
+        f"<article><table><thead><tr><th>n</th></tr></thead><tbody>{rows}</tbody></table></article>"
+        f"<script>const document$ = {{subscribe: (f) => f()}}; {script};"
+        f"for (let i = 0; i < {clicks}; i++) document.querySelector('th').click()</script>"
+    )
+    page = dumped((tmp_path / "page.html").as_uri(), tmp_path)
+    assert " ".join(re.findall(r"<td>(\w+)</td>", page)) == order
