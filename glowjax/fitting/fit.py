@@ -12,8 +12,8 @@ import numpy as np
 
 from glowjax.checks import check_integer, check_positive, require
 from glowjax.densities.density import Density
-from glowjax.densities.objectives import forward_kl
 from glowjax.densities.standardized import Standardized
+from glowjax.fitting.programs import Given, Programs, programs_of, whole_params
 from glowjax.fitting.rows import Batch, Examples, order, split
 from glowjax.progress import progress
 
@@ -64,6 +64,8 @@ def fit(
             glowjax.reverse_kl(model, p, target, key, 256))              # towards a target
 
     The steps between two evaluations are one compiled loop. The same seed gives the same result.
+    Fits of one density object, by the same loss and optimizer objects and of data of one shape,
+    compile once: so keep the objects if you fit many times.
 
     The units of the data do not matter. Where the flow does not start with an `ActNorm`, maximum
     likelihood of vectors `[N, D]` is trained on standardized columns, and `params` come back as
@@ -117,15 +119,17 @@ def fit(
     require(held_out or patience is None, "patience", patience, "None without validation")
 
     began = time.perf_counter()
-    start, whole = _start(density, params, key, train, batch_size, standardize=loss is None)
-    evaluate = _Evaluation(density, key, whole(start))
+    programs = programs_of(density, loss, optimizer, decay)
+    start, units = _start(programs, params, key, train, batch_size, standardize=loss is None)
+    whole = functools.partial(whole_params, units)
+    evaluate = _Evaluation(density, programs.log_prob, key, whole(start))
     if held_out:
         evaluate.check(held_out)
-    objective = _objective(loss or functools.partial(_likelihood, density), train, key, whole)
+    given = Given(train.batch if train else None, key, units)
     explain = functools.partial(
-        _failure, objective, start, evaluate, train if loss is None else None
+        _failure, programs.objective, given, start, evaluate, train if loss is None else None
     )
-    parts = _descend(objective, optimizer, decay, start, train, seed, steps, every, batch_size)
+    parts = _descend(programs, given, start, train, seed, steps, every, batch_size)
 
     kept = _Kept(whole(start), None if patience is None else patience * every)
     watch = watch or (lambda step, params: None)
@@ -185,10 +189,17 @@ def _optimizer(optimizer):
     import optax  # slow to import
 
     if optimizer is None:
-        return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-3))
+        return _default_optimizer()
     wanted = "an optax optimizer, such as optax.adam(1e-3)"
     require(isinstance(optimizer, optax.GradientTransformation), "optimizer", optimizer, wanted)
     return optimizer
+
+
+@functools.cache  # one object, by which programs are remembered
+def _default_optimizer():
+    import optax
+
+    return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-3))
 
 
 def _randomness(seed, key) -> tuple[int, jax.Array]:
@@ -203,19 +214,18 @@ def _randomness(seed, key) -> tuple[int, jax.Array]:
     return int(jax.random.bits(key, (), jnp.uint32)), key
 
 
-def _start(density, params, key, train, batch_size, *, standardize):
-    """What is trained at first, and the function that makes the density's parameters of it."""
+def _start(programs: Programs, params, key, train, batch_size, *, standardize):
+    """What is trained at first, and the units that it is in, None for those of the data."""
     if isinstance(params, Standardized):
-        return params.params, functools.partial(Standardized, params.location, params.scale)
+        return params.params, (params.location, params.scale)
     if params is not None:
-        return params, lambda params: params
+        return params, None
     if train is None:
-        made = jax.jit(density.init_from_base, static_argnums=1)(key, batch_size)
-        return made, lambda params: params
-    return _initialised(density, key, train.batch, standardize)
+        return programs.init_from_base(key, batch_size), None
+    return _initialised(programs, key, train.batch, standardize)
 
 
-def _initialised(density, key, batch, standardize):
+def _initialised(programs: Programs, key, batch, standardize):
     """`_start` from data: in standardized units, unless the flow makes them itself.
 
     It does if its first gradient is the same either way.
@@ -223,26 +233,20 @@ def _initialised(density, key, batch, standardize):
     import optax  # slow to import
 
     first = _first(batch)
-
-    def mean_log_p(params, x, context):
-        return jnp.mean(density.log_prob(params, x, context, key))
-
-    @jax.jit
-    def start(x, context):
-        params = density.init(key, x, context)
-        return params, *jax.value_and_grad(mean_log_p)(params, x, context)
-
-    standardize = standardize and not density.fixed_units
+    params = programs.init(key, first.x, first.context)
+    standardize = standardize and not programs.density.fixed_units
     if not (standardize and first.x.ndim == 2 and jnp.issubdtype(first.x.dtype, jnp.floating)):
-        return jax.jit(density.init)(key, first.x, first.context), lambda params: params
+        return params, None
     units = _units(batch)
-    params, _, slope = start(first.x, first.context)
-    standard, log_p, standard_slope = start((first.x - units[0]) / units[1], first.context)
+    x = (first.x - units[0]) / units[1]
+    standard = programs.init(key, x, first.context)
+    _, slope = programs.first_gradient(params, first.x, first.context, key)
+    log_p, standard_slope = programs.first_gradient(standard, x, first.context, key)
     supported = np.isfinite(log_p)  # else the flow has a support that standardizing leaves
     change = optax.tree.norm(optax.tree.sub(slope, standard_slope))
     if not supported or change < SAME * (0.2 + optax.tree.norm(standard_slope)):
-        return params, lambda params: params
-    return standard, functools.partial(Standardized, *units)
+        return params, None
+    return standard, units
 
 
 def _first(batch: Batch) -> Batch:
@@ -265,32 +269,15 @@ def _units(batch: Batch) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(mean, batch.x.dtype), jnp.asarray(scale, batch.x.dtype)
 
 
-def _objective(loss, train, key, whole):
-    """`loss` as `descent` takes it, of the examples with the indices that it is given."""
-
-    def objective(params, index, step):
-        batch = train and jax.tree.map(lambda a: a[index], train.batch)
-        value = loss(whole(params), batch, jax.random.fold_in(key, step), step)
-        return value, {"loss": value}
-
-    return objective
-
-
-def _likelihood(density, params, batch, key, step):
-    return forward_kl(density, params, batch.x, batch.context, key, weights=batch.weights)
-
-
-def _descend(objective, optimizer, decay, params, train, seed, steps, every, batch_size):
+def _descend(programs: Programs, given, params, train, seed, steps, every, batch_size):
     """Trains; yields the step, examples and losses since the last time, weights and seconds."""
-    from glowjax.fitting.descent import descent  # optax is slow to import
-
-    sgd = descent(objective, optimizer, decay=decay)
-    advance = jax.jit(lambda state, order: jax.lax.scan(sgd.step, state, order), donate_argnums=0)
-    state = jax.tree.map(jnp.copy, sgd.init(params))  # donated, and the caller may need his own
+    # Donated, and the caller may need his own.
+    state = jax.tree.map(jnp.copy, programs.begin(params))
+    given = jax.tree.map(jnp.asarray, given)
     for start in range(0, steps, every):
         began, stop = time.perf_counter(), min(start + every, steps)
         chosen = order(train, seed, start, stop, batch_size)
-        state, metrics = advance(state, chosen)
+        state, metrics = programs.advance(state, chosen, given)
         losses = np.asarray(metrics["loss"])
         yield stop, chosen, losses, state.weights("ema"), time.perf_counter() - began
 
@@ -298,9 +285,9 @@ def _descend(objective, optimizer, decay, params, train, seed, steps, every, bat
 class _Evaluation:
     """Log-probabilities of examples, some thousand at a time."""
 
-    def __init__(self, density: Density, key: jax.Array, untrained: Any):
-        self._density, self._key, self._untrained = density, key, untrained
-        self._log_prob = jax.jit(density.log_prob)
+    def __init__(self, density: Density, log_prob: Any, key: jax.Array, untrained: Any):
+        self._density, self._log_prob = density, log_prob
+        self._key, self._untrained = key, untrained
 
     def log_prob(self, params: Any, examples: Examples) -> np.ndarray:
         parts = [
@@ -333,13 +320,13 @@ class _Evaluation:
         )
 
 
-def _failure(objective, untrained, evaluation, train, before, order, losses) -> Exception:
+def _failure(objective, given, untrained, evaluation, train, before, order, losses) -> Exception:
     """What to raise for the first of `losses` that is not finite, after `before` steps."""
     at = int(np.flatnonzero(~np.isfinite(losses))[0])
     if train is not None:
         evaluation.check(train.take(order[at]))  # raises, if the data are to blame
     step = f"step {before + at + 1}: loss {losses[at]}"
-    same = jax.jit(objective)(untrained, order[at], jnp.asarray(before + at))[0]
+    same = objective(given, untrained, order[at], jnp.asarray(before + at))[0]
     if np.isfinite(same):
         return FloatingPointError(
             f"{step}, and {same:.4g} on the same batch before training: {_GENTLER}"

@@ -122,6 +122,38 @@ def test_watch_sees_every_evaluation():
     assert steps == [0, 4, 8, 10]
 
 
+def test_further_fits_of_a_density_compile_nothing():
+    traced = []
+
+    def forward(params, x, context=None, key=None):
+        traced.append(1)
+        return glowjax.as_flow(glowjax.Planar()).forward(params, x)
+
+    planar = glowjax.as_flow(glowjax.Planar())
+    model = glowjax.density(glowjax.Flow(planar.init, forward, planar.inverse), (2,))
+    fits = []
+    for seed in range(3):
+        x = (1 + seed) * data(seed=seed)  # in other units, too
+        fits.append(glowjax.fit(model, x, steps=20, seed=seed, show=False))
+        if not seed:
+            first = len(traced)
+    assert first and len(traced) == first
+    alone = glowjax.fit(
+        glowjax.density(planar, (2,)), 3 * data(seed=2), steps=20, seed=2, show=False
+    )
+    jax.tree.map(np.testing.assert_array_equal, fits[-1].params, alone.params)
+
+
+def test_a_loss_that_cannot_be_hashed_is_taken():
+    class Loss:
+        __hash__ = None
+
+        def __call__(self, params, batch, key, step):
+            return glowjax.forward_kl(NORMAL, params, batch.x)
+
+    assert fitted(steps=20, loss=Loss()).step == 20
+
+
 def test_progress_is_shown(capsys):
     fitted(steps=4, evaluate_every=2, show=True)
     shown = capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""What `fit` compiles for a density, remembered from fit to fit."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from glowjax.densities.density import Density
+from glowjax.densities.objectives import forward_kl
+from glowjax.densities.standardized import Standardized
+from glowjax.fitting.rows import Batch
+
+
+class Given(NamedTuple):
+    """What differs from fit to fit: the examples or None, the key, and the columns' units or None.
+
+    Units are a location and a scale, see `Standardized`.
+    """
+
+    batch: Batch | None
+    key: jax.Array
+    units: tuple[jax.Array, jax.Array] | None
+
+
+class Programs(NamedTuple):
+    """What is compiled for a density, whatever the data, the seed and the number of steps."""
+
+    density: Density
+    init: Callable[..., Any]
+    init_from_base: Callable[..., Any]
+    first_gradient: Callable[..., Any]
+    log_prob: Callable[..., jax.Array]
+    objective: Callable[..., Any]  # (given, params, index, step) -> (loss, metrics)
+    begin: Callable[[Any], Any]  # params -> state
+    advance: Callable[..., Any]  # (state, order, given) -> (state, metrics)
+
+
+def programs_of(density: Density, loss: Any, optimizer: Any, decay: float | None) -> Programs:
+    """The programs of a density, a loss (None: the likelihood), an optimizer and a decay.
+
+    Those of the last few arguments come from memory: a program is compiled once.
+    """
+    try:
+        return _recent_programs(density, loss, optimizer, decay)
+    except TypeError:  # a loss or an optimizer that cannot be hashed
+        return _programs(density, loss, optimizer, decay)
+
+
+def _programs(density: Density, loss, optimizer, decay) -> Programs:
+    from glowjax.fitting.descent import descent  # optax is slow to import
+
+    loss = loss or functools.partial(_likelihood, density)
+
+    def objective(given, params, index, step):
+        batch = jax.tree.map(lambda a: a[index], given.batch)
+        key = jax.random.fold_in(given.key, step)
+        value = loss(whole_params(given.units, params), batch, key, step)
+        return value, {"loss": value}
+
+    def sgd(given):
+        return descent(functools.partial(objective, given), optimizer, decay=decay)
+
+    def first_gradient(params, x, context, key):
+        return jax.value_and_grad(lambda p: jnp.mean(density.log_prob(p, x, context, key)))(params)
+
+    def advance(state, order, given):
+        return jax.lax.scan(sgd(given).step, state, order)
+
+    return Programs(
+        density,
+        jax.jit(density.init),
+        jax.jit(density.init_from_base, static_argnums=1),
+        jax.jit(first_gradient),
+        jax.jit(density.log_prob),
+        jax.jit(objective),
+        lambda params: sgd(None).init(params),
+        jax.jit(advance, donate_argnums=0),
+    )
+
+
+_recent_programs = functools.lru_cache(maxsize=16)(_programs)
+
+
+def whole_params(units, params) -> Any:
+    """The density's parameters, of those that are trained."""
+    return params if units is None else Standardized(*units, params)
+
+
+def _likelihood(density, params, batch, key, step):
+    return forward_kl(density, params, batch.x, batch.context, key, weights=batch.weights)
