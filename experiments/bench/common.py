@@ -217,7 +217,7 @@ def words(label: Row) -> str:
 
 def machine() -> Row:
     """Command line, date and versions of what is installed; the device's own facts come later."""
-    packages = ("jax", "jaxlib", "flax", "torch", "nflows", "normflows")
+    packages = ("jax", "jaxlib", "flax", "torch", "flowjax", "zuko", "nflows", "normflows")
     versions = {"python": platform.python_version()}
     for package in packages:
         try:
