@@ -14,7 +14,7 @@ import numpy as np
 
 from glowjax.arrays import HIGHEST, promote
 from glowjax.checks import check_context, require
-from glowjax.interop.parts import Dense, Masked, Net, kernel
+from glowjax.interop.parts import Dense, Masked, Net, kernel, layer_names
 from glowjax.nets.activations import Activation, activation_function
 from glowjax.nets.made import MaskedDense, mask
 
@@ -153,13 +153,6 @@ def context_made(
         blocks=blocks if residual else "plain",
     )
     return Net(make, params)
-
-
-def layer_names(count: int, *, residual: bool) -> list[str]:
-    """Of the masked layers of a `ContextMADE`."""
-    if not residual:
-        return ["dense", *(f"block{number}_dense" for number in range(1, count))]
-    return ["dense", *(f"block{n // 2}_dense{n % 2 + 1}" for n in range(2, count + 1))]
 
 
 def check_seen(context: Any, x: jax.Array) -> None:

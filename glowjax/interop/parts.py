@@ -220,7 +220,7 @@ def made(
     most = max(np.bincount(layer.degrees).max() for layer in hidden)
     width, known, params = most * (size - 1), np.arange(size - 1), {}
     count = size - 1  # of the inputs: no output may see the last of them
-    names = _names(len(hidden), residual)
+    names = layer_names(len(hidden), residual=residual)
     for name, layer in zip(names, hidden, strict=True):
         places = _places(layer.degrees, width, size - 1)
         dense = Dense(layer.dense.weight[: len(known)], layer.dense.bias)
@@ -236,7 +236,8 @@ def made(
     return Net(make, params | {"out": _out(last)})
 
 
-def _names(count, residual):
+def layer_names(count: int, *, residual: bool) -> list[str]:
+    """Of the hidden layers of a masked net; of residual blocks, two each after the first."""
     if not residual:
         return [f"dense{number}" for number in range(1, count + 1)]
     pairs = range(2, count + 1)
