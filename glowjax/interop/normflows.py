@@ -6,48 +6,92 @@
 A flow's `forward` goes from latents to data there, and from data to latents in glowjax.
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
 
 from glowjax.bijections.elementwise import additive, affine
-from glowjax.checks import require
+from glowjax.checks import check_choice, require
 from glowjax.flow import Flow
-from glowjax.interop import parts, torch_nets
+from glowjax.interop import image_parts, parts, torch_nets
+from glowjax.interop import normflows_images as images
+from glowjax.interop.image_parts import Gaussian
 from glowjax.interop.parts import Dense, Part, kind
 from glowjax.interop.torch_nets import array, refuse
 from glowjax.nets.activations import Activation
 
 
 def from_normflows(model: Any) -> tuple[Flow, Any]:
-    """A trained `NormalizingFlow` of vectors, conditional or not, and its parameters.
+    """A trained flow of vectors or images, conditional or not, and its parameters.
 
-    Log-likelihoods are equal, with `glowjax.standard_normal` as the base, up to rounding; a
-    learned `DiagGaussian` base becomes the last part of the flow. `Planar` and `Radial`, which have
-    no inverse there, have one here. docs/other-libraries.md lists what can be converted.
+    Log-likelihoods are equal, with `glowjax.standard_normal` as the base, up to rounding: learned
+    bases become a part of the flow. `Planar` and `Radial`, which have no inverse there, have one
+    here. docs/other-libraries.md lists what can be converted.
+
+    Images are `[B, H, W, C]` here, and `[B, C, H, W]` there. The latents of a `MultiscaleFlow` are
+    whitened, and in the order in which they leave: there they are in the order in which they come
+    in, so that the last is the first. Of a run of `GlowBlock`s that are alike, one loop is made.
+    Bases of classes take labels as `context: [B]`, integers.
 
     Args:
-        model: on a `DiagGaussian`.
+        model: a `NormalizingFlow`, `ConditionalNormalizingFlow`, `ClassCondFlow` or
+            `MultiscaleFlow`, on normal bases.
 
     Returns:
-        `(flow, params)`: forward goes from data to latents.
+        `(flow, params)`: forward goes from data to latents; those of a `MultiscaleFlow` are a tuple
+        of one array a level.
 
     Raises:
         ValueError: a part cannot be converted; the message names it.
 
     Source: https://github.com/VincentStimper/normalizing-flows, version 1.7.3.
     """
-    known = kind(model) in ("NormalizingFlow", "ConditionalNormalizingFlow")
-    ours = parts.is_of("normflows", model) and known
-    require(ours, "model", kind(model), "a NormalizingFlow of normflows, conditional or not")
-    base = kind(model.q0)
-    require(base == "DiagGaussian", "model", f"the base {base}", "one of base DiagGaussian")
-    refuse(model.q0.temperature is not None, "DiagGaussian", "a temperature")
-    found = [_part(flow) for flow in reversed(model.flows)]
-    loc, log_scale = array(model.q0.loc)[0], array(model.q0.log_scale)[0]
-    if np.any(loc) or np.any(log_scale):
-        found.append(_unscaled(loc, log_scale))
-    return parts.converted(parts.in_order(found), torch_nets.dtype_of(model))
+    ours = parts.is_of("normflows", model) and kind(model) in MODELS
+    *names, last = MODELS
+    require(ours, "model", kind(model), f"a {', '.join(names)} or {last} of normflows")
+    return parts.converted(MODELS[kind(model)](model), torch_nets.dtype_of(model))
+
+
+def _flow(model):
+    gaussian = images.gaussian(model.q0)
+    labelled = gaussian.by_class and kind(model) != "ClassCondFlow"
+    refuse(labelled, kind(model), f"a {kind(model.q0)} of classes as its base")
+    return parts.in_order([*_parts(model.flows), *_whitening(gaussian)])
+
+
+def _multiscale(model):
+    """There, levels are in the order from latents to data."""
+    count = len(model.q0)
+    lengths = len(model.flows), len(model.merges)
+    fits = lengths == (count, count - 1)
+    require(fits, "MultiscaleFlow", lengths, f"of {count} lists of flows and {count - 1} merges")
+    top, *gaussians = map(images.gaussian, model.q0)
+    labelled = any(gaussian.by_class for gaussian in (top, *gaussians))
+    refuse(
+        labelled and not model.class_cond,
+        "MultiscaleFlow",
+        "class_cond=False and a base of classes",
+    )
+    splits = list(map(images.split, model.merges, gaussians))[::-1]
+    levels = [_parts(flows) for flows in model.flows][::-1]
+    levels[-1] += _whitening(top)
+    whole = image_parts.in_levels([parts.in_order(level) for level in levels], splits)
+    transform = [] if model.transform is None else [_part(model.transform)]
+    return parts.in_order([*transform, whole])
+
+
+def _whitening(gaussian: Gaussian) -> list[Part]:
+    return [] if gaussian.standard else [image_parts.whitening(gaussian)]
+
+
+def _parts(flows: Any) -> list[Part]:
+    """Flows in the direction from data to latents."""
+    found = []
+    for name, run in itertools.groupby(reversed(flows), kind):
+        converted = list(map(_part, run))
+        found += parts.looped(converted) if name == "GlowBlock" else converted
+    return found
 
 
 def _part(flow: Any) -> Part:
@@ -55,16 +99,18 @@ def _part(flow: Any) -> Part:
     return parts.converter(CONVERTERS, "normflows", "flow", flow)(flow)
 
 
-def _unscaled(shift: np.ndarray, log_scale: np.ndarray) -> Part:
-    """z = (x - shift)·exp(-log_scale)."""
-    return parts.normalization(-log_scale, -shift * np.exp(-log_scale))
-
-
 def _constant(flow):
-    done = getattr(flow, "data_dep_init_done", True)  # else the next batch initialises it
-    refuse(not done, kind(flow), "no initialisation by data yet")
-    require(flow.s.ndim == 2, kind(flow), tuple(flow.s.shape[1:]), "of vectors: a shape of a size")
-    return _unscaled(array(flow.t)[0], array(flow.s)[0])
+    images.check_initialised(flow)
+    shape = tuple(flow.s.shape[1:])
+    require(
+        len(shape) in (1, 3), kind(flow), shape, "of vectors or images: a shape of 1 or 3 sizes"
+    )
+    shift, log_scale = (images.channels_last(array(each)[0]) for each in (flow.t, flow.s))
+    return image_parts.whitening(Gaussian(shift, log_scale))
+
+
+def _glow_block(flow):
+    return parts.in_order([_part(each) for each in reversed(flow.flows)])
 
 
 def _permute(flow):
@@ -153,19 +199,25 @@ def _side_by_side(nets: list[Layers]) -> Layers:
 
 def _affine_coupling(flow):
     split, coupling = flow.flows[0].mode, flow.flows[1]
-    require(split in ("channel", "channel_inv"), "split_mode", split, "'channel' or 'channel_inv'")
+    convolved = images.is_conv_net(coupling.param_map)
+    modes = images.SPLIT_MODES if convolved else images.SPLIT_MODES[:2]
+    check_choice("split_mode", split, modes)
     signs, mapping, inverse = _scale(coupling)
-    made = torch_nets.conditioner(
+    others = not convolved and images.convolves(coupling.param_map)
+    refuse(others, kind(coupling.param_map), "convolutions, and no ConvNet2d")
+    nets = images if convolved else torch_nets
+    made = nets.conditioner(
         coupling.param_map,
         lambda out: parts.outputs(out, slice(None), np.tile(signs, len(out.bias) // len(signs))),
     )
     count = len(made.params["out"]["bias"]) // len(signs)
-    ends = np.arange(count + torch_nets.inputs(coupling.param_map))
+    ends = np.arange(count + nets.inputs(coupling.param_map))
     passing, mapped = ends[:-count], ends[-count:]
-    if split == "channel_inv":
+    if split.endswith("_inv"):
         passing, mapped = ends[count:], ends[:count]
     part = parts.coupling(mapping, made, passing, mapped)
-    return parts.inverted(part) if inverse else part
+    part = parts.inverted(part) if inverse else part
+    return images.on_checkerboard(part) if split.startswith("checkerboard") else part
 
 
 def _scale(coupling: Any) -> tuple[list[float], Any, bool]:
@@ -177,6 +229,7 @@ def _scale(coupling: Any) -> tuple[list[float], Any, bool]:
         "sigmoid": ([-1.0, 1.0], affine(scale="sigmoid"), False),
         "sigmoid_inv": ([1.0, 1.0], affine(scale="sigmoid", shift="last"), True),
     }
+    check_choice("scale_map", coupling.scale_map, maps)
     return maps[coupling.scale_map]
 
 
@@ -191,11 +244,22 @@ CONVERTERS = {
     "AffineCouplingBlock": _affine_coupling,
     "AutoregressiveRationalQuadraticSpline": lambda flow: torch_nets.masked_spline(flow.mprqat),
     "CoupledRationalQuadraticSpline": lambda flow: torch_nets.spline_coupling(flow.prqct),
+    "GlowBlock": _glow_block,
+    "Invertible1x1Conv": images.mixing,
     "InvertibleAffine": _invertible_affine,
+    "Logit": images.logit,
     "LULinearPermute": _lu_linear_permute,
     "MaskedAffineAutoregressive": _masked_autoregressive,
     "MaskedAffineFlow": _masked_affine,
     "Permute": _permute,
     "Planar": _planar,
     "Radial": _radial,
+    "Shift": images.shift,
+    "Squeeze": images.squeeze,
+}
+MODELS = {
+    "NormalizingFlow": _flow,
+    "ConditionalNormalizingFlow": _flow,
+    "ClassCondFlow": _flow,
+    "MultiscaleFlow": _multiscale,
 }

@@ -1,9 +1,11 @@
 """Flows with their parameters, piece by piece: what the weights of other libraries become.
 
-A dense layer is a pair of NumPy arrays here, weight `[inputs, outputs]` and bias `[outputs]`.
+A dense layer is a pair of NumPy arrays here, weight `[inputs, outputs]` and bias `[outputs]`; so is
+a convolution, of weight `[height, width, inputs, outputs]`.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,10 +24,11 @@ from glowjax.bijections.radial import Radial
 from glowjax.checks import require
 from glowjax.compose import chain, invert
 from glowjax.flow import Flow, as_flow
+from glowjax.loops import repeat
 from glowjax.nets.activations import Activation
 from glowjax.nets.made import MADE, spread
 from glowjax.nets.mlp import MLP
-from glowjax.preprocess.table import columns
+from glowjax.preprocess.table import Unchanged, columns
 
 
 class Part(NamedTuple):
@@ -38,7 +41,7 @@ class Part(NamedTuple):
 class Dense(NamedTuple):
     """y = x·weight + bias."""
 
-    weight: np.ndarray  # [inputs, outputs]
+    weight: np.ndarray  # [..., inputs, outputs]
     bias: np.ndarray  # [outputs]
 
 
@@ -79,10 +82,34 @@ def alternating(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def in_order(parts: Sequence[Part]) -> Part:
-    """One part after the other."""
+    """One part after the other; of none, the identity."""
+    if not parts:
+        return Part(as_flow(Unchanged()), {})
     if len(parts) == 1:
         return parts[0]
     return Part(chain(*(part.flow for part in parts)), tuple(part.params for part in parts))
+
+
+def looped(parts: Sequence[Part]) -> list[Part]:
+    """Parts in order, of which those in a row that are alike become a loop.
+
+    Args:
+        parts: each keeps the shape of its input, and has parameters.
+    """
+    made = []
+    for _, run in itertools.groupby(parts, _form):
+        flows, params = zip(*run, strict=True)
+        if len(flows) > 1:
+            stacked = jax.tree.map(lambda *values: np.stack(values), *params)
+            made.append(Part(repeat(flows[0], len(flows)), stacked))
+        else:
+            made.append(Part(flows[0], params[0]))
+    return made
+
+
+def _form(part):
+    """What two parts have in common if they differ in the values of parameters alone."""
+    return repr(part.flow), jax.tree.map(np.shape, part.params)
 
 
 def inverted(part: Part) -> Part:
@@ -142,11 +169,12 @@ def coupling(
     Raises:
         ValueError: neither are half of the channels, rounded down.
     """
-    half = (len(passing) + len(mapped)) // 2
-    swap = len(passing) != half
-    if swap:
-        counts = f"{len(mapped)} of {len(passing) + len(mapped)} mapped"
-        require(len(mapped) == half, "mask", counts, f"of {half} channels, mapped or passing")
+    count = len(passing) + len(mapped)
+    half = count // 2
+    wanted = f"of {half} channels, mapped or passing"
+    require(half in (len(passing), len(mapped)), "mask", f"{len(mapped)} of {count} mapped", wanted)
+    behind = np.array_equal(np.concatenate([mapped, passing]), np.arange(count))
+    swap = len(passing) != half or (len(mapped) == half and behind)
     order = np.concatenate([mapped, passing] if swap else [passing, mapped])
     part = Part(as_flow(Coupling(transform, net.make, swap=swap)), {"net": net.params})
     if own is not None:
@@ -265,7 +293,7 @@ def filled(dense: Dense, inputs: int, outputs: int) -> Dense:
 
 def outputs(dense: Dense, order: Any, scale: Any = 1.0, offset: Any = 0.0) -> Dense:
     """The outputs `order` of a dense layer, times `scale`, plus `offset`."""
-    return Dense(dense.weight[:, order] * scale, dense.bias[order] * scale + offset)
+    return Dense(dense.weight[..., order] * scale, dense.bias[order] * scale + offset)
 
 
 def beside(a: Dense, b: Dense, *, shared_input: bool) -> Dense:

@@ -134,11 +134,11 @@ def test_what_normflows_only_samples_has_the_density_of_its_samples(flow):
     [
         (
             lambda: torch.nn.Linear(2, 2),
-            "model must be a NormalizingFlow of normflows, conditional or not, got 'Linear'",
+            "model must be a NormalizingFlow, .* or MultiscaleFlow of normflows, got 'Linear'",
         ),
         (
             lambda: nf.NormalizingFlow(nf.distributions.UniformGaussian(D, [0]), []),
-            "model must be one of base DiagGaussian, got 'the base UniformGaussian'",
+            "base must be one of AffineGaussian, .* of normflows, got 'UniformGaussian'",
         ),
         (
             lambda: made_of(lambda: nf.flows.Planar((D,), act="leaky_relu")),
