@@ -106,7 +106,7 @@ class Checkerboard(nn.Module):
     def forward(self, x) -> tuple[jax.Array, jax.Array]:
         check_image_shape("x", x)
         b, h, w, c = x.shape
-        require(w % 2 == 0, "x", f"{w}", "of an even width")
+        require(w % 2 == 0, "x", w, "of an even width")
         left, right = jnp.moveaxis(promote(x).reshape(b, h, w // 2, 2, c), 3, 0)
         odd = _odd(h, c)
         z = jnp.concatenate([jnp.where(odd, left, right), jnp.where(odd, right, left)], axis=-1)
@@ -115,7 +115,7 @@ class Checkerboard(nn.Module):
     def inverse(self, z) -> tuple[jax.Array, jax.Array]:
         check_image_shape("z", z)
         b, h, w, c = z.shape
-        require(c % 2 == 0, "z", f"{c}", "of an even number of channels")
+        require(c % 2 == 0, "z", c, "of an even number of channels")
         first, second = jnp.split(promote(z), 2, axis=-1)
         odd = _odd(h, c // 2)
         pairs = jnp.where(odd, first, second), jnp.where(odd, second, first)

@@ -30,8 +30,8 @@ def from_normflows(model: Any) -> tuple[Flow, Any]:
     here. docs/other-libraries.md lists what can be converted.
 
     Images are `[B, H, W, C]` here, and `[B, C, H, W]` there. The latents of a `MultiscaleFlow` are
-    whitened, and in the order in which they leave: there they are in the order in which they come
-    in, so that the last is the first. Of a run of `GlowBlock`s that are alike, one loop is made.
+    whitened, and in the order in which they leave, the top one last: the library's lists go the
+    other way. `GlowBlock`s in a row that are alike become one loop.
     Bases of classes take labels as `context: [B]`, integers.
 
     Args:

@@ -363,3 +363,16 @@ def test_images_and_labels_that_do_not_fit_are_named():
         flow.forward(params, images(shape))
     with pytest.raises(ValueError, match=r"x must be of events to which \(2, 2, 2\) broadcasts"):
         flow.forward(params, images((2, 4, 2)), LABELS)
+
+
+def test_shapes_that_cannot_be_split_are_named():
+    flow, params = from_normflows(block(1, split_mode="checkerboard"))
+    with pytest.raises(ValueError, match="x must be of an even width, got 3"):
+        flow.forward(params, images((4, 3, 1)))
+    bases = [DiagGaussian((1, 2, 2)), DiagGaussian((1, 2, 2))]
+    flow, params = from_normflows(ready(nf.MultiscaleFlow(bases, [[], []], [Merge()])))
+    with pytest.raises(ValueError, match="x must be of at least 2 channels to be split"):
+        flow.forward(params, images((2, 2, 1)))
+    latent, kept = np.ones((1, 2, 2, 1)), np.ones((1, 2, 2, 3))
+    with pytest.raises(ValueError, match=r"z must be two halves \(latent, kept\)"):
+        flow.inverse(params, (latent, kept))
