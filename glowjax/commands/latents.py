@@ -150,12 +150,14 @@ def edit(arguments: list[str]) -> None:
 
 def _encode(model: ImageModel, params: Any, given: Given) -> tuple[Any, np.ndarray | None]:
     labels = given.labels if model.conditional else None
-    return in_chunks(functools.partial(model.encode, params), given.images, labels), labels
+    return in_chunks(
+        "encoding", functools.partial(model.encode, params), given.images, labels
+    ), labels
 
 
 def _decode(model: ImageModel, params: Any, z: Any, labels: np.ndarray | None) -> np.ndarray:
     """8-bit images."""
-    images = in_chunks(functools.partial(model.decode, params), z, labels)
+    images = in_chunks("decoding", functools.partial(model.decode, params), z, labels)
     return np.asarray(to_uint8(images, levels=model.levels))
 
 

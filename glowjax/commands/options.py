@@ -10,12 +10,14 @@ import numpy as np
 import tyro
 
 from glowjax.checks import require
+from glowjax.progress import progress
 from glowjax.runs import hosts
 from glowjax.runs.given import Given, read_files, read_split
 from glowjax.runs.loading import load
 from glowjax.runs.trained import ImageModel
 
-CHUNK = 256  # images at a time
+CHUNK = 64  # images at a time
+PAUSE = 10  # seconds between lines of progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +101,20 @@ class Images(Weights):
         return read_split(model, self.split, num=num)
 
 
-def in_chunks(function: Callable[..., Any], *arrays: Any) -> Any:
-    """`function` of arrays, or None, a number of rows at a time, so that they fit into memory."""
+def in_chunks(doing: str, function: Callable[..., Any], *arrays: Any) -> Any:
+    """`function` of arrays, or None, a number of rows at a time, so that they fit into memory.
+
+    Args:
+        doing: what a bar says meanwhile, such as "encoding".
+        function: of `arrays`.
+        arrays: a row for each image.
+    """
     parts = []
     count = len(jax.tree.leaves(arrays)[0])
-    for start in range(0, count, CHUNK):
-        rows = np.minimum(np.arange(start, start + min(CHUNK, count)), count - 1)
-        part = function(*jax.tree.map(lambda a, rows=rows: np.asarray(a)[rows], arrays))
-        parts.append(jax.tree.map(lambda a, s=start: np.asarray(a)[: count - s], part))
+    with progress(count, what="image", text=f"{doing}: compiling", pause=PAUSE) as advance:
+        for start in range(0, count, CHUNK):
+            rows = np.minimum(np.arange(start, start + min(CHUNK, count)), count - 1)
+            part = function(*jax.tree.map(lambda a, rows=rows: np.asarray(a)[rows], arrays))
+            parts.append(jax.tree.map(lambda a, s=start: np.asarray(a)[: count - s], part))
+            advance(min(start + CHUNK, count), doing)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -72,7 +72,10 @@ def bits_of(model: ImageModel, params, given: Given, samples: int) -> np.ndarray
 
     labels = given.labels if model.conditional else None
     keys = jax.random.split(jax.random.key(model.config.seed), samples)
-    draws = [in_chunks(functools.partial(one, key), given.images, labels) for key in keys]
+    draws = [
+        in_chunks(f"draw {i} of {samples}", functools.partial(one, key), given.images, labels)
+        for i, key in enumerate(keys, 1)
+    ]
     return np.mean(draws, axis=0)
 
 
