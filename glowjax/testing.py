@@ -1,6 +1,7 @@
 """What must hold for every flow, as one function: proves a flow of one's own."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +30,7 @@ def check_flow(
     context: Any = None,
     *,
     params: Any = None,
+    free: tuple[Callable[[Any], Any], Callable[[Any], Any]] | None = None,
     key: Any = None,
     noise: float = 0.1,
     unjitted: bool = True,
@@ -71,6 +73,9 @@ def check_flow(
         x: `[B, ...]`, examples where the flow is defined, or a tuple of such arrays.
         context: of each example, if the flow takes one.
         params: to check at, as they are; default: those of `flow.init` on x, moved by noise.
+        free: where z has fewer numbers than x, since some of these follow from the others, as the
+            last of parts that add up to 1: the function that takes the free numbers from x, and the
+            one that makes x of them. Log-determinants are with respect to the free numbers.
         key: of initialisation and noise; default: `jax.random.key(0)`.
         noise: standard deviation of that. Less for deep flows, where it multiplies up.
         unjitted: computes log_det without jit too, which takes up to a third of the time.
@@ -81,6 +86,10 @@ def check_flow(
         AssertionError: names what does not hold, the largest deviation, and where.
     """
     key = jax.random.key(0) if key is None else key
+    if free is not None:
+        take, make = free
+        _agree("the second of free must make x of what the first takes", make(take(x)), x, 1e-6)
+        flow, x = _of_free_numbers(flow, take, make), take(x)
     with jax.enable_x64(True):
         args = _cast((params, x, context), np.float64)
         measured = _in_float64(flow, *args, key, noise, tolerance)
@@ -104,6 +113,22 @@ def moved(params: Any, noise: float, seed: Any = 0) -> Any:
 def flat(tree: Any) -> jax.Array:
     """A tree of batched arrays as one matrix `[B, D]`."""
     return jnp.concatenate([a.reshape(a.shape[0], -1) for a in jax.tree.leaves(tree)], axis=1)
+
+
+def _of_free_numbers(flow: Flow, take: Callable, make: Callable) -> Flow:
+    """A flow of x as one of the numbers that x is made of."""
+
+    def init(key, numbers, context=None):
+        return flow.init(key, make(numbers), context)
+
+    def forward(params, numbers, context=None, key=None):
+        return flow.forward(params, make(numbers), context, key)
+
+    def inverse(params, z, context=None, key=None):
+        x, log_det = flow.inverse(params, z, context, key)
+        return take(x), log_det
+
+    return Flow(init, forward, inverse)
 
 
 class _Measured(NamedTuple):
@@ -226,7 +251,10 @@ def _forward(flow: Flow, params, x, context):
     z, log_det = _two("forward", flow.forward(params, x, context))
     _check_log_det("forward", log_det, x)
     given, made = flat(x).shape, flat(z).shape
-    assert made == given, f"z must have as many numbers as x: [B, D] is {made} for {given} of x"
+    numbers = (
+        f"[B, D] is {made} for {given} of x; if some numbers of x follow from others, give free="
+    )
+    assert made == given, f"z must have as many numbers as x: {numbers}"
     return z, log_det
 
 

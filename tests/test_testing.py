@@ -8,6 +8,7 @@ import pytest
 from cases import CASES, SMALL_MLP, check
 
 import glowjax
+from glowjax.preprocess import stick_breaking
 from glowjax.testing import check_flow
 
 X = np.random.RandomState(0).randn(4, 3)
@@ -168,3 +169,36 @@ def test_float32_is_checked_too():
 def test_tuples_of_arrays():
     flow = glowjax.on_last(glowjax.as_flow(glowjax.AffineCoupling(SMALL_MLP)))
     check_flow(flow, (X, X[:, :2]))
+
+
+def all_but_the_last(x):
+    return x[..., :-1]
+
+
+def with_the_last(numbers):
+    return jnp.concatenate([numbers, 1 - jnp.sum(numbers, axis=-1, keepdims=True)], axis=-1)
+
+
+FREE = (all_but_the_last, with_the_last)
+PARTS = np.random.default_rng(0).dirichlet(np.ones(4), 5)
+
+
+def test_a_flow_of_parts_of_a_whole_is_checked_by_its_free_numbers():
+    check_flow(stick_breaking(), PARTS, free=FREE)
+
+
+def test_a_flow_of_parts_with_the_volume_of_another_set_is_named():
+    flow = stick_breaking()
+
+    def forward(params, x, context=None, key=None):
+        z, log_det = flow.forward(params, x)
+        return z, log_det + jnp.log(x[:, -1])  # forgets the last part
+
+    wrong = glowjax.Flow(flow.init, forward, flow.inverse)
+    with pytest.raises(AssertionError, match=r"forward's log_det must be log\|det"):
+        check_flow(wrong, PARTS, free=FREE)
+
+
+def test_functions_that_do_not_give_x_back_are_named():
+    with pytest.raises(AssertionError, match="the second of free must make x of what the first"):
+        check_flow(stick_breaking(), PARTS, free=(all_but_the_last, lambda a: 2 * with_the_last(a)))
