@@ -30,8 +30,11 @@ ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "build" / "notebooks"
 STYLE = ROOT / "docs" / "tutorials" / "matplotlibrc"
 PICTURES = {"image/png": "png", "image/gif": "gif"}
-# They halve the time to compile; later versions of JAX have no such flag.
-QUICK = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false" * jax.__version__.startswith("0.10.")}
+SETTINGS = {
+    # It halves the time to compile; later versions of JAX have no such flag.
+    "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false" * jax.__version__.startswith("0.10."),
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # of tqdm: a page shows no widgets
+}
 LINES = 40  # of text that a cell prints: a page has no room for more
 
 
@@ -62,7 +65,7 @@ def executed(page: Path) -> tuple[Any, float]:
         (Path(scratch) / "matplotlibrc").write_bytes(STYLE.read_bytes())
         client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": scratch}})
         client.extra_arguments = ["--log-level=ERROR"]
-        client.execute(env=os.environ | QUICK)
+        client.execute(env=os.environ | SETTINGS)
     notebook.metadata.seconds = time.perf_counter() - began
     for cell in code(notebook):
         check(page, cell)
