@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jupytext
 import nbformat
 from nbclient import NotebookClient
 
@@ -35,6 +34,7 @@ SETTINGS = {
     "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false" * jax.__version__.startswith("0.10."),
     "PYTHONWARNINGS": "ignore:IProgress not found",  # of tqdm: a page shows no widgets
 }
+CELL = re.compile(r"^```python\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
 LINES = 40  # of text that a cell prints: a page has no room for more
 
 
@@ -53,7 +53,7 @@ def executed(page: Path) -> tuple[Any, float]:
     Raises:
         ValueError: a cell warns, or prints more than a page has room for.
     """
-    notebook = jupytext.read(page)
+    notebook = cells_of(page)
     kept = KEPT / f"{page.stem}-{digest(notebook)}.ipynb"
     if kept.exists():
         before = nbformat.read(kept, as_version=4)
@@ -72,6 +72,16 @@ def executed(page: Path) -> tuple[Any, float]:
     KEPT.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, kept)
     return notebook, notebook.metadata.seconds
+
+
+def cells_of(page: Path) -> Any:
+    """A page as a notebook: Python is code, and all else, commands of a terminal too, is text."""
+    notebook = nbformat.v4.new_notebook()
+    for number, source in enumerate(CELL.split(page.read_text("utf-8"))):
+        new = nbformat.v4.new_code_cell if number % 2 else nbformat.v4.new_markdown_cell
+        if source.strip():
+            notebook.cells.append(new(source.strip()))
+    return notebook
 
 
 def code(notebook: Any) -> list[Any]:

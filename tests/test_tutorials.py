@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
-NOTEBOOKS = all(importlib.util.find_spec(name) for name in ("jupytext", "nbclient", "ipykernel"))
+NOTEBOOKS = all(importlib.util.find_spec(name) for name in ("nbformat", "nbclient", "ipykernel"))
 
 # What the text of each says about its outputs.
 CLAIMS = {
@@ -104,7 +104,8 @@ def test_outputs_come_below_their_cells(tmp_path, monkeypatch):
     page = tmp_path / "tutorials" / "page.md"
     page.parent.mkdir()
     plot = "import matplotlib.pyplot as plt\n\nfigure, axes = plt.subplots()\nfigure.show()"
-    text = f"# Page\n\n```python\nprint(6 * 7)\n```\n\n## A picture\n\n```python\n{plot}\n```\n"
+    text = "# Page\n\n```python\nprint(6 * 7)\n```\n\n```sh\nfalse\n```\n\n"
+    text += f"## A picture\n\n```python\n{plot}\n```\n"
     for _ in range(2):  # the second time from what was kept
         page.write_text(text)
         notebooks.write(tmp_path)
@@ -112,6 +113,7 @@ def test_outputs_come_below_their_cells(tmp_path, monkeypatch):
         assert '```python\nprint(6 * 7)\n```\n\n```text title="Output"\n42\n```' in shown
         assert "![Picture of the section A picture](page-1.png)" in shown
         assert (page.parent / "page-1.png").read_bytes().startswith(b"\x89PNG")
+        assert "```sh\nfalse\n```" in shown  # a command is shown, and not run
         assert page.with_suffix(".ipynb").exists()
     page.write_text("# Page\n\n```python\nimport sys\n\nprint(1, file=sys.stderr)\n```\n")
     with pytest.raises(ValueError, match="page: a cell must not write to stderr, got 1"):
