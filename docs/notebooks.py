@@ -65,6 +65,7 @@ def executed(page: Path) -> tuple[Any, float]:
         (Path(scratch) / "matplotlibrc").write_bytes(STYLE.read_bytes())
         client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": scratch}})
         client.extra_arguments = ["--log-level=ERROR"]
+        client.coalesce_streams = True
         client.execute(env=os.environ | SETTINGS)
     notebook.metadata.seconds = time.perf_counter() - began
     for cell in code(notebook):

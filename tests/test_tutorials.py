@@ -104,13 +104,13 @@ def test_outputs_come_below_their_cells(tmp_path, monkeypatch):
     page = tmp_path / "tutorials" / "page.md"
     page.parent.mkdir()
     plot = "import matplotlib.pyplot as plt\n\nfigure, axes = plt.subplots()\nfigure.show()"
-    text = "# Page\n\n```python\nprint(6 * 7)\n```\n\n```sh\nfalse\n```\n\n"
+    text = "# Page\n\n```python\nprint(6, flush=True)\nprint(7)\n```\n\n```sh\nfalse\n```\n\n"
     text += f"## A picture\n\n```python\n{plot}\n```\n"
     for _ in range(2):  # the second time from what was kept
         page.write_text(text)
         notebooks.write(tmp_path)
         shown = page.read_text()
-        assert '```python\nprint(6 * 7)\n```\n\n```text title="Output"\n42\n```' in shown
+        assert 'print(7)\n```\n\n```text title="Output"\n6\n7\n```' in shown
         assert "![Picture of the section A picture](page-1.png)" in shown
         assert (page.parent / "page-1.png").read_bytes().startswith(b"\x89PNG")
         assert "```sh\nfalse\n```" in shown  # a command is shown, and not run
