@@ -44,9 +44,10 @@ lint: $(STAMP) ## check style, formatting and types
 	.venv/bin/ruff format --check
 	.venv/bin/ty check
 
-docs: $(STAMP) ## build the site from docs/ and the docstrings: see build/site
+docs: $(STAMP) ## run the tutorials and build the site from docs/ and the docstrings: see build/site
 	$(call install,docs)
 	.venv/bin/python docs/pages.py build/pages
+	.venv/bin/python docs/notebooks.py build/pages
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict --config-file docs/mkdocs.yml
 
 format: $(STAMP) ## put style and formatting right, where a tool can

@@ -1,7 +1,7 @@
 """Writes the pages of the site: `python docs/pages.py FOLDER`, which `make docs` calls.
 
-They are those of this folder, with script and style, an API of all public names, and what the pages
-link to elsewhere in the repository, which the site has under `repository/`.
+They are those of this folder and of tutorials/, with script and style, an API of all public names,
+and what the pages link to elsewhere in the repository, which the site has under `repository/`.
 """
 
 import os
@@ -66,7 +66,7 @@ OTHERS = {
 def write(folder: Path) -> None:
     """Writes all pages into a folder, which is emptied first."""
     shutil.rmtree(folder, ignore_errors=True)
-    pages = [*DOCS.glob("*.md"), *(ROOT / page for page in PAGES)]
+    pages = [*DOCS.glob("*.md"), *DOCS.glob("tutorials/*.md"), *(ROOT / page for page in PAGES)]
     linked = {path for page in pages for path in targets(page)} - set(pages)
     for path in pages:
         save(folder / place(path), on_site(path).encode())

@@ -115,7 +115,7 @@ def test_example_of_trained_models(config, tmp_path, monkeypatch):
 
 def test_links_lead_to_files():
     root = Path(__file__).parent.parent
-    for page in (*root.glob("*.md"), *root.glob("docs/*.md"), root / "experiments/RESULTS.md"):
+    for page in (*root.glob("*.md"), *root.glob("docs/**/*.md"), root / "experiments/RESULTS.md"):
         links = re.findall(
             r"\]\((?!http)([^)#]+)\)|src=\"(?!http)([^\"]+)\"", page.read_text(encoding="utf-8")
         )

@@ -69,7 +69,7 @@ def test_every_page_is_in_the_navigation(pages):
 
 def test_links_lead_to_files_of_the_site(pages):
     links = 0
-    for page in pages.glob("*.md"):
+    for page in (*pages.glob("*.md"), *pages.glob("tutorials/*.md")):
         for link in site.LINK.findall(page.read_text("utf-8")):
             assert (page.parent / link).resolve().is_relative_to(pages)
             assert (page.parent / link).is_file(), (page.name, link)
