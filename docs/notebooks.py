@@ -2,7 +2,8 @@
 
 `make docs` calls it after docs/pages.py, with the folder of the pages. A tutorial is a page of
 Markdown, and each block of Python in it is the cell of a notebook. Its outputs come below the cell.
-The notebook itself, with its outputs, comes beside the page.
+The notebook itself, with its outputs, comes beside the page. A comment `<!-- check … -->` is a cell
+that readers do not see: it asserts what the text says about the outputs.
 
 What was run is kept under build/notebooks. It is run again when the tutorial's code, glowjax or JAX
 has changed.
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +36,20 @@ SETTINGS = {
     "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false" * jax.__version__.startswith("0.10."),
     "PYTHONWARNINGS": "ignore:IProgress not found",  # of tqdm: a page shows no widgets
 }
-CELL = re.compile(r"^```python\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
+CELL = re.compile(r"^(```python|<!-- check)\n(.*?)\n(?:```|-->)$", re.DOTALL | re.MULTILINE)
+HIDDEN = "hidden"
+AT_ONCE = 2  # tutorials: each compiles on one core most of the time
 LINES = 40  # of text that a cell prints: a page has no room for more
 
 
 def write(folder: Path) -> None:
     """Runs the tutorials of the folder of the pages, and writes their outputs into them."""
-    for page in sorted((folder / "tutorials").glob("*.md")):
-        notebook, seconds = executed(page)
+    pages = sorted((folder / "tutorials").glob("*.md"))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        done = list(pool.map(executed, pages))
+    for page, (notebook, seconds) in zip(pages, done, strict=True):
+        shown = [cell for cell in notebook.cells if HIDDEN not in cell.metadata]
+        notebook.cells = shown
         nbformat.write(notebook, page.with_suffix(".ipynb"))
         page.write_text("".join(parts(notebook, page)), "utf-8")
         print(f"{page.stem}: {seconds:.0f} s")
@@ -52,6 +60,7 @@ def executed(page: Path) -> tuple[Any, float]:
 
     Raises:
         ValueError: a cell warns, or prints more than a page has room for.
+        CellExecutionError: a cell or a check fails.
     """
     notebook = cells_of(page)
     kept = KEPT / f"{page.stem}-{digest(notebook)}.ipynb"
@@ -78,10 +87,14 @@ def executed(page: Path) -> tuple[Any, float]:
 def cells_of(page: Path) -> Any:
     """A page as a notebook: Python is code, and all else, commands of a terminal too, is text."""
     notebook = nbformat.v4.new_notebook()
-    for number, source in enumerate(CELL.split(page.read_text("utf-8"))):
-        new = nbformat.v4.new_code_cell if number % 2 else nbformat.v4.new_markdown_cell
-        if source.strip():
-            notebook.cells.append(new(source.strip()))
+    text, *rest = CELL.split(page.read_text("utf-8"))
+    made = [nbformat.v4.new_markdown_cell(text.strip())]
+    for kind, source, text in zip(*[iter(rest)] * 3, strict=True):
+        made.append(nbformat.v4.new_code_cell(source.strip()))
+        if kind != "```python":
+            made[-1].metadata[HIDDEN] = True
+        made.append(nbformat.v4.new_markdown_cell(text.strip()))
+    notebook.cells = [cell for cell in made if cell.source]
     return notebook
 
 
