@@ -221,6 +221,14 @@ def test_edit(run, capsys):
     assert size(run / "edited.png")[0] > 100
 
 
+@pytest.mark.slow
+def test_images_that_are_not_finite_are_counted(run, capsys):
+    works("edit", run, "--attribute", 3, "--num", 2, "--examples", 200, "--strengths", 0, 1e38)
+    assert "2 of 2 images are not finite, and drawn black" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 def test_attributes_are_labels(loaded, digits_dir):
     model, _ = loaded
     have = load_attribute(model.config.data, "train", "3", 300)
