@@ -9,6 +9,7 @@ What was run is kept under build/notebooks. It is run again when the tutorial's 
 has changed.
 """
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -75,7 +76,7 @@ def executed(page: Path) -> tuple[Any, float]:
         client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": scratch}})
         client.extra_arguments = ["--log-level=ERROR"]
         client.coalesce_streams = True
-        client.execute(env=os.environ | SETTINGS)
+        asyncio.run(client.async_execute(env=os.environ | SETTINGS))  # closes its loop
     notebook.metadata.seconds = time.perf_counter() - began
     for cell in code(notebook):
         check(page, cell)
