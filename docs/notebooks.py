@@ -49,8 +49,7 @@ def write(folder: Path) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         done = list(pool.map(executed, pages))
     for page, (notebook, seconds) in zip(pages, done, strict=True):
-        shown = [cell for cell in notebook.cells if HIDDEN not in cell.metadata]
-        notebook.cells = shown
+        notebook.cells = [cell for cell in notebook.cells if HIDDEN not in cell.metadata]
         nbformat.write(notebook, page.with_suffix(".ipynb"))
         page.write_text("".join(parts(notebook, page)), "utf-8")
         print(f"{page.stem}: {seconds:.0f} s")

@@ -251,10 +251,10 @@ def _forward(flow: Flow, params, x, context):
     z, log_det = _two("forward", flow.forward(params, x, context))
     _check_log_det("forward", log_det, x)
     given, made = flat(x).shape, flat(z).shape
-    numbers = (
-        f"[B, D] is {made} for {given} of x; if some numbers of x follow from others, give free="
+    assert made == given, (
+        f"z must have as many numbers as x: [B, D] is {made} for {given} of x; if some numbers of x"
+        " follow from others, give free="
     )
-    assert made == given, f"z must have as many numbers as x: {numbers}"
     return z, log_det
 
 

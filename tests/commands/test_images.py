@@ -11,6 +11,7 @@ from PIL import Image, ImageSequence
 
 import glowjax
 from glowjax.cli import main
+from glowjax.commands import options
 from glowjax.data.attributes import load_attribute
 from glowjax.runs.given import read_files, read_split
 
@@ -255,3 +256,14 @@ def test_what_commands_refuse(run, files, capsys, monkeypatch, arguments, messag
     assert main([command, str(run), *rest]) == 1
     err = capsys.readouterr().err
     assert message in err and "Traceback" not in err
+
+
+def test_long_work_says_how_far_it_has_come(monkeypatch, capsys):
+    monkeypatch.setattr(options, "CHUNK", 2)
+    monkeypatch.setattr(options, "PAUSE", 0)
+    done = options.in_chunks("encoding", lambda a, none: a + 1, np.arange(5), None)
+    np.testing.assert_array_equal(done, np.arange(1, 6))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        f"image {count} of 5: encoding" for count in (2, 4, 5)
+    ]
