@@ -56,7 +56,8 @@ def repeat(flow: Flow, n: int, *, backprop: Backprop = "store", unroll: int | bo
         lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)} or {(n,)}
         if lengths != {(n,)}:
             raise ValueError(f"params must be stacked for n={n} steps, got leading axes {lengths}")
-        return jax.vmap(flow.prepare, axis_size=n)(params)
+        # Since `vmap` under `jit` may refuse arrays of NumPy (jax 0.12).
+        return jax.vmap(flow.prepare, axis_size=n)(jax.tree.map(jnp.asarray, params))
 
     def init(key, x, context=None):
         check_floats("x", x)

@@ -26,6 +26,24 @@ def key():
     return jax.random.key(KEY)
 
 
+# ------------------------------------------------------------------------------ parameters
+
+
+PUBLIC = [name for name in FLOWS if CASES[name].covers]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", PUBLIC)
+def test_parameters_may_be_arrays_of_numpy_that_a_compiled_function_closes_over(name):
+    """As those are that people read from a file; jax 0.12 refuses some of them under `vmap`."""
+    flow = CASES[name].flow
+    x, context, params, z = abstract(name)
+    params = jax.tree.map(lambda p: np.ones(p.shape, p.dtype), params)
+    made, _ = jax.eval_shape(lambda x, c: flow.forward(params, x, c, key()), x, context)
+    back, _ = jax.eval_shape(lambda z, c: flow.inverse(params, z, c, key()), z, context)
+    assert (made, back) == (z, x)
+
+
 # -------------------------------------------------------------------------------- contexts
 
 NOT_TAKEN = [name for name in FLOWS if not CASES[name].flow.takes_context]

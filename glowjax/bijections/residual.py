@@ -251,7 +251,7 @@ class Residual(nn.Module):
 
         weights = numbered("weight", self.depth + 1)
         return Contraction(
-            tuple(limit_spectral_norm(weight, bound) for weight in weights),
+            tuple(limit_spectral_norm(jnp.asarray(weight), bound) for weight in weights),
             numbered("bias", self.depth + 1),
             numbered("slope", self.depth),
             params.get("context"),

@@ -13,9 +13,9 @@ from glowjax.checks import check_positive, require
 from glowjax.commands.options import Images, in_chunks, parse
 from glowjax.data.attributes import load_attribute
 from glowjax.densities import latents
-from glowjax.densities.quantization import quantize, to_uint8
-from glowjax.progress import CONSOLE
+from glowjax.densities.quantization import to_uint8
 from glowjax.runs.given import Given, read_split
+from glowjax.runs.pictures import eight_bits
 from glowjax.runs.trained import ImageModel
 
 
@@ -157,16 +157,8 @@ def _encode(model: ImageModel, params: Any, given: Given) -> tuple[Any, np.ndarr
 
 
 def _decode(model: ImageModel, params: Any, z: Any, labels: np.ndarray | None) -> np.ndarray:
-    """8-bit images; says how many of them are not finite, and therefore black."""
     decode = functools.partial(jax.jit(model.density.decode), params)
-    x = in_chunks("decoding", decode, z, labels)
-    lost = np.sum(~np.all(np.isfinite(x), axis=(1, 2, 3)))
-    if lost:
-        CONSOLE.print(
-            f"{lost} of {len(x)} images are not finite, and drawn black: their latents are too far"
-            " from those of the data. Smaller changes or a lower temperature help."
-        )
-    return np.asarray(to_uint8(quantize(x, levels=model.levels), levels=model.levels))
+    return eight_bits(model, in_chunks("decoding", decode, z, labels))
 
 
 def _sheet(path: Path, rows: np.ndarray) -> None:

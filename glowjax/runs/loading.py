@@ -4,6 +4,9 @@ import contextlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from glowjax.checks import check_choice, require
 from glowjax.runs.checkpoints import Which
 from glowjax.runs.exported import is_exported, load_exported
@@ -65,4 +68,5 @@ def restore(
         trainer = make_trainer(run.config, **run.images)
         state = run.checkpoints.restore(abstract_state(trainer, run.images), checkpoint)
         model = image_model(trainer, run.config, run.images)
-        return Trained(model, state.weights(weights).flow, int(state.step), weights)
+        params = jax.tree.map(jnp.asarray, state.weights(weights).flow)  # on the device, once
+        return Trained(model, params, int(state.step), weights)

@@ -1,5 +1,6 @@
 """What is drawn of a model of images while it trains, and after."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,7 +8,8 @@ import numpy as np
 
 from glowjax import data, plots
 from glowjax.checks import check_integer, check_positive
-from glowjax.densities.quantization import to_uint8
+from glowjax.densities.quantization import quantize, to_uint8
+from glowjax.progress import CONSOLE
 from glowjax.runs.folder import Run
 from glowjax.runs.trained import ImageModel
 
@@ -38,7 +40,7 @@ def draw(
     label: int | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """Draws 8-bit images, `[num, H, W, C]`, some at a time.
+    """Draws 8-bit images, `[num, H, W, C]`, some at a time, as `eight_bits` makes them.
 
     Args:
         model, params: as `glowjax.load` returns them.
@@ -56,9 +58,25 @@ def draw(
     drawn = []
     for start in range(0, num, chunk):
         context = None if labels is None else np.resize(labels[start:], chunk)
-        images = model.sample(params, jax.random.fold_in(key, start), chunk, temperature, context)
-        drawn.append(to_uint8(images, levels=model.levels))
-    return np.concatenate(drawn)[:num]
+        step_key = jax.random.fold_in(key, start)
+        drawn.append(np.asarray(_sample(model, params, step_key, chunk, temperature, context)))
+    return eight_bits(model, np.concatenate(drawn)[:num])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _sample(model, params, key, n, temperature, labels):
+    return model.density.sample(params, key, n, temperature, labels)
+
+
+def eight_bits(model: ImageModel, x: np.ndarray) -> np.ndarray:
+    """8-bit images of floats in (-½, ½); says how many are not finite, and therefore black."""
+    lost = np.sum(~np.all(np.isfinite(x), axis=(1, 2, 3)))
+    if lost:
+        CONSOLE.print(
+            f"{lost} of {len(x)} images are not finite, and drawn black: their latents are too far"
+            " from those of the data. Smaller changes or a lower temperature help."
+        )
+    return np.asarray(to_uint8(quantize(x, levels=model.levels), levels=model.levels))
 
 
 def _labels(model, label, num):

@@ -223,8 +223,17 @@ def test_edit(run, capsys):
 
 
 @pytest.mark.slow
-def test_images_that_are_not_finite_are_counted(run, capsys):
-    works("edit", run, "--attribute", 3, "--num", 2, "--examples", 200, "--strengths", 0, 1e38)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["edit", "--attribute", 3, "--num", 2, "--examples", 200, "--strengths", 0, 1e38],
+        ["sample", "--num", 2, "--temperature", 1e38],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_images_that_are_not_finite_are_counted(run, capsys, arguments):
+    command, *options = arguments
+    works(command, run, *options)
     assert "2 of 2 images are not finite, and drawn black" in " ".join(
         capsys.readouterr().err.split()
     )
