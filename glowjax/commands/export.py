@@ -18,7 +18,7 @@ class Export(Weights):
     programs: bool = True
     """Whether to write the programs that run without glowjax."""
     dtype: exporting.Stored = "float32"
-    """Of the stored weights. float16 halves the file, and rounds the weights."""
+    """Of the stored weights of the nets. float16 halves the file."""
 
 
 def export(arguments: list[str]) -> None:

@@ -48,8 +48,8 @@ def export(
         checkpoint, weights: as for `load`.
         license: of the weights, as the Hugging Face Hub names licences.
         programs: whether to compile the programs.
-        dtype: of the stored weights. float16 halves the file. `load` and the programs compute in
-            float32 either way.
+        dtype: of the stored weights of the nets, nearly all of the file; the rest is in float32.
+            `load` and the programs compute in float32 either way.
 
     Raises:
         ValueError: the run cannot be read; the folder holds something already; a weight is too
@@ -77,6 +77,9 @@ def export(
 
 
 def _stored(name: str, array: np.ndarray, dtype: Stored) -> np.ndarray:
+    # Rounding MNIST's ActNorms to float16 costs 0.014 bits/dim, and its nets 0.0002.
+    if "net" not in name.split("."):
+        return array
     with np.errstate(over="ignore"):
         stored = array.astype(dtype)
     lost = array[np.isfinite(array) & ~np.isfinite(stored)]
@@ -195,7 +198,7 @@ def _card(model, about, results, arrays, license, folder, programs) -> str:
         steps=model.config.train_steps,
         batch=model.config.batch_size,
         parameters=sum(array.size for array in arrays.values()),
-        dtype=next(iter(arrays.values())).dtype,
+        dtype=" and ".join(sorted({str(array.dtype) for array in arrays.values()})),
         weights="averaged" if about["weights"] == "ema" else "raw",
         step=about["step"],
         figures="\n".join(table) if found else "It was not evaluated.",
