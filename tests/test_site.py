@@ -17,20 +17,22 @@ import pytest
 from browser import BROWSER, dumped, shown
 
 import glowjax
+from experiments import grids
 
 DOCS = Path(__file__).parents[1] / "docs"
 MKDOCS = importlib.util.find_spec("mkdocs")
 
 
-def load_site():
-    spec = importlib.util.spec_from_file_location("pages", DOCS / "pages.py")
+def load(name):
+    """A module of docs/."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-site = load_site()
+site = load("pages")
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +87,28 @@ def test_a_link_to_nothing_is_refused(tmp_path, monkeypatch):
         list(site.targets(page))
 
 
+def test_public_names_in_backticks_lead_to_the_api(pages):
+    text = (pages / "catalogue.md").read_text("utf-8")
+    assert "[`glowjax.Planar`][glowjax.bijections.planar.Planar]" in text
+    assert "[`glowjax.preprocess.ordered`][glowjax.preprocess.ordering.ordered]" in text
+    assert site.linked("`glowjax.nothing`") == "`glowjax.nothing`"
+
+
+def test_the_catalogue_has_every_flow_and_every_picture():
+    page = (DOCS / "catalogue.md").read_text("utf-8")
+    modules = [name for name in site.public_names(["bijections"]) if site.is_class(name)]
+    flows = {name for name, _ in [*modules, *site.public_names(["preprocess"])]}
+    assert flows <= set(re.findall(r"`([\w.]+)`", page))
+    pictures = {path.stem for path in (DOCS / "images" / "grids").glob("*.png")}
+    assert pictures == set(grids.maps()) == set(re.findall(r"images/grids/(\w+)\.png", page))
+
+
 @pytest.fixture(scope="module")
 def built(pages):
     config = pages.parent / "mkdocs.yml"
     text = (DOCS / "mkdocs.yml").read_text().replace("../build/pages", str(pages))
     text = text.replace("../build/site", str(pages.parent / "html"))
+    text = text.replace("hooks: [mathml.py]", f"hooks: ['{DOCS / 'mathml.py'}']")
     config.write_text(text.replace("paths: [..]", f"paths: ['{site.ROOT}']"))
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--config-file"]
     quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
@@ -115,9 +134,23 @@ def test_the_search_finds_names_and_pages(built):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None, reason="the extra docs is not installed")
+def test_equations_are_mathml(built):
+    page = (built / "catalogue" / "index.html").read_text("utf-8")
+    assert page.count("<math ") > 20 and "arithmatex" not in page
+
+
+@pytest.mark.skipif(MKDOCS is None, reason="the extra docs is not installed")
+def test_an_equation_with_an_unknown_command_is_refused():
+    page = r'<span class="arithmatex">\(x + \nonsense\)</span>'
+    with pytest.raises(ValueError, match=r"commands that latex2mathml knows, got x \+ \\nonsense"):
+        load("mathml").on_page_content(page)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(MKDOCS is None or BROWSER is None, reason="there is no Chromium, or no MkDocs")
 @pytest.mark.parametrize("width", [1300, 420])
-@pytest.mark.parametrize("page", ["", "flows/", "api/models/", "ten-minutes/"])
+@pytest.mark.parametrize("page", ["", "catalogue/", "flows/", "api/models/", "ten-minutes/"])
 def test_a_browser_shows_the_page(page, width, address, tmp_path):
     pixels = shown(f"{address}/{page}", width, 1200, tmp_path)
     for part in np.array_split(pixels, 3):  # something is shown all the way down
