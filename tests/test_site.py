@@ -140,6 +140,15 @@ def test_equations_are_mathml(built):
     assert page.count("<math ") > 20 and "arithmatex" not in page
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None, reason="the extra docs is not installed")
+@pytest.mark.parametrize("name", site.API)
+def test_each_entry_of_the_api_shows_its_source(name, pages, built):
+    entries = (pages / "api" / f"{name}.md").read_text("utf-8").count("\n::: ")
+    page = (built / "api" / name / "index.html").read_text("utf-8")
+    assert page.count("Source code in <code>glowjax/") >= entries > 0
+
+
 @pytest.mark.skipif(MKDOCS is None, reason="the extra docs is not installed")
 def test_an_equation_with_an_unknown_command_is_refused():
     page = r'<span class="arithmatex">\(x + \nonsense\)</span>'
