@@ -60,11 +60,13 @@ def test_the_example_of_the_home_page_is_readmes():
     assert readme.startswith(example)  # which tests/test_two_cores.py runs
 
 
-@pytest.mark.parametrize("page", ["docs/index.md", "docs/comparison.md", "CITATION.cff"])
+VERSIONED = ["docs/index.md", "docs/comparison.md", "docs/mkdocs.yml", "CITATION.cff"]
+
+
+@pytest.mark.parametrize("page", VERSIONED)
 def test_pages_name_the_version(page):
     text = (DOCS.parent / page).read_text("utf-8")
-    pattern = rf"^ *\|? *version\W+{re.escape(glowjax.__version__)}\b"
-    assert re.search(pattern, text, re.MULTILINE)
+    assert set(re.findall(r"(?<!-)\bversion\W+(\d+\.\d+\.\d+)", text)) == {glowjax.__version__}
 
 
 COMPARED = {  # column of docs/comparison.md -> its packages
