@@ -21,6 +21,7 @@ from experiments import grids
 
 DOCS = Path(__file__).parents[1] / "docs"
 MKDOCS = importlib.util.find_spec("mkdocs")
+QUIET = {"NO_MKDOCS_2_WARNING": "1"}
 
 
 def load(name):
@@ -104,16 +105,21 @@ def test_the_catalogue_has_every_flow_and_every_picture():
 
 
 @pytest.fixture(scope="module")
-def built(pages):
+def config(pages):
+    """That of the site, for its pages in another folder."""
     config = pages.parent / "mkdocs.yml"
     text = (DOCS / "mkdocs.yml").read_text().replace("../build/pages", str(pages))
     text = text.replace("../build/site", str(pages.parent / "html"))
     text = text.replace("hooks: [mathml.py]", f"hooks: ['{DOCS / 'mathml.py'}']")
     config.write_text(text.replace("paths: [..]", f"paths: ['{site.ROOT}']"))
+    return config
+
+
+@pytest.fixture(scope="module")
+def built(config):
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--config-file"]
-    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    subprocess.run([*command, str(config)], check=True, env=quiet)
-    return pages.parent / "html"
+    subprocess.run([*command, str(config)], check=True, env=os.environ | QUIET)
+    return config.parent / "html"
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +137,33 @@ def test_the_search_finds_names_and_pages(built):
     index = json.loads((built / "search" / "search_index.json").read_text())
     titles = {entry["title"] for entry in index["docs"]}
     assert {"glowjax.glow", "glowjax.preprocess.columns", "Ten minutes"} <= titles
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None, reason="the extra docs is not installed")
+def test_the_sites_of_versions_stand_side_by_side(config, tmp_path):
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def call(*command):
+        environment = os.environ | QUIET | {"PATH": programs}
+        done = subprocess.run(
+            command, check=True, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        return done.stdout
+
+    call("git", "init", "--quiet")
+    call("git", "config", "user.name", "a")
+    call("git", "config", "user.email", "a@example.org")
+    call("git", "commit", "--quiet", "--allow-empty", "--message", "The beginning")
+    for version in ("1.0.0", "1.1.0"):
+        deploy = ("mike", "deploy", "--config-file", str(config), "--update-aliases")
+        call(*deploy, version, "latest")
+    versions = json.loads(call("git", "show", "gh-pages:versions.json"))
+    assert [(v["version"], v["aliases"]) for v in versions] == [
+        ("1.1.0", ["latest"]),
+        ("1.0.0", []),
+    ]
+    assert "<math " in call("git", "show", "gh-pages:1.0.0/catalogue/index.html")
 
 
 @pytest.mark.slow
