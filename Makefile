@@ -50,6 +50,12 @@ docs: $(STAMP) ## run the tutorials and build the site from docs/ and the docstr
 	.venv/bin/python docs/notebooks.py build/pages
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict --config-file docs/mkdocs.yml
 
+docs-version: docs ## put the site of this version beside those of others, on the local branch gh-pages
+	version=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' glowjax/__init__.py) && export NO_MKDOCS_2_WARNING=1 && \
+	export PATH="$(CURDIR)/.venv/bin:$$PATH" && \
+	mike deploy --config-file docs/mkdocs.yml --update-aliases "$$version" latest && \
+	mike set-default --config-file docs/mkdocs.yml latest
+
 format: $(STAMP) ## put style and formatting right, where a tool can
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
@@ -70,4 +76,4 @@ $(STAMP): pyproject.toml
 	$(call install,$(EXTRAS))
 	@touch $@
 
-.PHONY: help demo gallery check test test-slow test-all lint docs format lock clean
+.PHONY: help demo gallery check test test-slow test-all lint docs docs-version format lock clean

@@ -1,7 +1,8 @@
 """Writes the pages of the site: `python docs/pages.py FOLDER`, which `make docs` calls.
 
 They are those of this folder and of tutorials/, with script and style, an API of all public names,
-and what the pages link to elsewhere in the repository, which the site has under `repository/`.
+and what the pages link to elsewhere in the repository, which the site has under `repository/`. A
+name such as `glowjax.maf`, in backticks, becomes a link to the API.
 """
 
 import os
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "experiments/RESULTS.md")  # from other folders
 LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)")  # where a link of Markdown leads
+NAME = re.compile(r"(?<!\[)`(glowjax\.[\w.]+)`")  # in no link yet
 
 # Page of the API -> its title, and the modules and packages whose public names it has.
 API = {
@@ -102,13 +104,19 @@ def targets(page: Path) -> Iterator[Path]:
 
 
 def on_site(page: Path) -> str:
-    """A page with links to where files are on the site."""
+    """A page with links to where files are on the site, and from public names to the API."""
 
     def moved(link: re.Match) -> str:
         target = place((page.parent / link[1]).resolve())
         return Path(os.path.relpath(target, place(page).parent)).as_posix()
 
-    return LINK.sub(moved, page.read_text("utf-8"))
+    return linked(LINK.sub(moved, page.read_text("utf-8")))
+
+
+def linked(text: str) -> str:
+    """Markdown in which public names, such as `glowjax.maf`, lead to the API."""
+    api = dict(public_names([module for _, modules in API.values() for module in modules]))
+    return NAME.sub(lambda n: f"[{n[0]}][{api[n[1]]}]" if n[1] in api else n[0], text)
 
 
 def api_page(title: str, modules: list[str]) -> str:

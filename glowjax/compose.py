@@ -287,6 +287,10 @@ def on_last(flow: Flow, *, outputs: int = 1) -> Flow:
     Args:
         flow: from one array to `outputs` arrays (a tuple if more than one).
         outputs: how many arrays take the last one's place.
+
+    Raises:
+        ValueError: an argument is not as above; what the flow is called with is no tuple, has too
+            few arrays, or arrays of several batches.
     """
     check_positive(outputs=outputs)
     flow = checked("flow", flow)

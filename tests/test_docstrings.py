@@ -1,8 +1,14 @@
-"""The examples in docstrings run as they stand."""
+"""Docstrings of public names say what they must, and their examples run as they stand."""
 
+import ast
 import doctest
 import importlib
+import importlib.util
+import inspect
 import pkgutil
+import re
+import textwrap
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +18,93 @@ import glowjax
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 LIBRARY = ["models", "bijections", "compose", "loops", "flow", "densities", "fitting", "testing"]
+
+REFERS = re.compile(r"\b(?:as|see)(?: for| in)? `")  # to another docstring
+
+
+def public():
+    """The public names of the API, each with its definition."""
+    path = Path(__file__).parents[1] / "docs" / "pages.py"
+    spec = importlib.util.spec_from_file_location("pages", path)
+    assert spec and spec.loader
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    for name, path in pages.public_names([m for _, modules in pages.API.values() for m in modules]):
+        module, _, short = path.rpartition(".")
+        if not short.startswith("from_"):  # whose libraries need not be here
+            found = getattr(importlib.import_module(module), short)
+            definition = ast.parse(textwrap.dedent(inspect.getsource(found))).body[0]
+            assert isinstance(definition, ast.FunctionDef | ast.ClassDef)
+            yield name, definition
+
+
+PUBLIC = dict(public())
+FUNCTIONS = {n: d for n, d in PUBLIC.items() if isinstance(d, ast.FunctionDef)}
+
+
+def docstring(name):
+    return ast.get_docstring(PUBLIC[name]) or ""
+
+
+def refuses(definition):
+    """Whether what is defined raises an error, itself or by `glowjax.checks`."""
+    for node in ast.walk(definition):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Raise) or called == "require" or called.startswith("check_"):
+            return True
+    return False
+
+
+def takes_arrays(definition):
+    """Whether a function has arguments that are arrays, besides keys."""
+    arguments = [*definition.args.args, *definition.args.kwonlyargs]
+    types = [ast.unparse(a.annotation) for a in arguments if a.annotation and a.arg != "key"]
+    return any("Array" in annotation for annotation in types)
+
+
+def gives_several(definition):
+    """Whether a function returns a tuple."""
+    return bool(definition.returns) and ast.unparse(definition.returns).startswith("tuple")
+
+
+def says(name, pattern):
+    """Whether a docstring has something, or refers to another one."""
+    text = docstring(name)
+    return bool(re.search(pattern, text, re.MULTILINE) or REFERS.search(text))
+
+
+def test_docstrings_say_what_is_refused():
+    due = [name for name, definition in PUBLIC.items() if refuses(definition)]
+    assert len(due) > 50 and not [name for name in due if not says(name, r"^Raises:|errors")]
+
+
+def test_docstrings_have_the_shapes_of_arrays():
+    due = [name for name, definition in FUNCTIONS.items() if takes_arrays(definition)]
+    assert len(due) > 30 and not [name for name in due if not says(name, r"`[^`]*\[[^`]*\]")]
+
+
+def test_docstrings_say_what_several_results_are():
+    due = [name for name, definition in FUNCTIONS.items() if gives_several(definition)]
+    assert len(due) > 20 and not [name for name in due if not says(name, r"[Rr]eturns|^`\(")]
+
+
+def test_docstrings_of_maps_have_their_equations():
+    due = [name for name in FUNCTIONS if name.endswith(("_forward", "_inverse"))]
+    assert len(due) > 20 and not [name for name in due if " = " not in docstring(name)]
+
+
+def test_public_names_have_docstrings():
+    assert len(PUBLIC) > 150 and not [name for name in PUBLIC if not docstring(name)]
+
+
+def test_a_docstring_that_says_too_little_is_found():
+    (one,) = ast.parse("def f(x: Float[Array, 'B']) -> tuple: require(x, 'x', x, 'x')").body
+    assert isinstance(one, ast.FunctionDef)
+    assert refuses(one) and takes_arrays(one) and gives_several(one)
+    (other,) = ast.parse("def f(key: Array, n: int) -> int: return n").body
+    assert isinstance(other, ast.FunctionDef)
+    assert not refuses(other) and not takes_arrays(other) and not gives_several(other)
+    assert not REFERS.search("x as y.") and REFERS.search("Errors as for `maf`.")
 
 
 def examples():

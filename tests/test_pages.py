@@ -1,6 +1,7 @@
 """Pages of docs/ whose examples run as printed, from top to bottom."""
 
 import functools
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,60 @@ def test_the_change_of_variables(run):
 def test_the_example_of_the_home_page_is_readmes():
     (example,), (readme, *_) = examples(DOCS / "index.md"), examples(DOCS.parent / "README.md")
     assert readme.startswith(example)  # which tests/test_two_cores.py runs
+
+
+VERSIONED = ["docs/index.md", "docs/comparison.md", "docs/mkdocs.yml", "CITATION.cff"]
+
+
+@pytest.mark.parametrize("page", VERSIONED)
+def test_pages_name_the_version(page):
+    text = (DOCS.parent / page).read_text("utf-8")
+    assert set(re.findall(r"(?<!-)\bversion\W+(\d+\.\d+\.\d+)", text)) == {glowjax.__version__}
+
+
+COMPARED = {  # column of docs/comparison.md -> its packages
+    2: ["zuko"],
+    3: ["flowjax"],
+    4: ["normflows"],
+    5: ["nflows"],
+    6: ["distrax", "tensorflow_probability"],
+}
+
+
+def compared(column: int) -> list[str]:
+    """The names in a column of the tables that compare libraries."""
+    page = (DOCS / "comparison.md").read_text("utf-8")
+    cells = [line.split("|")[1 + column] for line in page.splitlines() if line.startswith("|")]
+    return [name for cell in cells for name in re.findall(r"`([a-zA-Z_][\w.]*)`", cell)]
+
+
+def test_the_comparison_names_what_glowjax_has():
+    names = compared(1)
+    for name in names:
+        module, _, last = f"glowjax.{name}".rpartition(".")
+        interop = module == "glowjax.interop" and importlib.util.find_spec(f"{module}.{last}")
+        found = interop or hasattr(importlib.import_module(module), last)
+        assert found or name == "context", name
+    assert len(names) > 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("column", COMPARED)
+def test_the_comparison_names_what_others_have(column):
+    """Where they are installed; their code is read and not imported."""
+    names = set(compared(column)) - {"context", "cond_dim"}
+    defined = {name for package in COMPARED[column] for name in definitions(package)}
+    assert len(names) > 10 and not names - defined
+
+
+def definitions(package: str) -> set[str]:
+    """The names of the classes and functions of an installed package."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        pytest.skip(f"{package} is not installed")
+    files = Path(spec.origin).parent.rglob("*.py")
+    code = "\n".join(path.read_text("utf-8") for path in files)
+    return set(re.findall(r"^ *(?:class|def) (\w+)", code, re.MULTILINE))
 
 
 @pytest.mark.slow

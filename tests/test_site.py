@@ -17,20 +17,23 @@ import pytest
 from browser import BROWSER, dumped, shown
 
 import glowjax
+from experiments import grids
 
 DOCS = Path(__file__).parents[1] / "docs"
 MKDOCS = importlib.util.find_spec("mkdocs")
+QUIET = {"NO_MKDOCS_2_WARNING": "1"}
 
 
-def load_site():
-    spec = importlib.util.spec_from_file_location("pages", DOCS / "pages.py")
+def load(name):
+    """A module of docs/."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-site = load_site()
+site = load("pages")
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +88,38 @@ def test_a_link_to_nothing_is_refused(tmp_path, monkeypatch):
         list(site.targets(page))
 
 
+def test_public_names_in_backticks_lead_to_the_api(pages):
+    text = (pages / "catalogue.md").read_text("utf-8")
+    assert "[`glowjax.Planar`][glowjax.bijections.planar.Planar]" in text
+    assert "[`glowjax.preprocess.ordered`][glowjax.preprocess.ordering.ordered]" in text
+    assert site.linked("`glowjax.nothing`") == "`glowjax.nothing`"
+
+
+def test_the_catalogue_has_every_flow_and_every_picture():
+    page = (DOCS / "catalogue.md").read_text("utf-8")
+    modules = [name for name in site.public_names(["bijections"]) if site.is_class(name)]
+    flows = {name for name, _ in [*modules, *site.public_names(["preprocess"])]}
+    assert flows <= set(re.findall(r"`([\w.]+)`", page))
+    pictures = {path.stem for path in (DOCS / "images" / "grids").glob("*.png")}
+    assert pictures == set(grids.maps()) == set(re.findall(r"images/grids/(\w+)\.png", page))
+
+
 @pytest.fixture(scope="module")
-def built(pages):
+def config(pages):
+    """That of the site, for its pages in another folder."""
     config = pages.parent / "mkdocs.yml"
     text = (DOCS / "mkdocs.yml").read_text().replace("../build/pages", str(pages))
     text = text.replace("../build/site", str(pages.parent / "html"))
+    text = text.replace("hooks: [mathml.py]", f"hooks: ['{DOCS / 'mathml.py'}']")
     config.write_text(text.replace("paths: [..]", f"paths: ['{site.ROOT}']"))
+    return config
+
+
+@pytest.fixture(scope="module")
+def built(config):
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--config-file"]
-    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    subprocess.run([*command, str(config)], check=True, env=quiet)
-    return pages.parent / "html"
+    subprocess.run([*command, str(config)], check=True, env=os.environ | QUIET)
+    return config.parent / "html"
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +140,59 @@ def test_the_search_finds_names_and_pages(built):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None, reason="the extra docs is not installed")
+def test_the_sites_of_versions_stand_side_by_side(config, tmp_path):
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def call(*command):
+        environment = os.environ | QUIET | {"PATH": programs}
+        done = subprocess.run(
+            command, check=True, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        return done.stdout
+
+    call("git", "init", "--quiet")
+    call("git", "config", "user.name", "a")
+    call("git", "config", "user.email", "a@example.org")
+    call("git", "commit", "--quiet", "--allow-empty", "--message", "The beginning")
+    for version in ("1.0.0", "1.1.0"):
+        deploy = ("mike", "deploy", "--config-file", str(config), "--update-aliases")
+        call(*deploy, version, "latest")
+    versions = json.loads(call("git", "show", "gh-pages:versions.json"))
+    assert [(v["version"], v["aliases"]) for v in versions] == [
+        ("1.1.0", ["latest"]),
+        ("1.0.0", []),
+    ]
+    assert "<math " in call("git", "show", "gh-pages:1.0.0/catalogue/index.html")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None, reason="the extra docs is not installed")
+def test_equations_are_mathml(built):
+    page = (built / "catalogue" / "index.html").read_text("utf-8")
+    assert page.count("<math ") > 20 and "arithmatex" not in page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None, reason="the extra docs is not installed")
+@pytest.mark.parametrize("name", site.API)
+def test_each_entry_of_the_api_shows_its_source(name, pages, built):
+    entries = (pages / "api" / f"{name}.md").read_text("utf-8").count("\n::: ")
+    page = (built / "api" / name / "index.html").read_text("utf-8")
+    assert page.count("Source code in <code>glowjax/") >= entries > 0
+
+
+@pytest.mark.skipif(MKDOCS is None, reason="the extra docs is not installed")
+def test_an_equation_with_an_unknown_command_is_refused():
+    page = r'<span class="arithmatex">\(x + \nonsense\)</span>'
+    with pytest.raises(ValueError, match=r"commands that latex2mathml knows, got x \+ \\nonsense"):
+        load("mathml").on_page_content(page)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(MKDOCS is None or BROWSER is None, reason="there is no Chromium, or no MkDocs")
 @pytest.mark.parametrize("width", [1300, 420])
-@pytest.mark.parametrize("page", ["", "flows/", "api/models/", "ten-minutes/"])
+@pytest.mark.parametrize("page", ["", "catalogue/", "flows/", "api/models/", "ten-minutes/"])
 def test_a_browser_shows_the_page(page, width, address, tmp_path):
     pixels = shown(f"{address}/{page}", width, 1200, tmp_path)
     for part in np.array_split(pixels, 3):  # something is shown all the way down

@@ -136,7 +136,7 @@ class Continuous(nn.Module):
         if self.is_initializing():
             net = self.net(features=x.shape[-1], name="net")
             _at_time(lambda x, context: net(*net_inputs(net, x, context)), x, start, context)
-        params = self.get_variable("params", "net")
+        params = self.get_variable("params", "net", {})
         x = x.astype(jnp.result_type(x, *jax.tree.leaves(params)))  # the solver keeps one dtype
         net = self.net(features=x.shape[-1], parent=None)  # a solver takes pure functions only
 

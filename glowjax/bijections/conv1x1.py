@@ -83,28 +83,49 @@ def _at_every_position(x, weight):
 def conv1x1_forward(
     x: Float[AnyArray, "B *event C"], weight: Float[AnyArray, "C C"]
 ) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
-    """`mix` by `weight: [C, C]`."""
+    """z = x·W at every position.
+
+    Args:
+        x: `[B, ..., C]`.
+        weight: W, `[C, C]`, invertible.
+
+    Returns:
+        `(z, log_det)`: log_det `[B]` = positions · ln|det W|, in nats.
+
+    Source: Kingma & Dhariwal 2018, section 3.2.
+    """
     return mix(x, dense(weight))
 
 
 def conv1x1_inverse(
     z: Float[AnyArray, "B *event C"], weight: Float[AnyArray, "C C"]
 ) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
-    """`unmix` by `weight: [C, C]`."""
+    """x = z·W⁻¹ at every position; returns `(x, log_det)` as `conv1x1_forward`."""
     return unmix(z, dense(weight))
 
 
 def conv1x1_lu_forward(
     x: Float[AnyArray, "B *event C"], packed: Float[AnyArray, "C C"]
 ) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
-    """`mix` by the packed form of `lu_product`, whose log-determinant is a sum."""
+    """z = x·L·U at every position, with a determinant that is a sum of C numbers.
+
+    Args:
+        x: `[B, ..., C]`.
+        packed: `[C, C]`: L is `packed` below the diagonal and 1 on it. U is `packed` above the
+            diagonal, and the exponential of `packed` on it.
+
+    Returns:
+        `(z, log_det)`: log_det `[B]` = positions · tr(packed), in nats.
+
+    Source: Kingma & Dhariwal 2018, section 3.2.
+    """
     return mix(x, lu_product(packed))
 
 
 def conv1x1_lu_inverse(
     z: Float[AnyArray, "B *event C"], packed: Float[AnyArray, "C C"]
 ) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
-    """`unmix` by the packed form of `lu_product`."""
+    """x = z·(L·U)⁻¹ at every position; returns `(x, log_det)` as `conv1x1_lu_forward`."""
     return unmix(z, lu_product(packed))
 
 
@@ -131,6 +152,11 @@ class InvertibleConv1x1(nn.Module):
     Attributes:
         parametrization: `"dense"`, the matrix itself (parameter `weight`), or `"lu"`, its packed
             LU form (parameter `lu`), whose log-determinant is a sum.
+
+    Raises:
+        ValueError: another parametrization; x is not of as many channels as at initialisation.
+
+    Source: Kingma & Dhariwal 2018, section 3.2.
     """
 
     parametrization: Literal["dense", "lu"] = "dense"

@@ -30,7 +30,7 @@ def permute_forward(
 def permute_inverse(
     z: Float[AnyArray, "B *event C"], permutation: Integer[np.ndarray, "C"]
 ) -> tuple[Float[Array, "B *event C"], Float[Array, "B"]]:
-    """x with x[..., permutation[i]] = z[..., i]; returns `(x, log_det)`."""
+    """x with x[..., permutation[i]] = z[..., i]; returns `(x, log_det)` as `permute_forward`."""
     return permute_forward(z, np.argsort(permutation))
 
 
@@ -77,6 +77,9 @@ class Shuffle(nn.Module):
     """A random permutation of the channels, fixed by `seed` and their number. No parameters.
 
     Inside `repeat` it is the same at every step.
+
+    Raises:
+        ValueError: `seed` is not a whole number in 0..2³² - 1.
     """
 
     seed: int = 0

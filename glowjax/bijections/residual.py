@@ -23,7 +23,13 @@ def lipswish(x: Float[AnyArray, "*shape"], slope: Float[AnyArray, ""]) -> Float[
     """x·σ(softplus(slope)·x) / 1.1: smooth, with |derivative| <= 1 whatever the slope.
 
     Where its first derivative is near 1 its second is not 0, so that log-determinants of a net at
-    its Lipschitz bound still have gradients. Source: Chen et al. 2019, section 3.3.
+    its Lipschitz bound still have gradients.
+
+    Args:
+        x: `[...]`.
+        slope: `[]`.
+
+    Source: Chen et al. 2019, section 3.3.
     """
     return x * jax.nn.sigmoid(jax.nn.softplus(slope) * x) / 1.1
 

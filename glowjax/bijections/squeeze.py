@@ -40,7 +40,10 @@ def squeeze_forward(
 def squeeze_inverse(
     z: Float[AnyArray, "B h w c"], *, factor: int = 2
 ) -> tuple[Float[Array, "B h*{factor} w*{factor} c//{factor}**2"], Float[Array, "B"]]:
-    """The inverse of `squeeze_forward`: z `[B, H/f, W/f, f²·C]` -> `(x [B, H, W, C], log_det)`.
+    """The inverse of `squeeze_forward`: z `[B, H/f, W/f, f²·C]` becomes x `[B, H, W, C]`.
+
+    Returns:
+        `(x, log_det)`: log_det `[B]` = 0.
 
     Raises:
         ValueError: `z` is not of rank 4, or `factor`² does not divide its channels.

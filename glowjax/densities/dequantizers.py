@@ -44,7 +44,11 @@ class Dequantizer(NamedTuple):
 
 @recorded
 def uniform_dequantizer(*, levels: int = 256) -> Dequantizer:
-    """Uniform noise, by `dequantize`: log_q = 0. No parameters."""
+    """Uniform noise, by `dequantize`: log_q = 0. No parameters.
+
+    Raises:
+        ValueError: `levels` is not a whole number in 2..256.
+    """
     check_integer("levels", levels, 2, 256)
 
     def init(key, images):

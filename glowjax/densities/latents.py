@@ -94,6 +94,9 @@ def redraw_levels(
         levels: numbers of those to draw anew, counted from 1.
         temperature: of what is drawn.
 
+    Returns:
+        Latents of the same shapes.
+
     Raises:
         ValueError: `z` is no sequence of latents, or has no such level.
     """

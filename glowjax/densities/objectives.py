@@ -136,11 +136,20 @@ def log_weights(
 
 
 def log_mean_exp(a: Float[AnyArray, "..."], axis: int = 0) -> Float[Array, "..."]:
-    """ln of the mean of exp(a) along an axis."""
+    """ln of the mean of exp(a) along an axis of a, `[...]`; the result has one axis fewer."""
     return logsumexp(a, axis=axis) - jnp.log(jnp.asarray(a.shape[axis], a.dtype))
 
 
 def effective_sample_size(log_w: Float[AnyArray, "n"]) -> Float[Array, ""]:
-    """(Σ w)² / Σ w² of weights `[n]` given by their logarithms: in 1 … n (Kish 1965)."""
+    """(Σ w)² / Σ w² of weights that are given by their logarithms: in 1 … n.
+
+    Args:
+        log_w: `[n]`.
+
+    Raises:
+        ValueError: there are no weights.
+
+    Source: Kish 1965, Survey sampling.
+    """
     check_positive(n=len(log_w))
     return jnp.exp(2 * logsumexp(log_w) - logsumexp(2 * log_w))

@@ -51,26 +51,59 @@ def dequantize(
 def bin_centres(
     images: Shaped[ArrayLike, "*shape"], *, levels: int = 256
 ) -> Float32[Array, "*shape"]:
-    """x = (v + ½) / levels - ½: `dequantize` without noise; same arguments and errors."""
+    """x = (v + ½) / levels - ½, without noise; arguments and errors as `dequantize`."""
     check_images(images, levels)
     return place(images, jnp.float32(0.5), levels)
 
 
 def quantize(x: Float[AnyArray, "*shape"], *, levels: int = 256) -> UInt8[Array, "*shape"]:
-    """v = ⌊(x + ½)·levels⌋, clipped to 0 … levels - 1: undoes `dequantize`; uint8."""
+    """v = ⌊(x + ½)·levels⌋, clipped to 0 … levels - 1: undoes `dequantize`.
+
+    Args:
+        x: `[...]` floats.
+        levels: grey levels.
+
+    Returns:
+        v: `[...]` uint8.
+
+    Raises:
+        ValueError: `levels` is not a whole number in 2..256.
+    """
     check_integer("levels", levels, 2, 256)
     v = jnp.floor((promote(x) + 0.5) * levels)
     return jnp.clip(v, 0, levels - 1).astype(jnp.uint8)
 
 
 def to_uint8(images: Shaped[ArrayLike, "*shape"], *, levels: int = 256) -> UInt8[Array, "*shape"]:
-    """⌊v·256 / levels⌋: images of any number of grey levels as 8-bit ones, to be looked at."""
+    """⌊v·256 / levels⌋: images of any number of grey levels as 8-bit ones, to be looked at.
+
+    Args:
+        images: v, `[...]` integers in 0 … levels - 1.
+        levels: their grey levels.
+
+    Returns:
+        `[...]` uint8.
+
+    Raises:
+        ValueError: `images` are not as above; `levels` is not a whole number in 2..256.
+    """
     check_images(images, levels)
     return (jnp.asarray(images, jnp.int32) * 256 // levels).astype(jnp.uint8)
 
 
 def from_uint8(images: Shaped[ArrayLike, "*shape"], *, levels: int = 256) -> UInt8[Array, "*shape"]:
-    """min(⌈v·levels / 256⌉, levels - 1): undoes `to_uint8`; uint8."""
+    """min(⌈v·levels / 256⌉, levels - 1): undoes `to_uint8`.
+
+    Args:
+        images: v, `[...]` integers in 0 … 255.
+        levels: grey levels of the result.
+
+    Returns:
+        `[...]` uint8.
+
+    Raises:
+        ValueError: `images` are not as above; `levels` is not a whole number in 2..256.
+    """
     check_images(images, 256)
     check_integer("levels", levels, 2, 256)
     scaled = -(-jnp.asarray(images, jnp.int32) * levels // 256)
@@ -85,7 +118,7 @@ def bits_per_dim(
     docs/bits-per-dim.md explains it.
 
     Args:
-        log_prob: density of the dequantized images, in nats, any shape.
+        log_prob: log-density of the dequantized images, in nats, `[...]`.
         event_shape: of one image; D is its size.
         levels: grey levels.
 

@@ -28,6 +28,9 @@ class FlowBijector(distrax.Bijector):
         params: its parameters.
         event_ndims: axes of an event: 1 for vectors, 3 for images.
         context: what the flow is conditioned on: rows for each of the examples, in one batch axis.
+
+    Raises:
+        ValueError: the flow makes more than one array of latents, as a multiscale flow does.
     """
 
     def __init__(self, flow: Flow, params: Any, event_ndims: int, context: Any = None):

@@ -124,6 +124,10 @@ class ConvNet(nn.Module):
             gradient, and has derivatives of first order in reverse mode only.
 
     It takes no context: Glow conditions its top prior alone.
+
+    Raises:
+        ValueError: x is not `[B, H, W, C]`.
+
     Source: Kingma & Dhariwal 2018, appendix B, and the released code.
     """
 

@@ -29,6 +29,9 @@ def load(
         checkpoint: `"best"` on validation, `"latest"`, or a step. An exported folder has one.
         weights: `"ema"` or `"raw"`; default: as the run is evaluated, or those exported.
 
+    Returns:
+        `(model, params)`.
+
     Raises:
         ValueError: the folder is not that of a run, or there is no such checkpoint or weights, or
             they cannot be read.

@@ -30,6 +30,22 @@ class Linear(nn.Module):
         return x_and_t[:, :-1] @ self.param("matrix", nn.initializers.zeros, shape, x_and_t.dtype)
 
 
+class Decay(nn.Module):
+    """velocity = -x, without parameters."""
+
+    features: int
+
+    def __call__(self, x_and_t):
+        return -x_and_t[:, :-1]
+
+
+def test_a_velocity_needs_no_parameters():
+    x = jnp.array([[1.0, -2.0]])
+    z, log_det = jax.jit(as_flow(Continuous(Decay)).forward)({}, x)
+    np.testing.assert_allclose(z, x * np.exp(-1), rtol=1e-4)
+    np.testing.assert_allclose(log_det, -2, rtol=1e-4)
+
+
 @functools.cache
 def bent(**hyper):
     """A flow that stretches by up to 3 and by down to 0.3, with its parameters and data."""
