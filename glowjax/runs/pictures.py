@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from glowjax import data, plots
-from glowjax.checks import check_integer, check_positive
+from glowjax.checks import NON_NEGATIVE, check_in, check_integer, check_positive
 from glowjax.densities.quantization import quantize, to_uint8
 from glowjax.progress import CONSOLE
 from glowjax.runs.folder import Run
@@ -53,6 +53,7 @@ def draw(
         ValueError: an argument is not as above.
     """
     check_positive(num=num)
+    check_in(NON_NEGATIVE, temperature=temperature)
     check_integer("seed", seed, 0, 2**32 - 1)
     labels, chunk, key = _labels(model, label, num), min(num, CHUNK), jax.random.key(seed)
     drawn = []
