@@ -38,7 +38,7 @@ def test_example_of_the_page():
         np.testing.assert_allclose(jnp.std(x[:, 0]), 1, atol=0.15)
         rest = x[:, 1] - (x[:, 0] ** 2 - 1) / 2
         np.testing.assert_allclose(jnp.std(rest), 0.3, atol=0.03)
-    assert names["info"].is_accepted.mean() > 0.7, "the proposal is near the target"
+    assert names["info"].is_accepted.mean() > 0.8, "the proposal is near the target"
 
 
 @pytest.mark.parametrize("right", [True, False])
