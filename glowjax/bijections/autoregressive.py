@@ -15,9 +15,11 @@ from glowjax.arrays import promote, sum_event, vary_as
 from glowjax.bijections.elementwise import Elementwise
 from glowjax.checks import require
 from glowjax.context import net_inputs, takes_context
+from glowjax.nets.in_turn import Number
 from glowjax.nets.made import MADE
 
 Conditioner = Callable[[Float[Array, "B *event"]], Float[Array, "B *event size"]]
+InTurn = Callable[[Number, Float[Array, "B D"]], Float[Array, "B D"]]
 
 
 def autoregressive_forward(
@@ -44,8 +46,9 @@ def autoregressive_inverse(
     net: Conditioner,
     transform: Elementwise,
     order: Integer[np.ndarray, "D"],
+    in_turn: InTurn | None = None,
 ) -> tuple[Float[Array, "B *event"], Float[Array, "B"]]:
-    """x_i = f⁻¹(z_i; net(x)_i), one number after the other: D evaluations of net in one loop.
+    """x_i = f⁻¹(z_i; net(x)_i), one number after the other, in one loop.
 
     Derivatives, of any order, are those of the implicit function theorem: a triangular system, for
     whose solution net's own derivative, kept once, is applied D times more.
@@ -53,6 +56,8 @@ def autoregressive_inverse(
     Args:
         z, net, transform: as for `autoregressive_forward`.
         order: `[D]`, the indices of a flattened event, each after those that it depends on.
+        in_turn: a faster loop, from `number` and zeros `[B, D]` to x_i = number(net(x)_i, i), as
+            `MADE.in_turn`. Default: D evaluations of net.
 
     Returns:
         `(x, log_det)`, with log_det from one evaluation at x.
@@ -70,13 +75,17 @@ def autoregressive_inverse(
     def raw(x):
         return net(x.reshape(z.shape)).reshape(*z_flat.shape, transform.size)
 
-    def number(x, i):
-        return transform.inverse(z_flat[:, i], raw(x)[:, i])[0]
+    def number(raw, i):
+        return transform.inverse(z_flat[:, i], raw)[0]
 
+    def one_by_one(number, zeros):
+        return _substitute(lambda x, i: number(raw(x)[:, i], i), order, zeros)
+
+    solve = in_turn or one_by_one
     x = lax.custom_root(
         lambda x: x - transform.inverse(z_flat, raw(x))[0],  # derivative: 1 plus a triangle
         vary_as(jnp.zeros_like(z_flat), z_flat),
-        lambda _, zeros: _substitute(number, order, zeros),
+        lambda _, zeros: solve(number, zeros),
         lambda slope, y: _substitute(lambda v, i: (y - slope(v))[:, i], order, jnp.zeros_like(y)),
     ).reshape(z.shape)
     return x, -autoregressive_forward(x, net, transform)[1]
@@ -91,16 +100,17 @@ def _substitute(number, order, zeros):
 class Autoregressive(nn.Module):
     """z_i = f(x_i; net(x)_i), in which net(x)_i depends on the numbers before i only.
 
-    `forward` evaluates the net once: fast densities (MAF). `inverse` evaluates it D times, one
-    after the other, for D numbers an event, and its gradient D times more. For fast samples and
-    slow densities (IAF), `invert` it.
+    `forward` evaluates the net once: fast densities (MAF). `inverse` takes D steps, one after the
+    other, for D numbers an event: with `MADE` about one evaluation of the net in all, with other
+    nets D, and its gradient D more. For fast samples and slow densities (IAF), `invert` it.
 
     Attributes:
         transform: f, such as `affine()` or `rational_quadratic()`.
         net: makes the conditioner from its number of outputs per input, `features`: a Linen module
             from `(x [B, ...], context)` to `[B, ..., features]`, such as `MADE` or `PixelCNN`, with
             a method `ordering(event_shape)` that gives the order of dependence, as indices of the
-            flattened event.
+            flattened event. It may have a method `in_turn`, as `MADE` has: then the inverse costs
+            about one evaluation of the net.
 
     Sources: Papamakarios et al. 2017 (MAF), section 3; Kingma et al. 2016 (IAF), section 4.
 
@@ -120,17 +130,17 @@ class Autoregressive(nn.Module):
 
     def forward(self, x, context=None) -> tuple[Array, Array]:
         x = promote(x)
-        net, _ = self._conditioner(x, context)
+        net, *_ = self._conditioner(x, context)
         return autoregressive_forward(x, net, self.transform)
 
     def inverse(self, z, context=None) -> tuple[Array, Array]:
         z = promote(z)
-        net, order = self._conditioner(z, context)
-        return autoregressive_inverse(z, net, self.transform, order)
+        net, order, in_turn = self._conditioner(z, context)
+        return autoregressive_inverse(z, net, self.transform, order, in_turn)
 
     @nn.compact
     def _conditioner(self, x, context):
-        """The net as a pure function, which a loop can call, and its order."""
+        """The net as a pure function, which a loop can call, its order, and its faster loop."""
         net = self.net(features=self.transform.size, name="net")
         if self.is_initializing():
             net(*net_inputs(net, x, context))
@@ -139,4 +149,8 @@ class Autoregressive(nn.Module):
         def pure(x):
             return net.apply(variables, *net_inputs(net, x, context))
 
-        return pure, net.ordering(x.shape[1:])
+        def in_turn(number, zeros):
+            return net.in_turn(variables["params"], number, *net_inputs(net, zeros, context))
+
+        order = net.ordering(x.shape[1:])
+        return pure, order, in_turn if hasattr(net, "in_turn") else None

@@ -28,7 +28,7 @@ def maf(
     backprop: Backprop = "store",
     unroll: int | bool = 1,
 ) -> Flow:
-    """A masked autoregressive flow: vectors `[B, D]`, densities in one pass, samples in D.
+    """A masked autoregressive flow: vectors `[B, D]`, densities in one step, samples in D.
 
     x -> steps × [ActNorm, `Autoregressive` with a `MADE`, permutation] -> z. ActNorm has the place
     of the paper's batch normalisation: inputs at scale from the first batch on, and examples that
@@ -41,7 +41,7 @@ def maf(
         width, depth: of the hidden layers of the nets.
         order: of the inputs: `"alternate"` reverses it from step to step, a seed shuffles it by the
             same fixed permutation after every step.
-        backprop, unroll: see `repeat`; `"invert"` costs the D passes of the inverse.
+        backprop, unroll: see `repeat`; `"invert"` costs the D steps of the inverse.
 
     Raises:
         ValueError: an argument is not as above.
@@ -81,7 +81,7 @@ def iaf(
     backprop: Backprop = "store",
     unroll: int | bool = 1,
 ) -> Flow:
-    """An inverse autoregressive flow, `invert(maf(...))`: samples in one pass, densities in D.
+    """An inverse autoregressive flow, `invert(maf(...))`: samples in one step, densities in D.
 
     Arguments and errors as for `maf`. Source: Kingma et al. 2016, section 4.
 

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -10,7 +11,8 @@ from glowjax.arrays import promote, taken
 from glowjax.checks import check_context, check_integer, check_positive, require
 from glowjax.nets.activations import Activation
 from glowjax.nets.conv import matmul
-from glowjax.nets.layers import ZeroDense, scaled_bias
+from glowjax.nets.in_turn import Number, solve_in_turn
+from glowjax.nets.layers import LOG_SCALE_FACTOR, ZeroDense, scaled_bias
 from glowjax.nets.mlp import hidden_layers
 
 Order = Literal["natural", "reversed"] | int
@@ -58,6 +60,38 @@ class MADE(nn.Module):
         # RandomState: its stream is frozen, so weights trained today fit tomorrow's NumPy.
         return np.random.RandomState(self.order).permutation(size)
 
+    @nn.nowrap
+    def in_turn(self, params: Any, number: Number, zeros: jax.Array, context=None) -> jax.Array:
+        """x `[B, D]` of x_i = number(net(x)_i, i), for about one evaluation of the net.
+
+        Args:
+            params: of the net.
+            number: from outputs `[B, features]` and i to `[B]`.
+            zeros: `[B, D]`, in the dtype of x.
+            context: as for the net.
+        """
+        order = self.ordering(zeros.shape[1:])
+        if len(order) == 1:
+            raw = jnp.asarray(self.apply({"params": params}, zeros, context))
+            return number(raw[:, 0], jnp.array(0))[:, None]
+        inputs, degrees = self._inputs(zeros, order, context)
+        hidden = self._hidden(degrees, len(order))
+        names = [name for name in params if name != "out"]
+        names.sort(key=lambda name: name not in ("dense", "dense1"))  # that of the inputs first
+        layers = {
+            name: (params[name]["weight"] * mask(known, hidden), params[name]["bias"])
+            for name, known in zip(names, [degrees, *[hidden] * len(names)], strict=False)
+        }
+        x = solve_in_turn(
+            lambda raw, k: number(raw, jnp.asarray(order)[k]),
+            inputs,
+            layers,
+            self._outputs(params["out"], hidden, degrees),
+            self._hidden_layers if self.depth else None,
+            hidden,
+        )
+        return taken(x.T, np.argsort(order), axis=1)
+
     @nn.compact
     def __call__(self, x, context=None):
         check_positive(features=self.features, width=self.width)
@@ -65,11 +99,7 @@ class MADE(nn.Module):
         check_context(context, x)
         order = self.ordering(x.shape[1:])
         x = promote(x)
-        # In the stated order; the last input, which no output may see, is left out.
-        inputs, degrees = taken(x, order[:-1], axis=1), np.arange(1, len(order))
-        if context is not None:
-            inputs = jnp.concatenate([inputs, context], axis=-1)
-            degrees = np.append(degrees, np.zeros(jnp.shape(context)[-1], int))
+        inputs, degrees = self._inputs(x, order, context)
         outputs = np.repeat(np.arange(len(order)), self.features)
         if len(degrees) == 0:
             h = scaled_bias(self, jnp.zeros((x.shape[0], len(outputs)), x.dtype))
@@ -77,9 +107,37 @@ class MADE(nn.Module):
             h = self._layers(inputs, degrees, outputs)
         return taken(h.reshape(*x.shape, self.features), np.argsort(order), axis=1)
 
+    @nn.nowrap
+    def _inputs(self, x, order, context):
+        """What the net sees, and its degrees."""
+        # In the stated order; the last input, which no output may see, is left out.
+        inputs, degrees = taken(x, order[:-1], axis=1), np.arange(1, len(order))
+        if context is None:
+            return inputs, degrees
+        inputs = jnp.concatenate([inputs, context], axis=-1)
+        return inputs, np.append(degrees, np.zeros(jnp.shape(context)[-1], int))
+
+    @nn.nowrap
+    def _hidden(self, degrees, size):
+        """The degrees of the hidden units."""
+        return degrees.min() + spread(self.width, size - degrees.min())
+
+    @nn.nowrap
+    def _outputs(self, out, hidden, degrees):
+        """What `solve_in_turn` wants of the last layer."""
+        known = np.append(hidden, degrees) if self.depth else degrees
+        weight = out["weight"].reshape(len(known), -1, self.features)
+        weight = weight * mask(known, np.arange(weight.shape[1]))[..., None]
+        of_hidden, of_inputs = jnp.split(weight, [len(known) - len(degrees)])
+        scale = jnp.exp(LOG_SCALE_FACTOR * out["log_scale"])
+        return of_hidden, of_inputs, jnp.stack([out["bias"], scale]).reshape(2, *weight.shape[1:])
+
+    @nn.nowrap
+    def _hidden_layers(self, dense, x: Any = None):
+        return hidden_layers(dense, x, self.depth, self.activation, residual=self.residual)
+
     def _layers(self, inputs, degrees, outputs):
-        lowest = degrees.min()
-        hidden = lowest + spread(self.width, outputs.max() + 1 - lowest)
+        hidden = self._hidden(degrees, outputs.max() + 1)
 
         def dense(h, name):
             known = degrees if h is inputs else hidden
@@ -87,7 +145,7 @@ class MADE(nn.Module):
 
         h, known = inputs, degrees
         if self.depth:
-            h = hidden_layers(dense, h, self.depth, self.activation, residual=self.residual)
+            h = self._hidden_layers(dense, h)
             h, known = jnp.concatenate([h, inputs], axis=-1), np.append(hidden, degrees)
         return ZeroDense(len(outputs), name="out")(h, mask(known, outputs))
 

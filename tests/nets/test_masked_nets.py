@@ -186,3 +186,31 @@ def test_errors(net, shape, match):
 def test_context_is_floats_for_every_example(net, shape, context):
     with pytest.raises(ValueError, match=r"context must be floats of shape \(2, F\), got"):
         net.init(jax.random.key(0), jnp.ones(shape), context)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+@pytest.mark.parametrize("context", [None, 2])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"depth": 0}, {"depth": 11, "width": 5}, {"residual": True}, {"order": 3, "width": 4}],
+    ids=str,
+)
+def test_numbers_in_turn_are_those_of_an_evaluation_for_each(size, context, options):
+    """Of x_i = raw_i·(1, 2) + 0.1·i, by the net itself until nothing changes: D times do."""
+    net = glowjax.MADE(2, **{"width": 16} | options)
+    c = None if context is None else jax.random.normal(jax.random.key(0), (4, context))
+    zeros = jnp.zeros((4, size))
+    params = jax.jit(net.init)(jax.random.key(1), zeros, c)["params"]
+    params = jax.tree.map(
+        lambda p: p + 0.3 * jax.random.normal(jax.random.key(p.size), p.shape), params
+    )
+
+    def number(raw, i):
+        return jnp.sum(raw * jnp.array([1.0, 2.0]), axis=-1) + 0.1 * i
+
+    x = zeros
+    for _ in range(size):
+        raw = jnp.asarray(net.apply({"params": params}, x, c))
+        x = jnp.stack([number(raw[:, i], i) for i in range(size)], axis=1)
+    got = jax.jit(lambda p: net.in_turn(p, number, zeros, c))(params)
+    np.testing.assert_allclose(got, x, rtol=1e-10, atol=1e-12)
