@@ -86,6 +86,15 @@ def recorded(function: Callable[P, T]) -> Callable[P, T]:
     return record
 
 
+def call_of(value: Any) -> tuple[Callable, inspect.BoundArguments] | None:
+    """The function that made `value`, as it was before `recorded`, and its arguments, if known."""
+    expression = vars(value).get("_expression")
+    if expression is None:
+        return None
+    function = inspect.unwrap(expression.func)
+    return function, inspect.signature(function).bind(*expression.args, **expression.keywords)
+
+
 def _kept(value: Any) -> Any:
     """`value` with its lists, dicts and NumPy arrays copied: the caller may change his own."""
     if type(value) in (tuple, list):
