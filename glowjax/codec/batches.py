@@ -117,7 +117,7 @@ class BatchCoder:
         """SHA-256 of what the model makes of a batch of fixed images."""
         size = self.batch * math.prod(self.shape)
         noise = np.frombuffer(hashlib.shake_128(b"images").digest(size), np.uint8)
-        images = (noise % self.levels).reshape(self.batch, *self.shape)
+        images = (noise.astype(np.int64) % self.levels).reshape(self.batch, *self.shape)
         labels = None if classes is None else np.arange(self.batch) % classes
         coder = Coder.seeded(1024)
         raw = self.push(images, labels, classes, coder)

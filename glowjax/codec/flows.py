@@ -10,7 +10,7 @@ import numpy as np
 
 from glowjax.codec.modules import IntegerFlow, of_module
 from glowjax.compose import Parts, chain, invert, multiscale, on_last, with_context
-from glowjax.expression import call_of
+from glowjax.expression import call_of, expanded
 from glowjax.flow import Flow, as_flow
 from glowjax.loops import repeat
 from glowjax.models.glow import checking_images
@@ -36,7 +36,7 @@ def integer_flow(flow: Flow, params: Any, event: Any, batch: int) -> IntegerFlow
         return of_module(bound.arguments["module"], flow, params, event, batch)
     if function in COMBINATORS:
         return COMBINATORS[function](params, event, batch, **bound.arguments)
-    return integer_flow(function(*bound.args, **bound.kwargs), params, event, batch)
+    return integer_flow(expanded(flow), params, event, batch)
 
 
 def _chain(params, event, batch, flows=(), named: Mapping[str, Flow] = MappingProxyType({})):
