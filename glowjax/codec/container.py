@@ -15,12 +15,12 @@ import hashlib
 import json
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from glowjax.checks import require
-from glowjax.codec.coder import Stored
+from glowjax.codec.coder import LEAST, WORD, Stored
 
 MAGIC = b"GLOWJAX1"
 DIGEST = 32  # bytes
@@ -61,6 +61,34 @@ class Header:
     model: str
     repeats: str
     made_with: dict[str, str]
+
+
+class Sizes(NamedTuple):
+    """Bits of the parts of a file: they add up to its size.
+
+    Attributes:
+        images: what the images added to the coder.
+        seed: what was there before: the lanes at their least, and the words that were popped.
+        header: the header and the digest.
+    """
+
+    images: float
+    seed: float
+    header: int
+
+
+def about(data: bytes) -> Header:
+    """The header of a file's content; errors as for `unpack`."""
+    return unpack(data)[0]
+
+
+def sizes(data: bytes) -> Sizes:
+    """The `Sizes` of a file's content; errors as for `unpack`."""
+    header, stored = unpack(data)
+    lanes = np.log2(stored.lanes.astype(np.float64) / LEAST).sum()
+    images = float(lanes) + WORD * (len(stored.words) - header.seed_words)
+    coder = 8 * (stored.lanes.nbytes + stored.words.nbytes)
+    return Sizes(images, coder - images, 8 * len(data) - coder)
 
 
 def pack(header: Header, stored: Stored) -> bytes:

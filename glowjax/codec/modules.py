@@ -67,8 +67,9 @@ def of_module(module: nn.Module, flow: Flow, params: Any, event: Any, batch: int
 def _actnorm(module, flow, params, event, batch):
     """z = (x + bias)·exp(log_scale) + shift."""
     params = {name: np.asarray(leaf, np.float64) for name, leaf in params.items()}
-    scale = np.exp(getattr(module, "log_scale_factor", 1.0) * params["log_scale"])
-    by = affine(scale, params["bias"] * scale + params.get("shift", 0.0))
+    with np.errstate(over="ignore", invalid="ignore"):  # of weights that are no model's
+        scale = np.exp(getattr(module, "log_scale_factor", 1.0) * params["log_scale"])
+        by = affine(scale, params["bias"] * scale + params.get("shift", 0.0))
     return _affine_flow(lambda x, context: by, event)
 
 

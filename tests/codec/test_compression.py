@@ -98,7 +98,7 @@ def test_images_unlike_any_come_back_through_each_flow(name):
 @pytest.mark.slow
 @pytest.mark.float32
 @hypothesis.settings(max_examples=20, deadline=None)
-@hypothesis.given(size=st.sampled_from([0.0, 0.3, 3.0, 1e3, 1e38]), seed=st.integers(0, 1000))
+@hypothesis.given(size=st.sampled_from([0.0, 0.3, 3.0, 1e3, 1e30]), seed=st.integers(0, 1000))
 def test_images_come_back_with_any_weights(size, seed):
     model, params = model_of("glow")
     images = np.concatenate(
