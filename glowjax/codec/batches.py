@@ -21,6 +21,7 @@ from glowjax.densities.bases import standard_normal
 from glowjax.densities.density import Density, density
 from glowjax.expression import call_of
 
+DIGITS = 32  # of a hexadecimal SHA-256 that a header keeps
 PACKAGES = ("glowjax", "jax", "jaxlib", "numpy", "scipy")
 
 
@@ -105,16 +106,16 @@ class BatchCoder:
         return coarsen(x.reshape(-1), self.bins, coder).reshape(count, *self.shape)
 
     def identity(self) -> str:
-        """SHA-256 of the model's expression, its weights, and the table of latents."""
+        """SHA-256, of it 128 bits, of the model's expression, weights, and table of latents."""
         found = hashlib.sha256(repr((self.model, self.shape, self.levels, FRACTION)).encode())
         for path, leaf in jax.tree.flatten_with_path(self.params)[0]:
             array = np.asarray(leaf)
             found.update(repr((path, array.dtype, array.shape)).encode() + array.tobytes())
         found.update(STARTS.tobytes())
-        return found.hexdigest()
+        return found.hexdigest()[:DIGITS]
 
     def repeats(self, classes: int | None) -> str:
-        """SHA-256 of what the model makes of a batch of fixed images."""
+        """SHA-256, of it 128 bits, of what the model makes of a batch of fixed images."""
         size = self.batch * math.prod(self.shape)
         noise = np.frombuffer(hashlib.shake_128(b"images").digest(size), np.uint8)
         images = (noise.astype(np.int64) % self.levels).reshape(self.batch, *self.shape)
@@ -122,7 +123,8 @@ class BatchCoder:
         coder = Coder.seeded(1024)
         raw = self.push(images, labels, classes, coder)
         lanes, words = coder.stored()
-        return hashlib.sha256(lanes.tobytes() + words.tobytes() + raw.tobytes()).hexdigest()
+        found = hashlib.sha256(lanes.tobytes() + words.tobytes() + raw.tobytes())
+        return found.hexdigest()[:DIGITS]
 
 
 def made_with() -> dict[str, str]:
@@ -157,5 +159,5 @@ def _push_uniform(symbols: np.ndarray, n: int, coder: Coder) -> None:
 def _pop_uniform(shape: tuple[int, ...], n: int, coder: Coder) -> np.ndarray:
     symbols = np.empty(math.prod(shape), np.int64)
     for row in reversed(coder.rows(len(symbols))):
-        symbols[row] = coder.pop_uniform(np.full(row.stop - row.start, n))
+        symbols[row] = coder.pop_uniform(row.stop - row.start, n)
     return symbols.reshape(shape)

@@ -18,7 +18,7 @@ def refine(index: np.ndarray, edges: np.ndarray, coder: Coder) -> np.ndarray:
     x = edges[index]
     widths = edges[index + 1] - x
     for row in coder.rows(len(x)):
-        x[row] += coder.pop_uniform(widths[row])
+        x[row] += coder.pop_uniform(len(x[row]), widths[row])
     return x
 
 

@@ -63,54 +63,54 @@ class Coder:
         width = len(self.lanes)
         return [slice(i, min(i + width, count)) for i in range(0, count, width)]
 
-    def push(self, start: Any, size: Any) -> None:
-        """Pushes a row of intervals [start, start + size) of the slots, size at least 1."""
-        size = np.asarray(size, np.int64).astype(np.uint64)
-        x = self.lanes[: len(size)]
+    def push(self, start: np.ndarray, size: Any) -> None:
+        """Pushes a row of intervals [start, start + size) of the slots; `size` is one, or each."""
+        count, size = len(start), np.uint64(size) if np.isscalar(size) else size.astype(np.uint64)
+        x = self.lanes[:count]
         while (full := (x >> np.uint64(64 - PRECISION)) >= size).any():
             self._push_words(x[full].astype(np.uint16))
             x = np.where(full, x >> np.uint64(WORD), x)
         quotient = x // size
-        start = np.asarray(start, np.int64).astype(np.uint64)
-        self.lanes[: len(size)] = (quotient << np.uint64(PRECISION)) + (x - quotient * size) + start
+        x = (quotient << np.uint64(PRECISION)) + (x - quotient * size)
+        self.lanes[:count] = x + start.astype(np.uint64)
 
     def slots(self, count: int) -> np.ndarray:
         """The slots that `count` lanes are at; `drop` then pops the intervals that hold them."""
         return (self.lanes[:count] & np.uint64(2**PRECISION - 1)).astype(np.int64)
 
-    def drop(self, start: Any, size: Any) -> None:
+    def drop(self, start: np.ndarray, size: Any) -> None:
         """Pops a row of intervals, which hold the `slots`."""
-        size = np.asarray(size, np.int64)
-        inside = (self.slots(len(size)) - start).astype(np.uint64)
-        x = self.lanes[: len(size)]
-        x = size.astype(np.uint64) * (x >> np.uint64(PRECISION)) + inside
+        count, size = len(start), np.uint64(size) if np.isscalar(size) else size.astype(np.uint64)
+        x = self.lanes[:count]
+        inside = (x & np.uint64(2**PRECISION - 1)) - start.astype(np.uint64)
+        x = size * (x >> np.uint64(PRECISION)) + inside
+        least = int(x.min(initial=LEAST))
         for missing in (2, 1, 0):  # words, but one, that a lane lacks
-            (empty,) = np.nonzero(x < np.uint64(LEAST >> WORD * missing))
-            if len(empty):
+            if least < (limit := LEAST >> WORD * missing):
+                (empty,) = np.nonzero(x < np.uint64(limit))
                 x[empty] = (x[empty] << np.uint64(WORD)) | self._pop_words(len(empty))
-        self.lanes[: len(size)] = x
+        self.lanes[:count] = x
 
     def push_uniform(self, symbols: np.ndarray, n: Any) -> None:
-        """Pushes a row of symbols, each uniform on 0 … n - 1; `n` up to 2²⁰, of all or each."""
-        n = np.broadcast_to(np.asarray(n, np.int64), symbols.shape)
+        """Pushes a row of symbols, each uniform on 0 … n - 1; `n`, one or each, is up to 2²⁰."""
         self.push(*_uniform(symbols, n))
 
-    def pop_uniform(self, n: np.ndarray) -> np.ndarray:
-        """Pops what `push_uniform` pushed, a row with an `n` for each symbol."""
-        symbols = (self.slots(len(n)) * n) >> PRECISION
+    def pop_uniform(self, count: int, n: Any) -> np.ndarray:
+        """Pops what `push_uniform` pushed, a row of `count` symbols."""
+        symbols = (self.slots(count) * n) >> PRECISION
         self.drop(*_uniform(symbols, n))
         return symbols
 
     def push_bits(self, symbols: np.ndarray, bits: Any) -> None:
-        """Pushes a row of symbols, each uniform on 0 … 2^bits - 1; `bits` up to 30."""
-        rest = PRECISION - np.broadcast_to(np.asarray(bits, np.int64), symbols.shape)
-        self.push(symbols << rest, np.int64(1) << rest)
-
-    def pop_bits(self, bits: np.ndarray) -> np.ndarray:
-        """Pops what `push_bits` pushed, a row with its `bits` for each symbol."""
+        """Pushes a row of symbols, each uniform on 0 … 2^bits - 1; `bits` up to 30, as `n` is."""
         rest = PRECISION - bits
-        symbols = self.slots(len(bits)) >> rest
-        self.drop(symbols << rest, np.int64(1) << rest)
+        self.push(symbols << rest, 1 << rest)
+
+    def pop_bits(self, count: int, bits: Any) -> np.ndarray:
+        """Pops what `push_bits` pushed, a row of `count` symbols."""
+        rest = PRECISION - bits
+        symbols = self.slots(count) >> rest
+        self.drop(symbols << rest, 1 << rest)
         return symbols
 
     def mark(self) -> None:
@@ -158,7 +158,7 @@ def _seed(start: int, count: int) -> np.ndarray:
     return np.frombuffer(stream, "<u2")[start:].astype(np.uint16)
 
 
-def _uniform(symbols: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _uniform(symbols: np.ndarray, n: Any) -> tuple[np.ndarray, np.ndarray]:
     """Start and size of the intervals of uniform symbols: ⌈2³⁰·symbol / n⌉ is where one starts."""
     start = ((symbols << PRECISION) + n - 1) // n
     end = (((symbols + 1) << PRECISION) + n - 1) // n

@@ -135,7 +135,7 @@ def decompressed(model: Density, params: Any, data: bytes) -> Iterator[Batch]:
 def _check_same(header: Header, codec: BatchCoder) -> None:
     """Refuses a file of which the nets would not repeat what they put out."""
     identity = codec.identity()
-    require(identity == header.model, "model", identity, f"the file's, SHA-256 {header.model}")
+    require(identity == header.model, "model", identity, f"the file's, {header.model}")
     here = made_with()
     for name, value in header.made_with.items():
         require(here.get(name) == value, name, here.get(name), f"{value!r}, as for the file")

@@ -46,7 +46,7 @@ def scale_forward(x: np.ndarray, by: Ratio, coder: Coder) -> np.ndarray:
     z = np.empty_like(x)
     for row in coder.rows(len(x)):
         numerator, bits = by.of(row)
-        q = x[row] * numerator + coder.pop_uniform(numerator)
+        q = x[row] * numerator + coder.pop_uniform(len(bits), numerator)
         z[row] = q >> bits
         coder.push_bits(q & ((np.int64(1) << bits) - 1), bits)
     return z
@@ -59,7 +59,7 @@ def scale_inverse(z: np.ndarray, by: Ratio, coder: Coder) -> np.ndarray:
     x = np.empty_like(z)
     for row in reversed(coder.rows(len(z))):
         numerator, bits = by.of(row)
-        q = (z[row] << bits) + coder.pop_bits(bits)
+        q = (z[row] << bits) + coder.pop_bits(len(bits), bits)
         x[row] = q // numerator
         coder.push_uniform(q - x[row] * numerator, numerator)
     return x

@@ -31,9 +31,9 @@ def test_symbols_come_back_from_the_stack_and_before_them_the_seed(lanes, sizes,
     for row in rows:
         coder.push_uniform(symbols[row], sizes[row])
     for row in reversed(rows):
-        np.testing.assert_array_equal(coder.pop_uniform(sizes[row]), symbols[row])
+        np.testing.assert_array_equal(coder.pop_uniform(len(sizes[row]), sizes[row]), symbols[row])
     assert coder.holds_only_seed()
-    drawn = [coder.pop_uniform(sizes[row]) for row in rows]  # of the seed
+    drawn = [coder.pop_uniform(len(sizes[row]), sizes[row]) for row in rows]  # of the seed
     assert all(np.all(d < sizes[row]) for d, row in zip(drawn, rows, strict=True))
     for row, d in zip(reversed(rows), reversed(drawn), strict=True):
         coder.push_uniform(d, sizes[row])
@@ -58,13 +58,13 @@ def test_what_was_popped_and_pushed_since_the_mark_is_rolled_back():
     stored = coder.stored()
     for n in (7, 2**12, 2**15):
         for _ in range(30):
-            coder.pop_uniform(np.full(4, n))
+            coder.pop_uniform(4, n)
         coder.push_uniform(np.arange(4), 5)
     coder.roll_back()
     np.testing.assert_array_equal(coder.lanes, stored.lanes)
     np.testing.assert_array_equal(coder.stored().words[coder.seed_words :], stored.words)
     for row in reversed(coder.rows(40)):
-        np.testing.assert_array_equal(coder.pop_uniform(np.full(4, 1000)), before[row])
+        np.testing.assert_array_equal(coder.pop_uniform(4, 1000), before[row])
     assert coder.holds_only_seed()
 
 

@@ -1,0 +1,120 @@
+"""Sizes and speeds of images as files: by a run's model, and by PNG, WebP and JPEG XL."""
+
+import contextlib
+import importlib
+import io
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+import glowjax
+from glowjax import codec
+from glowjax.runs.given import read_split
+from glowjax.runs.trained import ImageModel
+
+DRAWS = 16  # of the noise, for the claimed bits/dim
+OTHERS = {
+    "PNG": {"format": "PNG", "optimize": True},
+    "WebP": {"format": "WEBP", "lossless": True, "quality": 100, "method": 6},
+    "JPEG XL": {"format": "JXL", "lossless": True, "effort": 9},
+}
+
+
+def main(run: Path, *, images: int | None = None, batch: int = 64) -> None:
+    """Prints bits/dim, bytes and MB/s of a run's test images; MB are of numbers, a byte each.
+
+    Args:
+        run: a run's folder.
+        images: how many; default: all.
+        batch: images that the nets see at a time.
+    """
+    model, params = glowjax.load(run)
+    given = read_split(model, "test", num=images)
+    labels = given.labels if model.conditional else None
+    table = Table("", "bits/dim", "bytes", "MB/s in", "MB/s out")
+    draws = [
+        np.mean(model.bits_per_dim(params, given.images, jax.random.key(i), labels))
+        for i in range(DRAWS)
+    ]
+    error = np.std(draws, ddof=1) / np.sqrt(DRAWS)
+    table.add_row("claimed by the model", f"{np.mean(draws):.4f} ± {error:.4f}", "", "", "")
+    add_ours(table, model, params, given.images, labels, batch)
+    size = given.images.size
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module("pillow_jxl")  # of the package pillow-jxl-plugin
+    for name, options in OTHERS.items():
+        if options["format"] in Image.registered_extensions().values():
+            add_other(table, f"{name}, one sheet", [sheet(given.images)], size, options)
+            add_other(table, f"{name}, a file each", [*given.images], size, options)
+    Console(width=100).print(table)
+
+
+def add_ours(table, model: ImageModel, params, images, labels, batch) -> None:
+    """Rows of our file and its parts, timed when all is compiled."""
+
+    def pack():
+        return codec.compress(
+            model.density, params, images, levels=model.levels, labels=labels, batch=batch
+        )
+
+    def unpack():
+        return codec.decompress(model.density, params, data)
+
+    data = pack()
+    unpack()
+    speeds = [images.size / seconds(f) / 1e6 for f in (pack, unpack)]
+    assert np.array_equal(unpack()[0], images)
+    sizes = codec.sizes(data)
+    for name, bits in sizes._asdict().items():
+        table.add_row(f"  of it {name}", f"{bits / images.size:.4f}", f"{bits / 8:,.0f}", "", "")
+    add(table, "glowjax", len(data), images.size, speeds)
+
+
+def add_other(table, name: str, pictures: Sequence[np.ndarray], numbers: int, options) -> None:
+    """A row of a format of Pillow, timed at one thread."""
+    encoded: list[bytes] = []
+
+    def encode():
+        encoded[:] = [encode_one(picture, options) for picture in pictures]
+
+    def decode():
+        return [np.asarray(Image.open(io.BytesIO(content))) for content in encoded]
+
+    speeds = [numbers / seconds(f) / 1e6 for f in (encode, decode)]
+    add(table, name, sum(map(len, encoded)), numbers, speeds)
+
+
+def encode_one(picture: np.ndarray, options) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(
+        content, **options
+    )
+    return content.getvalue()
+
+
+def sheet(images: np.ndarray) -> np.ndarray:
+    """All images as one picture, about square; the last row is filled by black ones."""
+    count, height, width, channels = images.shape
+    columns = round(np.sqrt(count * height / width))
+    rows = -(-count // columns)
+    filled = np.zeros((rows * columns, height, width, channels), np.uint8)
+    filled[:count] = images
+    grid = filled.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(rows * height, columns * width, channels)
+
+
+def seconds(f: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    f()
+    return time.perf_counter() - start
+
+
+def add(table, name: str, size: int, numbers: int, speeds: Sequence[float]) -> None:
+    row = [f"{8 * size / numbers:.4f}", f"{size:,}", *(f"{speed:.4g}" for speed in speeds)]
+    table.add_row(name, *row)
