@@ -29,6 +29,7 @@ API = {
     "targets": ("Targets and toy data", ["densities.targets", "densities.toy"]),
     "fitting": ("Fit", ["fitting"]),
     "trained-models": ("Trained models", ["runs"]),
+    "codec": ("Compression", ["codec"]),
     "interop": ("Other libraries", ["interop"]),
     "tools": ("Testing and timing", ["testing", "timing"]),
 }
@@ -53,6 +54,7 @@ OTHERS = {
         "checkerboard",
         "swiss_roll",
     ],
+    "codec": ["compress", "decompress", "decompressed", "about", "sizes", "Batch", "Header", "Sizes"],
     "interop.distrax": ["to_distrax", "from_distrax", "FlowBijector"],
     "interop.numpyro": ["FlowDistribution", "FlowTransform", "AutoFlow"],
     "interop.nflows": ["from_nflows"],

@@ -65,7 +65,7 @@ class Coder:
 
     def push(self, start: np.ndarray, size: Any) -> None:
         """Pushes a row of intervals [start, start + size) of the slots; `size` is one, or each."""
-        count, size = len(start), np.uint64(size) if np.isscalar(size) else size.astype(np.uint64)
+        count, size = len(start), np.asarray(size, np.uint64)
         x = self.lanes[:count]
         while (full := (x >> np.uint64(64 - PRECISION)) >= size).any():
             self._push_words(x[full].astype(np.uint16))
@@ -80,7 +80,7 @@ class Coder:
 
     def drop(self, start: np.ndarray, size: Any) -> None:
         """Pops a row of intervals, which hold the `slots`."""
-        count, size = len(start), np.uint64(size) if np.isscalar(size) else size.astype(np.uint64)
+        count, size = len(start), np.asarray(size, np.uint64)
         x = self.lanes[:count]
         inside = (x & np.uint64(2**PRECISION - 1)) - start.astype(np.uint64)
         x = size * (x >> np.uint64(PRECISION)) + inside

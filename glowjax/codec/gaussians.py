@@ -44,7 +44,7 @@ def pop_normal(count: int, coder: Coder) -> np.ndarray:
         coder.drop(STARTS[index], STARTS[index + 1] - STARTS[index])
         high = index - END
         outermost = _outermost(index)
-        beyond = coder.pop_bits(np.count_nonzero(outermost), BEYOND)
+        beyond = coder.pop_bits(int(np.count_nonzero(outermost)), BEYOND)
         high[outermost] = beyond - 2 ** (BEYOND - 1)
         z[row] = (high << LOW) + coder.pop_bits(len(index), LOW)
     return z
