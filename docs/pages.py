@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import glowjax
+from glowjax import codec
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -54,7 +55,6 @@ OTHERS = {
         "checkerboard",
         "swiss_roll",
     ],
-    "codec": ["compress", "decompress", "decompressed", "about", "sizes", "Batch", "Header", "Sizes"],
     "interop.distrax": ["to_distrax", "from_distrax", "FlowBijector"],
     "interop.numpyro": ["FlowDistribution", "FlowTransform", "AutoFlow"],
     "interop.nflows": ["from_nflows"],
@@ -129,7 +129,7 @@ def is_class(name_and_path: tuple[str, str]) -> bool:
 
 def public_names(modules: list[str]) -> Iterator[tuple[str, str]]:
     """The public names of modules and packages, as people write them, and where they are."""
-    for package in (glowjax, glowjax.preprocess):
+    for package in (glowjax, glowjax.preprocess, codec):
         for name in package.__all__:
             found = getattr(package, name)
             where = getattr(found, "__module__", "glowjax.").removeprefix("glowjax.")
