@@ -15,6 +15,8 @@ from rich.table import Table
 
 import glowjax
 from glowjax import codec
+from glowjax.codec.batches import BatchCoder
+from glowjax.codec.coder import Coder
 from glowjax.runs.given import read_split
 from glowjax.runs.trained import ImageModel
 
@@ -26,14 +28,17 @@ OTHERS = {
 }
 
 
-def main(run: Path, *, images: int | None = None, batch: int = 64) -> None:
+def main(run: Path | None = None, *, images: int | None = None, batch: int = 64) -> None:
     """Prints bits/dim, bytes and MB/s of a run's test images; MB are of numbers, a byte each.
 
     Args:
-        run: a run's folder.
-        images: how many; default: all.
+        run: a run's folder; without, the speed of drawn weights of the size of `glow_mnist`.
+        images: how many of a run's; default: all.
         batch: images that the nets see at a time.
     """
+    if run is None:
+        drawn(batch)
+        return
     model, params = glowjax.load(run)
     given = read_split(model, "test", num=images)
     labels = given.labels if model.conditional else None
@@ -53,6 +58,25 @@ def main(run: Path, *, images: int | None = None, batch: int = 64) -> None:
             add_other(table, f"{name}, one sheet", [sheet(given.images)], size, options)
             add_other(table, f"{name}, a file each", [*given.images], size, options)
     Console(width=100).print(table)
+
+
+def drawn(batch: int) -> None:
+    """MB/s of a batch of noise, when all is compiled and earlier batches are on the stack."""
+    shape = (32, 32, 1)
+    flow = glowjax.glow(
+        levels=3, steps=16, scale="floor", output_init=jax.nn.initializers.normal(0.002)
+    )
+    model = glowjax.density(flow, shape)
+    noise = np.random.default_rng(0).integers(0, 256, (batch, *shape))
+    params = jax.jit(model.init)(jax.random.key(0), glowjax.bin_centres(noise))
+    images, coder = BatchCoder(model, params, shape, 256, batch), Coder.seeded(1024)
+    for _ in range(2):
+        assert not images.push(noise, None, None, coder).size
+    images.pop(batch, np.zeros(0, np.int64), None, coder)
+    into = seconds(lambda: images.push(noise, None, None, coder))
+    out = seconds(lambda: images.pop(batch, np.zeros(0, np.int64), None, coder))
+    into, out = (noise.size / 1e6 / time for time in (into, out))
+    print(f"{into:.4f} MB/s in, {out:.4f} MB/s out, {jax.devices()[0].device_kind}")
 
 
 def add_ours(table, model: ImageModel, params, images, labels, batch) -> None:

@@ -46,7 +46,7 @@ class BatchCoder:
         check_positive(batch=batch)
         require(isinstance(model, Density), "model", described(model), "a Density")
         flow = _flow_of(model, image_shape)
-        self.model, self.params = model, params
+        self.model, self.params, self.conditional = model, params, flow.takes_context
         self.shape, self.levels, self.batch = tuple(image_shape), levels, batch
         self.flow = integer_flow(flow, params, self.shape, batch)
         self.bins = fixed(np.arange(levels + 1) / levels - 0.5)

@@ -67,6 +67,8 @@ def compress(
         classes = int(np.max(labels, initial=0)) + 1
         check_labels(labels, classes, len(images))
     codec = BatchCoder(model, params, images.shape[1:], levels, batch)
+    takes = labels is None or codec.conditional
+    require(takes, "labels", labels, "None: the model is not conditional")
     repeats = codec.repeats(classes)
     coder = Coder.seeded(int(np.clip(images.size // NUMBERS_A_LANE, *LANES)))
     sizes, checksums, raw, done = [], [], [], 0

@@ -14,10 +14,8 @@ from glowjax.codec.fixed_point import FRACTION
 # The fastest kernel of a GPU is found by measuring, so it may be another one in another process;
 # and what the fastest adds up in any order need not repeat.
 REPEATABLE = {"xla_gpu_autotune_level": 0, "xla_gpu_deterministic_ops": True}
-_program = functools.partial(jax.jit, static_argnums=0, compiler_options=REPEATABLE)
 
 
-@_program
 def coupling(module: Coupling, variables: Any, x: jax.Array, context: Any):
     """Scale and offset of the half that a coupling changes."""
     args = (_floats(variables, x),) + (() if context is None else (context,))
@@ -26,14 +24,12 @@ def coupling(module: Coupling, variables: Any, x: jax.Array, context: Any):
     return jnp.exp(log_scale), offset
 
 
-@_program
 def split(module: Split, variables: Any, kept: jax.Array, like: jax.Array):
     """Scale and offset that whiten the half that leaves, of the shape of `like`."""
     kept = _floats(variables, kept)
     return _whitening(module.apply(variables, kept, like, method="prior"))
 
 
-@_program
 def top(module: TopPrior, variables: Any, x: jax.Array, labels: Any):
     """Scale and offset that whiten the top latent."""
     x = jnp.zeros(x.shape, jnp.result_type(jnp.float32, *jax.tree.leaves(variables)))
@@ -50,8 +46,14 @@ def evaluate(program: Any, batch: int, module: Any, variables: Any, *arrays: Any
         return rows
 
     count = len(arrays[0])
-    out = program(module, variables, *jax.tree.map(filled, arrays))
+    out = _compiled(program)(module, variables, *jax.tree.map(filled, arrays))
     return [np.asarray(array)[:count] for array in out]
+
+
+@functools.cache
+def _compiled(program):
+    options = REPEATABLE if jax.default_backend() == "gpu" else None
+    return jax.jit(program, static_argnums=0, compiler_options=options)
 
 
 def _floats(variables, x):

@@ -128,6 +128,8 @@ def test_labels_are_stored():
     assert assert_comes_back(model, params, images, levels=17, labels=labels).classes == 3
     with pytest.raises(ValueError, match="labels"):
         compress(model, params, images, levels=17)
+    with pytest.raises(ValueError, match="labels must be None: the model is not conditional"):
+        compress(*model_of("glow"), images, labels=labels)
 
 
 @pytest.fixture(scope="module")
