@@ -25,6 +25,7 @@ def refine(index: np.ndarray, edges: np.ndarray, coder: Coder) -> np.ndarray:
 def coarsen(x: np.ndarray, edges: np.ndarray, coder: Coder) -> np.ndarray:
     """The inverse of `refine`: the bins of numbers, whose places within are pushed."""
     index = np.searchsorted(edges, x, side="right") - 1
+    index = np.clip(index, 0, len(edges) - 2)  # nets that do not repeat lead elsewhere
     widths = edges[index + 1] - edges[index]
     for row in reversed(coder.rows(len(x))):
         coder.push_uniform(x[row] - edges[index[row]], widths[row])

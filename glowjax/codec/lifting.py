@@ -1,9 +1,8 @@
-"""Unit triangular matrices as exact bijections of integers: lifting steps."""
+"""Matrices as exact bijections of integers: triangular factors by lifting steps."""
 
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 
 from glowjax.checks import require
 from glowjax.codec.fixed_point import RANGE_BITS
@@ -21,40 +20,48 @@ class Lifting(NamedTuple):
 
 
 class Factors(NamedTuple):
-    """W of z = x·W, taken apart: z = P·L·D·U·x, with x and z as columns.
+    """W of z = x·W, taken apart: z[rows] = L·D·U·x[columns], with x and z as columns.
 
     Attributes:
-        upper, lower: the unit triangular ones.
+        columns, rows: `[C]`, permutations.
+        upper, lower: U and L, unit triangular, of entries from -1 to 1.
         scale: `[C]`, D, of any sign.
-        order: `[C]`, P: z[i] is the row order[i] of what P is applied to.
     """
 
+    columns: np.ndarray
     upper: Lifting
     scale: np.ndarray
     lower: Lifting
-    order: np.ndarray
+    rows: np.ndarray
 
 
 def factors(weight: np.ndarray) -> Factors:
-    """The `Factors` of W `[C, C]`, taken apart once in float64.
+    """The `Factors` of W `[C, C]`, in float64, by Gaussian elimination with complete pivoting.
+
+    Each pivot is the largest entry that is left, so no factor stretches a number by much.
 
     Raises:
-        ValueError: W is singular, or so nearly that its factors do not fit into 53 bits.
+        ValueError: W is singular, or not finite.
+
+    Source: Golub & Van Loan 2013, Matrix computations, section 3.4.8.
     """
-    permutation, lower, upper = scipy.linalg.lu(weight.T.astype(np.float64))
-    scale = np.diag(upper)
-    require(np.all(scale != 0), "weight", "a singular matrix", "invertible")
-    upper = lifting(upper / scale[:, None])
-    return Factors(upper, scale, lifting(lower), np.argmax(permutation, axis=1))
+    a = weight.T.astype(np.float64)
+    rows, columns = np.arange(len(a)), np.arange(len(a))
+    for k in range(len(a)):
+        i, j = (k + int(at) for at in divmod(np.argmax(np.abs(a[k:, k:])), len(a) - k))
+        a[[k, i]], rows[[k, i]] = a[[i, k]], rows[[i, k]]
+        a[:, [k, j]], columns[[k, j]] = a[:, [j, k]], columns[[j, k]]
+        require(np.isfinite(a[k, k]) and a[k, k], "weight", weight, "finite and invertible")
+        a[k + 1 :, k] /= a[k, k]
+        a[k + 1 :, k + 1 :] -= np.outer(a[k + 1 :, k], a[k, k + 1 :])
+    scale = np.diag(a)
+    upper = np.triu(a, 1) / scale[:, None]
+    return Factors(columns, _lifting(upper), scale, _lifting(np.tril(a, -1)), rows)
 
 
-def lifting(matrix: np.ndarray) -> Lifting:
-    """The `Lifting` of a unit triangular matrix; errors as for `factors`."""
-    weights = matrix - np.eye(len(matrix))
+def _lifting(weights: np.ndarray) -> Lifting:
     largest = np.abs(weights).sum(axis=1).max()
     bits = 52 - RANGE_BITS - int(np.ceil(np.log2(largest + 1)))
-    require(bits >= 8, "weight", f"rows that add up to {largest:.3g}", "a well-conditioned matrix")
-    bits = min(bits, 20)
     return Lifting(np.rint(weights * 2.0**bits), bits)
 
 

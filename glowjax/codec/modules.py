@@ -113,14 +113,14 @@ def _conv1x1(module, flow, params, event, batch):
     sign = np.sign(by.scale).astype(np.int64)
 
     def encode(x, coder, context):
-        x = _channels_last(lambda rows: lift(rows, by.upper), x)
-        x = affine_forward(in_range(x), scale, coder) * sign
-        return in_range(_channels_last(lambda rows: lift(rows, by.lower), x))[..., by.order]
+        x = in_range(_channels_last(lift, x[..., by.columns], by.upper))
+        x = _channels_last(lift, affine_forward(x, scale, coder) * sign, by.lower)
+        return in_range(x)[..., np.argsort(by.rows)]
 
     def decode(z, coder, context):
-        z = _channels_last(lambda rows: unlift(rows, by.lower), z[..., np.argsort(by.order)])
-        z = affine_inverse(z * sign, scale, coder)
-        return _channels_last(lambda rows: unlift(rows, by.upper), z)
+        z = _channels_last(unlift, z[..., by.rows], by.lower)
+        z = _channels_last(unlift, affine_inverse(z * sign, scale, coder), by.upper)
+        return z[..., np.argsort(by.columns)]
 
     return IntegerFlow(encode, decode, event)
 
@@ -134,8 +134,8 @@ def _weight(params):
     return lower @ (np.triu(packed, 1) + np.diag(np.exp(np.diag(packed))))
 
 
-def _channels_last(function, x):
-    return function(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+def _channels_last(function, x, by):
+    return function(x.reshape(-1, x.shape[-1]), by).reshape(x.shape)
 
 
 def _split(module, flow, params, event, batch):

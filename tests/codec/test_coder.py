@@ -108,7 +108,7 @@ def test_latents_cost_minus_the_log_of_their_density():
 @hypothesis.given(st.integers(1, 7), SEEDS, st.floats(0.01, 100))
 def test_any_matrix_is_undone_by_lifting(channels, seed, size):
     rng = np.random.default_rng(seed)
-    by = factors(size * (rng.normal(size=(channels, channels)) + 2 * np.eye(channels)))
+    by = factors(size * rng.normal(size=(channels, channels)))
     x = rng.integers(-RANGE, RANGE, (20, channels))
     for factor in (by.lower, by.upper):
         np.testing.assert_array_equal(unlift(lift(x, factor), factor), x)
@@ -118,13 +118,16 @@ def test_the_factors_are_those_of_the_matrix():
     weight = np.random.default_rng(0).normal(size=(5, 5))
     by = factors(weight)
     x = np.random.default_rng(1).integers(-100_000, 100_000, (50, 5))
-    z = lift(np.rint(lift(x, by.upper) * by.scale).astype(np.int64), by.lower)[:, by.order]
+    z = np.rint(lift(x[:, by.columns], by.upper) * by.scale).astype(np.int64)
+    z = lift(z, by.lower)[:, np.argsort(by.rows)]
     np.testing.assert_allclose(z, x @ weight, atol=10)
 
 
 def test_a_singular_matrix_is_refused():
-    with pytest.raises(ValueError, match="weight must be invertible"):
+    with pytest.raises(ValueError, match="weight must be finite and invertible"):
         factors(np.ones((3, 3)))
+    with pytest.raises(ValueError, match="weight must be finite and invertible"):
+        factors(np.full((3, 3), np.nan))
 
 
 @hypothesis.given(LANES, st.lists(st.integers(0, 4), min_size=1, max_size=60))
