@@ -16,7 +16,8 @@ from rich.table import Table
 import glowjax
 from glowjax import codec
 from glowjax.codec.batches import BatchCoder
-from glowjax.codec.coder import Coder
+from glowjax.codec.coder import LEAST, WORD, Coder
+from glowjax.codec.fixed_point import FRACTION
 from glowjax.runs.given import read_split
 from glowjax.runs.trained import ImageModel
 
@@ -49,6 +50,9 @@ def main(run: Path | None = None, *, images: int | None = None, batch: int = 64)
     ]
     error = np.std(draws, ddof=1) / np.sqrt(DRAWS)
     table.add_row("claimed by the model", f"{np.mean(draws):.4f} ± {error:.4f}", "", "", "")
+    in_file, claimed = at_one_noise(model, params, given.images, labels, batch)
+    table.add_row("claimed at one draw", f"{claimed:.4f}", "", "", "")
+    table.add_row("coded at that draw", f"{in_file:.4f}", "", "", "")
     add_ours(table, model, params, given.images, labels, batch)
     size = given.images.size
     with contextlib.suppress(ModuleNotFoundError):
@@ -77,6 +81,21 @@ def drawn(batch: int) -> None:
     out = seconds(lambda: images.pop(batch, np.zeros(0, np.int64), None, coder))
     into, out = (noise.size / 1e6 / time for time in (into, out))
     print(f"{into:.4f} MB/s in, {out:.4f} MB/s out, {jax.devices()[0].device_kind}")
+
+
+def at_one_noise(model: ImageModel, params, images, labels, batch) -> tuple[float, float]:
+    """Bits/dim on the coder's stack, and those that the model claims at the noise popped there."""
+    images_coder = BatchCoder(model.density, params, model.image_shape, model.levels, batch)
+    coder, nats = Coder.seeded(8), 0.0
+    for start in range(0, len(images), batch):
+        some = images[start : start + batch]
+        context = None if labels is None else labels[start : start + batch]
+        x = images_coder.dequantized(some, Coder(coder.stored())) / np.float32(2**FRACTION)
+        nats -= float(model.density.log_prob(params, x.astype(np.float32), context).sum())
+        assert not images_coder.push(some, context, None, coder).size
+    lanes = np.log2(coder.lanes.astype(np.float64) / LEAST).sum()
+    bits = WORD * (coder.top - coder.seed_words) + lanes
+    return bits / images.size, nats / np.log(2) / images.size + np.log2(model.levels)
 
 
 def add_ours(table, model: ImageModel, params, images, labels, batch) -> None:
