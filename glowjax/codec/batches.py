@@ -59,7 +59,9 @@ class BatchCoder:
         bits = WORD * coder.top
         return int(np.clip(bits // (16 * math.prod(self.shape)), 1, self.batch))
 
-    def push(self, images: np.ndarray, labels: Any, classes: int | None, coder: Coder):
+    def push(
+        self, images: np.ndarray, labels: Any, classes: int | None, coder: Coder
+    ) -> np.ndarray:
         """Pushes up to a batch of images; see the class."""
         raw = np.zeros(0, np.int64)
         kept = np.arange(len(images))
@@ -77,7 +79,9 @@ class BatchCoder:
             _push_uniform(labels, classes, coder)
         return raw
 
-    def pop(self, count: int, raw: np.ndarray, classes: int | None, coder: Coder):
+    def pop(
+        self, count: int, raw: np.ndarray, classes: int | None, coder: Coder
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Pops what `push` pushed, of which `raw` are its result; see the class."""
         labels = None if classes is None else _pop_uniform((count,), classes, coder)
         images = np.empty((count, *self.shape), np.int64)
