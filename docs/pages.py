@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import glowjax
+from glowjax import codec
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -31,6 +32,7 @@ API = {
     "targets": ("Targets and toy data", ["densities.targets", "densities.toy"]),
     "fitting": ("Fit", ["fitting"]),
     "trained-models": ("Trained models", ["runs"]),
+    "codec": ("Compression", ["codec"]),
     "interop": ("Other libraries", ["interop"]),
     "tools": ("Testing and timing", ["testing", "timing"]),
 }
@@ -135,7 +137,7 @@ def is_class(name_and_path: tuple[str, str]) -> bool:
 
 def public_names(modules: list[str]) -> Iterator[tuple[str, str]]:
     """The public names of modules and packages, as people write them, and where they are."""
-    for package in (glowjax, glowjax.preprocess):
+    for package in (glowjax, glowjax.preprocess, codec):
         for name in package.__all__:
             found = getattr(package, name)
             where = getattr(found, "__module__", "glowjax.").removeprefix("glowjax.")

@@ -22,6 +22,8 @@ usage: glowjax COMMAND ...
   reconstruct RUN [FILES]      draw what each level of the model holds
   edit RUN --attribute NAME    draw images with more and less of an attribute
   report RUN [options]         write one page on a run: figures, curves, pictures
+  compress RUN [FILES]         write images to one file, as small as their bits/dim say
+  decompress RUN FILE          read them back, bit for bit
   export RUN [options]         write a model to hand on: safetensors, programs, a card
   data NAME [options]          download or find a data set, and prepare it
   suggest NAME [options]       say which options suit images of your own
@@ -92,6 +94,8 @@ COMMANDS = {  # where each is
     "reconstruct": ("latents", "reconstruct"),
     "edit": ("latents", "edit"),
     "report": ("report", "report"),
+    "compress": ("compress", "compress"),
+    "decompress": ("compress", "decompress"),
     "export": ("export", "export"),
     "launch": ("train", "launch"),
 }

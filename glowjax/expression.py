@@ -86,6 +86,28 @@ def recorded(function: Callable[P, T]) -> Callable[P, T]:
     return record
 
 
+def call_of(value: Any) -> tuple[Callable, inspect.BoundArguments] | None:
+    """The function that made `value`, as it was before `recorded`, and its arguments, if known."""
+    expression = vars(value).get("_expression")
+    if expression is None:
+        return None
+    function = inspect.unwrap(expression.func)
+    return function, inspect.signature(function).bind(*expression.args, **expression.keywords)
+
+
+def expanded(value: Any) -> Any:
+    """What the function that made `value` returns without `recorded`: an expression of its parts.
+
+    It is made once, so that what is compiled for the parts is found again. `value` must be one of
+    which `call_of` knows the call.
+    """
+    known = vars(value)
+    if "_expanded" not in known:
+        function, bound = known["_expression"].func, known["_expression"]
+        known["_expanded"] = inspect.unwrap(function)(*bound.args, **bound.keywords)
+    return known["_expanded"]
+
+
 def _kept(value: Any) -> Any:
     """`value` with its lists, dicts and NumPy arrays copied: the caller may change his own."""
     if type(value) in (tuple, list):

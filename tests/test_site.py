@@ -18,6 +18,7 @@ from browser import BROWSER, dumped, shown
 
 import glowjax
 from experiments import grids
+from glowjax import codec
 
 DOCS = Path(__file__).parents[1] / "docs"
 MKDOCS = importlib.util.find_spec("mkdocs")
@@ -52,8 +53,9 @@ def test_the_api_has_every_public_name_once(pages):
         if not inspect.ismodule(getattr(glowjax, name))
     }
     of_preprocess = {f"glowjax.preprocess.{name}" for name in glowjax.preprocess.__all__}
+    of_codec = {f"glowjax.codec.{name}" for name in codec.__all__}
     others = {f"glowjax.{module}.{name}" for module, names in site.OTHERS.items() for name in names}
-    assert sorted(found) == sorted(of_glowjax | of_preprocess | others)
+    assert sorted(found) == sorted(of_glowjax | of_preprocess | of_codec | others)
 
 
 def test_names_are_where_the_api_takes_them_from(pages):

@@ -7,6 +7,7 @@ from typing import Any
 import tyro
 
 from experiments.bench import (
+    codec,
     compile,
     exactness,
     flows,
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "precision": precision.main,
     "planar": planar.main,
     "scale": scale.main,
+    "codec": codec.main,
 }
 
 if __name__ == "__main__":

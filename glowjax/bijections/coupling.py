@@ -74,7 +74,11 @@ class Coupling(nn.Module):
         parts = {collection: {"net": tree} for collection, tree in variables.items()}
         return {**parts, "params": {**others, **parts.get("params", {})}}
 
-    @nn.compact
+    def parameters(self, x, context=None) -> jax.Array:
+        """The parameters of f for every number of x_b, `[B, ..., channels, size]`."""
+        parts = partition(self.mask, x, swap=self.swap)
+        return self._raw(parts.split(promote(x))[0], parts, context)
+
     def _couple(self, apply, x, context):
         x = promote(x)
         parts = partition(self.mask, x, swap=self.swap)
@@ -82,8 +86,8 @@ class Coupling(nn.Module):
         b, log_slope = apply(b, self._raw(a, parts, context))
         return parts.merge(a, b), sum_event(parts.restrict(log_slope))
 
+    @nn.compact
     def _raw(self, a, parts: Partition, context: Any):
-        """The parameters of f, `[B, ..., channels, size]`."""
         channels, shared = parts.features, self.transform.shared
         size = self.transform.size - shared
         net = self._net(images=a.ndim == 4)(features=size * channels, name="net")

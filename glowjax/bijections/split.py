@@ -1,5 +1,7 @@
 """Whitening by learned Gaussian priors: of the half a level sends out, and of the top latent."""
 
+from typing import Any
+
 import chex
 import flax.linen as nn
 import jax.numpy as jnp
@@ -65,7 +67,7 @@ class Split(nn.Module):
         if half == 0:
             raise ValueError(f"x must have at least 2 channels to be split, got shape {x.shape}")
         kept, leaving = promote(x)[..., :half], x[..., half:]
-        latent, log_det = whiten(leaving, *self._prior(kept, leaving))
+        latent, log_det = whiten(leaving, *self.prior(kept, leaving))
         return (latent, kept), log_det
 
     def inverse(self, z) -> tuple[Array, Array]:
@@ -75,11 +77,12 @@ class Split(nn.Module):
             raise ValueError(
                 f"z must be two halves (latent, kept), got shapes {latent.shape} and {kept.shape}"
             )
-        leaving, log_det = unwhiten(latent, *self._prior(kept, latent))
+        leaving, log_det = unwhiten(latent, *self.prior(kept, latent))
         return jnp.concatenate([promote(kept), leaving], axis=-1), log_det
 
     @nn.compact
-    def _prior(self, kept, leaving):
+    def prior(self, kept, leaving) -> tuple[Array, Array]:
+        """Mean and log_std of the half that leaves, given the other; of `leaving`, its shape."""
         prior = ZeroConv(2 * leaving.shape[-1], ring=self.ring, name="prior")
         h = conv_to_few(kept, prior(kept.shape[-1], kept.dtype))
         return h[..., 0::2], h[..., 1::2]
@@ -111,20 +114,22 @@ class TopPrior(nn.Module):
         return self.num_classes is not None
 
     def forward(self, x, context=None) -> tuple[Array, Array]:
-        return whiten(x, *self._prior(x, context))
+        return whiten(x, *self.prior(x, context))
 
     def inverse(self, z, context=None) -> tuple[Array, Array]:
-        return unwhiten(z, *self._prior(z, context))
+        return unwhiten(z, *self.prior(z, context))
 
     @nn.compact
-    def _prior(self, x, labels):
+    def prior(self, x, labels: Any = None) -> tuple[Array, Array]:
+        """Mean and log_std of a latent of the shape of `x`."""
         self._check(x, labels)
         h = RingPrior(2 * x.shape[-1], ring=self.ring, name="ring")(x)
         if self.num_classes is not None:
             one = one_hot(labels, self.num_classes, promote(x).dtype)
             h = h + ZeroDense(2 * x.shape[-1], name="labels")(one)[:, None, None, :]
         h = jnp.broadcast_to(h, (*x.shape[:-1], 2 * x.shape[-1]))
-        return tuple(jnp.split(h, 2, axis=-1))
+        mean, log_std = jnp.split(h, 2, axis=-1)
+        return mean, log_std
 
     def _check(self, x, labels):
         check_image_shape("x", x)

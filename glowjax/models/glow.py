@@ -125,7 +125,7 @@ def glow_backbone(
     steps_of_flow = repeat(step, steps, backprop=backprop, unroll=unroll)
     level = chain(squeeze=as_flow(Squeeze()), steps=steps_of_flow)
     flow = multiscale([level] * levels, [as_flow(Split(ring=ring))] * (levels - 1))
-    return _checking_images(flow, levels)
+    return checking_images(flow, levels)
 
 
 @recorded
@@ -163,7 +163,10 @@ def glow_top(*, num_classes: int | None = None, ring: bool = True) -> Flow:
     return on_last(as_flow(TopPrior(num_classes=num_classes, ring=ring)))
 
 
-def _checking_images(flow: Flow, levels: int) -> Flow:
+@recorded
+def checking_images(flow: Flow, levels: int) -> Flow:
+    """`flow`, which refuses images of another rank, and sizes that squeezes cannot halve."""
+
     def check(x):
         check_image_shape("x", x)
         shape, divisor = jnp.shape(x), 2**levels

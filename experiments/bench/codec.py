@@ -1,0 +1,163 @@
+"""Sizes and speeds of images as files: by a run's model, and by PNG, WebP and JPEG XL."""
+
+import contextlib
+import importlib
+import io
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+import glowjax
+from glowjax import codec
+from glowjax.codec.batches import BatchCoder
+from glowjax.codec.coder import LEAST, WORD, Coder
+from glowjax.codec.fixed_point import FRACTION
+from glowjax.runs.given import read_split
+from glowjax.runs.trained import ImageModel
+
+DRAWS = 16  # of the noise, for the claimed bits/dim
+OTHERS = {
+    "PNG": {"format": "PNG", "optimize": True},
+    "WebP": {"format": "WEBP", "lossless": True, "quality": 100, "method": 6},
+    "JPEG XL": {"format": "JXL", "lossless": True, "effort": 9},
+}
+
+
+def main(run: Path | None = None, *, images: int | None = None, batch: int = 64) -> None:
+    """Prints bits/dim, bytes and MB/s of a run's test images; MB are of numbers, a byte each.
+
+    Args:
+        run: a run's folder; without, the speed of drawn weights of the size of `glow_mnist`.
+        images: how many of a run's; default: all.
+        batch: images that the nets see at a time.
+    """
+    if run is None:
+        drawn(batch)
+        return
+    model, params = glowjax.load(run)
+    given = read_split(model, "test", num=images)
+    labels = given.labels if model.conditional else None
+    table = Table("", "bits/dim", "bytes", "MB/s in", "MB/s out")
+    draws = [
+        np.mean(model.bits_per_dim(params, given.images, jax.random.key(i), labels))
+        for i in range(DRAWS)
+    ]
+    error = np.std(draws, ddof=1) / np.sqrt(DRAWS)
+    table.add_row("claimed by the model", f"{np.mean(draws):.4f} ± {error:.4f}", "", "", "")
+    in_file, claimed = at_one_noise(model, params, given.images, labels, batch)
+    table.add_row("claimed at one draw", f"{claimed:.4f}", "", "", "")
+    table.add_row("coded at that draw", f"{in_file:.4f}", "", "", "")
+    add_ours(table, model, params, given.images, labels, batch)
+    size = given.images.size
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module("pillow_jxl")  # of the package pillow-jxl-plugin
+    for name, options in OTHERS.items():
+        if options["format"] in Image.registered_extensions().values():
+            add_other(table, f"{name}, one sheet", [sheet(given.images)], size, options)
+            add_other(table, f"{name}, a file each", [*given.images], size, options)
+    Console(width=100).print(table)
+
+
+def drawn(batch: int) -> None:
+    """MB/s of a batch of noise, when all is compiled and earlier batches are on the stack."""
+    shape = (32, 32, 1)
+    flow = glowjax.glow(
+        levels=3, steps=16, scale="floor", output_init=jax.nn.initializers.normal(0.002)
+    )
+    model = glowjax.density(flow, shape)
+    noise = np.random.default_rng(0).integers(0, 256, (batch, *shape))
+    params = jax.jit(model.init)(jax.random.key(0), glowjax.bin_centres(noise))
+    images, coder = BatchCoder(model, params, shape, 256, batch), Coder.seeded(1024)
+    for _ in range(2):
+        assert not images.push(noise, None, None, coder).size
+    images.pop(batch, np.zeros(0, np.int64), None, coder)
+    into = seconds(lambda: images.push(noise, None, None, coder))
+    out = seconds(lambda: images.pop(batch, np.zeros(0, np.int64), None, coder))
+    into, out = (noise.size / 1e6 / time for time in (into, out))
+    print(f"{into:.4f} MB/s in, {out:.4f} MB/s out, {jax.devices()[0].device_kind}")
+
+
+def at_one_noise(model: ImageModel, params, images, labels, batch) -> tuple[float, float]:
+    """Bits/dim on the coder's stack, and those that the model claims at the noise popped there."""
+    images_coder = BatchCoder(model.density, params, model.image_shape, model.levels, batch)
+    coder, nats = Coder.seeded(8), 0.0
+    for start in range(0, len(images), batch):
+        some = images[start : start + batch]
+        context = None if labels is None else labels[start : start + batch]
+        x = images_coder.dequantized(some, Coder(coder.stored())) / np.float32(2**FRACTION)
+        nats -= float(model.density.log_prob(params, x.astype(np.float32), context).sum())
+        assert not images_coder.push(some, context, None, coder).size
+    lanes = np.log2(coder.lanes.astype(np.float64) / LEAST).sum()
+    bits = WORD * (coder.top - coder.seed_words) + lanes
+    return bits / images.size, nats / np.log(2) / images.size + np.log2(model.levels)
+
+
+def add_ours(table, model: ImageModel, params, images, labels, batch) -> None:
+    """Rows of our file and its parts, timed when all is compiled."""
+
+    def pack():
+        return codec.compress(
+            model.density, params, images, levels=model.levels, labels=labels, batch=batch
+        )
+
+    def unpack():
+        return codec.decompress(model.density, params, data)
+
+    data = pack()
+    unpack()
+    speeds = [images.size / seconds(f) / 1e6 for f in (pack, unpack)]
+    assert np.array_equal(unpack()[0], images)
+    sizes = codec.sizes(data)
+    for name, bits in sizes._asdict().items():
+        table.add_row(f"  of it {name}", f"{bits / images.size:.4f}", f"{bits / 8:,.0f}", "", "")
+    add(table, "glowjax", len(data), images.size, speeds)
+
+
+def add_other(table, name: str, pictures: Sequence[np.ndarray], numbers: int, options) -> None:
+    """A row of a format of Pillow, timed at one thread."""
+    encoded: list[bytes] = []
+
+    def encode():
+        encoded[:] = [encode_one(picture, options) for picture in pictures]
+
+    def decode():
+        return [np.asarray(Image.open(io.BytesIO(content))) for content in encoded]
+
+    speeds = [numbers / seconds(f) / 1e6 for f in (encode, decode)]
+    add(table, name, sum(map(len, encoded)), numbers, speeds)
+
+
+def encode_one(picture: np.ndarray, options) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(
+        content, **options
+    )
+    return content.getvalue()
+
+
+def sheet(images: np.ndarray) -> np.ndarray:
+    """All images as one picture, about square; the last row is filled by black ones."""
+    count, height, width, channels = images.shape
+    columns = round(np.sqrt(count * height / width))
+    rows = -(-count // columns)
+    filled = np.zeros((rows * columns, height, width, channels), np.uint8)
+    filled[:count] = images
+    grid = filled.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(rows * height, columns * width, channels)
+
+
+def seconds(f: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    f()
+    return time.perf_counter() - start
+
+
+def add(table, name: str, size: int, numbers: int, speeds: Sequence[float]) -> None:
+    row = [f"{8 * size / numbers:.4f}", f"{size:,}", *(f"{speed:.4g}" for speed in speeds)]
+    table.add_row(name, *row)

@@ -1,0 +1,136 @@
+"""Flows as exact bijections of integers, found from the expressions that made them."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import numpy as np
+
+from glowjax.codec.modules import IntegerFlow, of_module
+from glowjax.compose import Parts, chain, invert, multiscale, on_last, with_context
+from glowjax.expression import call_of, expanded
+from glowjax.flow import Flow, as_flow
+from glowjax.loops import repeat
+from glowjax.models.glow import checking_images
+
+
+def integer_flow(flow: Flow, params: Any, event: Any, batch: int) -> IntegerFlow:
+    """The `IntegerFlow` of a flow that is made of couplings, ActNorms, 1×1 convolutions and so on.
+
+    Args:
+        flow: one that knows the expression which made it, as those of glowjax do.
+        params: its parameters.
+        event: shape of an example of x, without the batch axis; or a tuple of shapes.
+        batch: how many examples nets see at a time: always as many, so that their outputs repeat.
+
+    Raises:
+        ValueError: a part of the flow has no exact form in integers; it is named.
+    """
+    call = call_of(flow)
+    if call is None:
+        raise ValueError(f"flow must be made by functions that are `recorded`, got {flow!r}")
+    function, bound = call
+    if function is inspect.unwrap(as_flow):
+        return of_module(bound.arguments["module"], flow, params, event, batch)
+    if function in COMBINATORS:
+        return COMBINATORS[function](params, event, batch, **bound.arguments)
+    return integer_flow(expanded(flow), params, event, batch)
+
+
+def _chain(params, event, batch, flows=(), named: Mapping[str, Flow] = MappingProxyType({})):
+    members, steps = flows or tuple(named.values()), []
+    for flow, p in zip(members, Parts(tuple(named), len(flows)).unpack(params), strict=True):
+        steps.append(integer_flow(flow, p, event, batch))
+        event = steps[-1].event
+    return _in_order(steps)
+
+
+def _in_order(steps: Sequence[IntegerFlow]) -> IntegerFlow:
+    def encode(x, coder, context):
+        for step in steps:
+            x = step.encode(x, coder, context)
+        return x
+
+    def decode(z, coder, context):
+        for step in reversed(steps):
+            z = step.decode(z, coder, context)
+        return z
+
+    return IntegerFlow(encode, decode, steps[-1].event)
+
+
+def _repeat(params, event, batch, flow, n, **_):
+    each = [jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(n)]
+    return _in_order([integer_flow(flow, p, event, batch) for p in each])
+
+
+def _invert(params, event, batch, flow):
+    like = jax.ShapeDtypeStruct((1, *event), np.float32)
+    z: Any = jax.eval_shape(flow.inverse, params, like)[0]
+    inner = integer_flow(flow, params, z.shape[1:], batch)
+    return IntegerFlow(inner.decode, inner.encode, z.shape[1:])
+
+
+def _on_last(params, event, batch, flow, outputs=1):
+    *rest, last = event
+    inner = integer_flow(flow, params, last, batch)
+    made = (inner.event,) if outputs == 1 else inner.event
+
+    def encode(arrays, coder, context):
+        z = inner.encode(arrays[-1], coder, context)
+        return (*arrays[:-1], *((z,) if outputs == 1 else z))
+
+    def decode(arrays, coder, context):
+        z = arrays[-1] if outputs == 1 else arrays[-outputs:]
+        return (*arrays[:-outputs], inner.decode(z, coder, context))
+
+    return IntegerFlow(encode, decode, (*rest, *made))
+
+
+def _multiscale(params, event, batch, levels, splits):
+    flows = {"level1": on_last(levels[0])}
+    for number, (split, level) in enumerate(zip(splits, levels[1:], strict=True), 1):
+        flows[f"split{number}"] = on_last(split, outputs=2)
+        flows[f"level{number + 1}"] = on_last(level)
+    inner = _chain(params, (event,), batch, named=flows)
+
+    def encode(x, coder, context):
+        return inner.encode((x,), coder, context)
+
+    def decode(z, coder, context):
+        return inner.decode(z, coder, context)[0]
+
+    return IntegerFlow(encode, decode, inner.event)
+
+
+def _with_context(params, event, batch, flow, embed):
+    inner = integer_flow(flow, params, event, batch)
+
+    def seen(context):
+        return None if embed is None else jax.tree.map(np.asarray, embed(context))
+
+    return IntegerFlow(
+        lambda x, coder, context: inner.encode(x, coder, seen(context)),
+        lambda z, coder, context: inner.decode(z, coder, seen(context)),
+        inner.event,
+    )
+
+
+def _checking_images(params, event, batch, flow, levels):
+    return integer_flow(flow, params, event, batch)
+
+
+COMBINATORS = {
+    inspect.unwrap(function): make
+    for function, make in (
+        (chain, _chain),
+        (repeat, _repeat),
+        (invert, _invert),
+        (multiscale, _multiscale),
+        (on_last, _on_last),
+        (with_context, _with_context),
+        (checking_images, _checking_images),
+    )
+}

@@ -1,0 +1,132 @@
+"""glowjax compress and decompress."""
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from glowjax import codec, plots
+from glowjax.checks import require
+from glowjax.commands.options import PAUSE, Images, Weights, parse
+from glowjax.data.images import decode
+from glowjax.densities.quantization import to_uint8
+from glowjax.files import write_whole
+from glowjax.progress import progress
+from glowjax.runs.given import Given
+from glowjax.runs.trained import ImageModel
+
+Out = Annotated[Path | None, tyro.conf.arg(aliases=("-o",))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compress(Images):
+    """Write images to one file, in as many bits as the model's bits/dim say. Nothing is lost."""
+
+    num: int | None = None
+    """How many images of the split; default: all."""
+    batch: int = 64
+    """How many images the nets see at a time."""
+    out: Out = None
+    """The file; default: compressed.glow in the run's folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decompress(Weights):
+    """Read the images that `glowjax compress` wrote, with the same weights, device and versions."""
+
+    file: tyro.conf.Positional[Path]
+    """What `glowjax compress` wrote."""
+    out: Out = None
+    """A .npy, the images as uint8 [N, H, W, C] in the model's grey levels; or a folder, new or
+    empty, for a PNG of each image. Default: decompressed in the run's folder."""
+
+
+def compress(arguments: list[str]) -> None:
+    """Compresses images by a run's weights."""
+    options = parse(Compress, "compress", arguments)
+    path = options.path(options.out, "compressed.glow")
+    model, params = options.load()
+    given = options.images(model, options.num)
+    if options.files:
+        _check_unchanged(options.files, given, model)
+    with progress(len(given.images), what="image", text="compiling", pause=PAUSE) as advance:
+        data = codec.compress(
+            model.density,
+            params,
+            given.images,
+            levels=model.levels,
+            labels=given.labels if model.conditional else None,
+            batch=options.batch,
+            advance=lambda done: advance(done, "compressing"),
+        )
+    write_whole(path, data)
+    numbers, sizes = given.images.size, codec.sizes(data)
+    parts = ", ".join(f"{name} {bits / numbers:.4f}" for name, bits in sizes._asdict().items())
+    print(f"{len(given.images):,} images: {8 * len(data) / numbers:.4f} bits/dim ({parts})")
+    print(f"{path}  {len(data):,} bytes")
+
+
+def decompress(arguments: list[str]) -> None:
+    """Decompresses what a run's weights compressed."""
+    options = parse(Decompress, "decompress", arguments)
+    out = options.path(options.out, "decompressed")
+    as_folder = out.is_dir() or not out.suffix
+    ok = not (out.is_dir() and any(out.iterdir())) if as_folder else out.suffix == ".npy"
+    require(ok, "out", str(out), "a .npy, or a new or empty folder")
+    data = options.file.expanduser().read_bytes()
+    header = _header(options.file, data)
+    model, params = options.load()
+    batches = codec.decompressed(model.density, params, data)
+    with progress(header.images, what="image", text="compiling", pause=PAUSE) as advance:
+        if as_folder:
+            channels = header.image_shape[-1]
+            wanted = f"a .npy for images of {channels} channels"
+            require(channels in (1, 3), "out", str(out), wanted)
+            _write_each(out, batches, model, advance)
+        else:
+            _write_array(out, batches, header, advance)
+    print(f"{out}  {header.images:,} images")
+
+
+def _header(file: Path, data: bytes) -> codec.Header:
+    """What a file says of itself; a damaged one is named."""
+    try:
+        return codec.about(data)
+    except ValueError as error:
+        raise ValueError(f"file {file} cannot be decompressed: {error}") from error
+
+
+def _check_unchanged(files: Iterable[Path], given: Given, model: ImageModel) -> None:
+    """Refuses files that the model sees otherwise than they are: they would not come back."""
+    seen = np.asarray(to_uint8(given.images, levels=model.levels))
+    for path, image in zip(files, seen, strict=True):
+        pixels = decode(path.expanduser().read_bytes(), model.image_shape[2])
+        height, width, channels = model.image_shape
+        wanted = f"{height}×{width}×{channels} of {model.levels} grey levels, or it is not lossless"
+        require(np.array_equal(pixels, image), "file", str(path), wanted)
+
+
+def _write_each(folder: Path, batches: Iterable[codec.Batch], model: ImageModel, advance) -> None:
+    """A PNG of each image, named by its number."""
+    done = 0
+    for batch in batches:
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(np.asarray(to_uint8(batch.images, levels=model.levels))):
+            plots.image_grid(image[None], scale=1).save(folder / f"{batch.start + i:05}.png")
+        done += len(batch.images)
+        advance(done, "decompressing")
+
+
+def _write_array(path: Path, batches: Iterable[codec.Batch], header: codec.Header, advance) -> None:
+    images, done = np.empty((header.images, *header.image_shape), np.uint8), 0
+    for batch in batches:
+        images[batch.start : batch.start + len(batch.images)] = batch.images
+        done += len(batch.images)
+        advance(done, "decompressing")
+    content = io.BytesIO()
+    np.save(content, images)
+    write_whole(path, content.getvalue())

@@ -1,0 +1,242 @@
+"""Any image comes back bit for bit, in as many bits as the model claims; damage is always found."""
+
+import functools
+import hashlib
+
+import hypothesis
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import glowjax
+from glowjax.codec import compress, container, decompress
+from glowjax.codec.batches import BatchCoder
+from glowjax.codec.coder import LEAST, WORD, Coder
+from glowjax.codec.fixed_point import FRACTION
+
+SHAPE = (4, 4, 2)
+FLOWS = {
+    "glow": lambda: glowjax.glow(levels=2, steps=2, width=4),
+    "additive": lambda: glowjax.glow(levels=1, steps=1, width=4, coupling="additive"),
+    "lu": lambda: glowjax.glow(levels=1, steps=1, width=4, mixing="conv1x1_lu", scale="exp"),
+    "shuffle": lambda: glowjax.glow(levels=1, steps=1, width=4, mixing="shuffle", scale="tanh"),
+    "reverse": lambda: glowjax.glow(levels=1, steps=1, width=4, mixing="reverse", ring=False),
+    "realnvp": lambda: glowjax.chain(
+        logit=glowjax.as_flow(glowjax.Logit(0.05)),
+        couplings=glowjax.realnvp(levels=2, width=2, blocks=1),
+    ),
+    "single scale": lambda: glowjax.realnvp_single_scale(width=2, blocks=1),
+}
+
+
+@functools.cache
+def model_of(name, size=0.1):
+    """A density and params that are far from those of a start."""
+    model = glowjax.density(FLOWS[name](), SHAPE)
+    images = np.random.default_rng(0).integers(0, 256, (8, *SHAPE))
+    params = model.init(jax.random.key(0), glowjax.bin_centres(images))
+    return model, perturbed(params, size, 1)
+
+
+def perturbed(params, size, seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: a + size * rng.normal(size=a.shape).astype(a.dtype), params)
+
+
+def assert_comes_back(model, params, images, **options):
+    data = compress(model, params, images, batch=4, **options)
+    back, labels = decompress(model, params, data)
+    np.testing.assert_array_equal(back, images)
+    assert back.dtype == np.uint8
+    np.testing.assert_equal(labels, options.get("labels"))
+    return container.unpack(data)[0]
+
+
+def extremes(count):
+    """Images that a model has not seen: of one level, and of the highest contrast."""
+    board = 255 * (np.indices(SHAPE).sum(axis=0) % 2)
+    return np.stack([np.full(SHAPE, 0), np.full(SHAPE, 255), board, 255 - board] * count)[:count]
+
+
+@pytest.mark.float32
+def test_images_come_back_in_the_bits_that_the_model_claims():
+    model, params = model_of("glow", 0.01)
+    codec, coder = BatchCoder(model, params, SHAPE, 256, 16), Coder.seeded(8)
+    rng, claimed = np.random.default_rng(1), 0.0
+    images = rng.integers(0, 256, (64, *SHAPE))
+    for some in np.split(images, 4):
+        before = Coder(coder.stored())
+        x = codec.dequantized(some, before).astype(np.float32) / 2**FRACTION
+        claimed -= float(model.log_prob(params, x).sum()) / np.log(2)
+        assert not len(codec.push(some, None, None, coder))
+    bits = WORD * (coder.top - coder.seed_words) + np.log2(coder.lanes / float(LEAST)).sum()
+    assert bits == pytest.approx(claimed + 8 * images.size, rel=1e-3)
+    for some in reversed(np.split(images, 4)):
+        back, _ = codec.pop(16, np.zeros(0, np.int64), None, coder)
+        np.testing.assert_array_equal(back, some)
+    assert coder.holds_only_seed()
+
+
+@pytest.mark.float32
+@hypothesis.settings(max_examples=8, deadline=None)
+@hypothesis.given(images=hnp.arrays(np.uint8, st.tuples(st.integers(1, 6), *map(st.just, SHAPE))))
+def test_any_image_comes_back(images):
+    assert_comes_back(*model_of("glow"), images)
+
+
+@pytest.mark.slow
+@pytest.mark.float32
+@pytest.mark.parametrize("name", FLOWS)
+def test_images_unlike_any_come_back_through_each_flow(name):
+    noise = np.random.default_rng(0).integers(0, 256, (6, *SHAPE))
+    assert_comes_back(*model_of(name), np.concatenate([noise, extremes(5)]))
+
+
+@pytest.mark.slow
+@pytest.mark.float32
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(size=st.sampled_from([0.0, 0.3, 3.0, 1e3, 1e30]), seed=st.integers(0, 1000))
+def test_images_come_back_with_any_weights(size, seed):
+    model, params = model_of("glow")
+    images = np.concatenate(
+        [np.random.default_rng(seed).integers(0, 256, (3, *SHAPE)), extremes(3)]
+    )
+    assert_comes_back(model, perturbed(params, size, seed), images)
+
+
+@pytest.mark.float32
+def test_images_that_leave_fixed_point_are_stored_as_they_are():
+    model, params = model_of("glow")
+    scale = params["backbone"]["level1"]["steps"]["actnorm"]["log_scale"]
+    huge = jax.tree.map(lambda a: a, params)
+    huge["backbone"]["level1"]["steps"]["actnorm"]["log_scale"] = scale + 3
+    images = np.concatenate([np.full((3, *SHAPE), 128), extremes(4)])
+    header = assert_comes_back(model, huge, images)
+    assert header.raw
+
+
+@pytest.mark.float32
+def test_labels_are_stored():
+    flow = glowjax.glow(levels=1, steps=1, width=4, num_classes=3)
+    model, labels = glowjax.density(flow, SHAPE), np.array([2, 0, 1, 1, 2])
+    images = np.random.default_rng(0).integers(0, 17, (5, *SHAPE))
+    params = model.init(jax.random.key(0), glowjax.bin_centres(images, levels=17), labels)
+    params = perturbed(params, 0.1, 0)
+    assert assert_comes_back(model, params, images, levels=17, labels=labels).classes == 3
+    with pytest.raises(ValueError, match="labels"):
+        compress(model, params, images, levels=17)
+    with pytest.raises(ValueError, match="labels must be None: the model is not conditional"):
+        compress(*model_of("glow"), images, labels=labels)
+
+
+@pytest.fixture(scope="module")
+def file():
+    """A small model, its images and their file."""
+    with jax.enable_x64(False):
+        model, params = model_of("additive")
+        images = np.random.default_rng(0).integers(0, 256, (3, *SHAPE))
+        return model, params, images, compress(model, params, images, batch=4)
+
+
+@pytest.mark.float32
+def test_each_of_a_thousand_damages_is_found(file):
+    model, params, _, data = file
+    rng = np.random.default_rng(0)
+    for number in range(1000):
+        damaged = damage(data, number % 5, rng)
+        assert damaged != data
+        with pytest.raises(ValueError, match="data must be"):
+            decompress(model, params, damaged)
+
+
+def damage(data, kind, rng):
+    """Data with a bit flipped, cut short, with bytes added, changed, or moved to the end."""
+    at, length = int(rng.integers(len(data) - 16)), int(rng.integers(1, 9))
+    block = data[at : at + length]
+    if kind == 0:
+        return data[:at] + bytes([data[at] ^ 1 << rng.integers(8)]) + data[at + 1 :]
+    if kind == 1:
+        return data[:at]
+    if kind == 2:
+        return data + rng.bytes(length)
+    if kind == 3:
+        return data[:at] + bytes([data[at] ^ int(rng.integers(1, 256))]) + data[at + 1 :]
+    moved = data[:at] + data[at + length :] + block
+    return moved if moved != data else data[:-1]
+
+
+@pytest.mark.float32
+def test_another_model_is_refused(file):
+    model, params, _, data = file
+    with pytest.raises(ValueError, match="model must be the file's"):
+        decompress(model, perturbed(params, 1e-6, 0), data)
+    with pytest.raises(ValueError, match="model must be the file's"):
+        decompress(*model_of("reverse"), data)
+
+
+@pytest.mark.float32
+def test_another_version_or_device_is_refused_by_its_name(file, monkeypatch):
+    from glowjax.codec import compression
+
+    model, params, images, data = file
+    here = compression.made_with()
+    monkeypatch.setattr(compression, "made_with", lambda: here | {"jax": "9.9.9"})
+    with pytest.raises(ValueError, match=r"jax must be '.*', as for the file, got '9.9.9'"):
+        decompress(model, params, data)
+    monkeypatch.undo()
+    monkeypatch.setattr(BatchCoder, "repeats", lambda *_: "others")
+    with pytest.raises(ValueError, match="device must be such that its nets repeat"):
+        decompress(model, params, data)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(decompress(model, params, data)[0], images)
+
+
+@pytest.mark.float32
+def test_nets_that_do_not_repeat_are_found(file):
+    model, params, _, data = file
+    header, stored = container.unpack(data)
+    words = stored.words.copy()
+    words[-3] ^= 1
+    forged = container.pack(header, stored._replace(words=words))
+    with pytest.raises(
+        ValueError, match=r"images must be those of numbers .* that were compressed"
+    ):
+        decompress(model, params, forged)
+
+
+def test_the_file_ends_with_its_digest(file):
+    assert hashlib.sha256(file[-1][:-32]).digest() == file[-1][-32:]
+
+
+@pytest.mark.parametrize(
+    ("flow", "named"),
+    [
+        (lambda: glowjax.as_flow(glowjax.ElementwiseFlow(glowjax.affine())), "ElementwiseFlow"),
+        (lambda: glowjax.as_flow(glowjax.Coupling(glowjax.mixture_cdf(2))), "mixture_cdf"),
+        (lambda: glowjax.as_flow(glowjax.Logit(0.0)), "alpha of Logit"),
+        (lambda: glowjax.as_flow(glowjax.ActNorm())._replace(), "recorded"),
+    ],
+)
+def test_flows_without_an_exact_form_are_refused_by_name(flow, named):
+    model = glowjax.density(flow(), SHAPE)
+    images = np.zeros((2, *SHAPE), np.uint8)
+    params = model.init(jax.random.key(0), jnp.zeros((2, *SHAPE)))
+    with pytest.raises(ValueError, match=named):
+        compress(model, params, images)
+
+
+@pytest.mark.parametrize(
+    ("images", "named"),
+    [
+        (np.zeros((0, *SHAPE), np.uint8), "images must be .*one at least"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "images must be of the shape"),
+        (np.zeros((2, *SHAPE)), "images must be integers"),
+        (np.full((2, *SHAPE), 256), "images must be in 0..255"),
+    ],
+)
+def test_other_images_are_refused(images, named):
+    with pytest.raises(ValueError, match=named):
+        compress(*model_of("glow"), images)
