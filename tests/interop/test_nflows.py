@@ -93,7 +93,8 @@ PARTS = {
     "LU": lambda: transforms.LULinear(D, identity_init=False),
     "QR": lambda: transforms.QRLinear(D, num_householder=3),
     "SVD": lambda: transforms.SVDLinear(D, num_householder=4),
-    "dense": lambda: transforms.NaiveLinear(D),
+    # Its orthogonal start calls torch.qr, which torch 2.15 no longer has.
+    "dense": lambda: transforms.NaiveLinear(D, orthogonal_initialization=False),
     "actnorm": lambda: transforms.ActNorm(D),
     "batch norm": batch_norm,
     "random permutation": lambda: transforms.RandomPermutation(D),
