@@ -101,11 +101,14 @@ def compress(
 
 
 def decompress(model: Density, params: Any, data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images `[N, H, W, C]`, uint8, and their labels or None, of what `compress` returned.
+    """Images and their labels, of what `compress` returned.
 
     Args:
         model, params: as they were given to `compress`.
         data: a file's content.
+
+    Returns:
+        `(images, labels)`: uint8 `[N, H, W, C]`, and integers `[N]` or None.
 
     Raises:
         ValueError: `data` is damaged; it is of another model, of other weights, or was made on
@@ -118,7 +121,14 @@ def decompress(model: Density, params: Any, data: bytes) -> tuple[np.ndarray, np
 
 
 def decompressed(model: Density, params: Any, data: bytes) -> Iterator[Batch]:
-    """`decompress` batch by batch, the last images first; nothing comes of what it refuses."""
+    """`decompress` batch by batch, the last images first; nothing comes of what it refuses.
+
+    Args:
+        model, params, data: as for `decompress`.
+
+    Raises:
+        ValueError: as for `decompress`.
+    """
     header, stored = unpack(data)
     codec = BatchCoder(model, params, header.image_shape, header.levels, header.batch)
     _check_same(header, codec)
