@@ -11,7 +11,7 @@ import tyro
 
 from glowjax import codec, plots
 from glowjax.checks import require
-from glowjax.commands.options import PAUSE, Images, Weights, parse
+from glowjax.commands.options import PAUSE, Images, Weights, check_out, is_folder, parse
 from glowjax.data.images import decode
 from glowjax.densities.quantization import to_uint8
 from glowjax.files import write_whole
@@ -74,15 +74,13 @@ def decompress(arguments: list[str]) -> None:
     """Decompresses what a run's weights compressed."""
     options = parse(Decompress, "decompress", arguments)
     out = options.path(options.out, "decompressed")
-    as_folder = out.is_dir() or not out.suffix
-    ok = not (out.is_dir() and any(out.iterdir())) if as_folder else out.suffix == ".npy"
-    require(ok, "out", str(out), "a .npy, or a new or empty folder")
+    check_out(out, ".npy")
     data = options.file.expanduser().read_bytes()
     header = _header(options.file, data)
     model, params = options.load()
     batches = codec.decompressed(model.density, params, data)
     with progress(header.images, what="image", text="compiling", pause=PAUSE) as advance:
-        if as_folder:
+        if is_folder(out):
             channels = header.image_shape[-1]
             wanted = f"a .npy for images of {channels} channels"
             require(channels in (1, 3), "out", str(out), wanted)

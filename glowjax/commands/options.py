@@ -118,3 +118,18 @@ def in_chunks(doing: str, function: Callable[..., Any], *arrays: Any) -> Any:
             parts.append(jax.tree.map(lambda a, s=start: np.asarray(a)[: count - s], part))
             advance(min(start + CHUNK, count), doing)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether images are to be written into a folder, a file for each."""
+    return path.is_dir() or not path.suffix
+
+
+def check_out(path: Path, *suffixes: str) -> None:
+    """Refuses what is no file of one of the suffixes, and a folder that holds something."""
+    if is_folder(path):
+        ok = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    else:
+        ok = path.suffix in suffixes
+    wanted = "".join(f"a {suffix}, " for suffix in suffixes)
+    require(ok, "out", str(path), f"{wanted}or a new or empty folder")

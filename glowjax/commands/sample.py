@@ -9,7 +9,7 @@ import numpy as np
 
 from glowjax import plots
 from glowjax.checks import require
-from glowjax.commands.options import Weights, parse
+from glowjax.commands.options import Weights, check_out, is_folder, parse
 from glowjax.files import write_whole
 from glowjax.runs.pictures import draw
 
@@ -40,7 +40,7 @@ def sample(arguments: list[str]) -> None:
     options = parse(Sample, "sample", arguments)
     require(options.temperature, "temperature", options.temperature, "one at least")
     path = options.path(options.out, "sampled.png")
-    _check_out(path)
+    check_out(path, ".png", ".npy")
     model, params = options.load()
     classes = model.num_classes if model.conditional and options.label is None else None
     rows = classes or len(options.temperature) > 1
@@ -52,26 +52,13 @@ def sample(arguments: list[str]) -> None:
         )
         for temperature in options.temperature
     }
-    if _is_folder(path):
+    if is_folder(path):
         _write_each(path, images)
     elif path.suffix == ".npy":
         _write_array(path, images)
     else:
         _write_sheet(path, images, classes)
     print(path)
-
-
-def _check_out(path: Path) -> None:
-    """Refuses what is no picture, array or folder, and a folder that holds something."""
-    if _is_folder(path):
-        ok = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    else:
-        ok = path.suffix in (".png", ".npy")
-    require(ok, "out", str(path), "a .png, a .npy, or a new or empty folder")
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() or not path.suffix
 
 
 def _write_array(path: Path, images: Mapping[float, np.ndarray]) -> None:
