@@ -16,7 +16,9 @@ from glowjax.codec.fixed_point import FRACTION
 REPEATABLE = {"xla_gpu_autotune_level": 0, "xla_gpu_deterministic_ops": True}
 
 
-def coupling(module: Coupling, variables: Any, x: jax.Array, context: Any):
+def coupling(
+    module: Coupling, variables: Any, x: jax.Array, context: Any
+) -> tuple[jax.Array, jax.Array]:
     """Scale and offset of the half that a coupling changes."""
     args = (_floats(variables, x),) + (() if context is None else (context,))
     raw: Any = module.apply(variables, *args, method="parameters")
@@ -24,13 +26,15 @@ def coupling(module: Coupling, variables: Any, x: jax.Array, context: Any):
     return jnp.exp(log_scale), offset
 
 
-def split(module: Split, variables: Any, kept: jax.Array, like: jax.Array):
+def split(
+    module: Split, variables: Any, kept: jax.Array, like: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Scale and offset that whiten the half that leaves, of the shape of `like`."""
     kept = _floats(variables, kept)
     return _whitening(module.apply(variables, kept, like, method="prior"))
 
 
-def top(module: TopPrior, variables: Any, x: jax.Array, labels: Any):
+def top(module: TopPrior, variables: Any, x: jax.Array, labels: Any) -> tuple[jax.Array, jax.Array]:
     """Scale and offset that whiten the top latent."""
     x = jnp.zeros(x.shape, jnp.result_type(jnp.float32, *jax.tree.leaves(variables)))
     return _whitening(module.apply(variables, x, labels, method="prior"))
