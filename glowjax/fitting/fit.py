@@ -13,12 +13,11 @@ import numpy as np
 from glowjax.checks import check_integer, check_positive, require
 from glowjax.densities.density import Density
 from glowjax.densities.standardized import Standardized
-from glowjax.fitting.programs import Given, Programs, programs_of, whole_params
+from glowjax.fitting.programs import Given, Programs, copies, programs_of, whole_params
 from glowjax.fitting.rows import Batch, Examples, order, split
 from glowjax.progress import progress
 
 INITIALISED, EVALUATED = 1024, 4096  # examples at a time
-SAME = 0.1  # of the gradient: what rounding may change of a flow that normalises its input
 
 
 class Fitted(NamedTuple):
@@ -169,7 +168,7 @@ class _Kept:
         step = int(row["step"])
         value = row.get("validation", -step)  # without validation the last is the best
         if value < self._lowest:
-            self.params, self.step, self._lowest = jax.tree.map(jnp.copy, params), step, value
+            self.params, self.step, self._lowest = copies(params), step, value
             return True
         return self.patience is None or step - self.step < self.patience
 
@@ -230,8 +229,6 @@ def _initialised(programs: Programs, key, batch, standardize):
 
     It does if its first gradient is the same either way.
     """
-    import optax  # slow to import
-
     first = _first(batch)
     params = programs.init(key, first.x, first.context)
     standardize = standardize and not programs.density.fixed_units
@@ -240,11 +237,7 @@ def _initialised(programs: Programs, key, batch, standardize):
     units = _units(batch)
     x = (first.x - units[0]) / units[1]
     standard = programs.init(key, x, first.context)
-    _, slope = programs.first_gradient(params, first.x, first.context, key)
-    log_p, standard_slope = programs.first_gradient(standard, x, first.context, key)
-    supported = np.isfinite(log_p)  # else the flow has a support that standardizing leaves
-    change = optax.tree.norm(optax.tree.sub(slope, standard_slope))
-    if not supported or change < SAME * (0.2 + optax.tree.norm(standard_slope)):
+    if programs.same_start(params, first.x, standard, x, first.context, key):
         return params, None
     return standard, units
 
@@ -271,8 +264,7 @@ def _units(batch: Batch) -> tuple[jax.Array, jax.Array]:
 
 def _descend(programs: Programs, given, params, train, seed, steps, every, batch_size):
     """Trains; yields the step, examples and losses since the last time, weights and seconds."""
-    # Donated, and the caller may need his own.
-    state = jax.tree.map(jnp.copy, programs.begin(params))
+    state = programs.begin(params)
     given = jax.tree.map(jnp.asarray, given)
     for start in range(0, steps, every):
         began, stop = time.perf_counter(), min(start + every, steps)

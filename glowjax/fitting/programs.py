@@ -12,6 +12,8 @@ from glowjax.densities.objectives import forward_kl
 from glowjax.densities.standardized import Standardized
 from glowjax.fitting.rows import Batch
 
+SAME = 0.1  # of the gradient: what rounding may change of a flow that normalises its input
+
 
 class Given(NamedTuple):
     """What differs from fit to fit: the examples or None, the key, and the columns' units or None.
@@ -30,7 +32,7 @@ class Programs(NamedTuple):
     density: Density
     init: Callable[..., Any]
     init_from_base: Callable[..., Any]
-    first_gradient: Callable[..., Any]
+    same_start: Callable[..., jax.Array]  # do params begin as standardized ones do?
     log_prob: Callable[..., jax.Array]
     objective: Callable[..., Any]  # (given, params, index, step) -> (loss, metrics)
     begin: Callable[[Any], Any]  # params -> state
@@ -62,9 +64,6 @@ def _programs(density: Density, loss, optimizer, decay) -> Programs:
     def sgd(given):
         return descent(functools.partial(objective, given), optimizer, decay=decay)
 
-    def first_gradient(params, x, context, key):
-        return jax.value_and_grad(lambda p: jnp.mean(density.log_prob(p, x, context, key)))(params)
-
     def advance(state, order, given):
         return jax.lax.scan(sgd(given).step, state, order)
 
@@ -72,15 +71,40 @@ def _programs(density: Density, loss, optimizer, decay) -> Programs:
         density,
         jax.jit(density.init),
         jax.jit(density.init_from_base, static_argnums=1),
-        jax.jit(first_gradient),
+        jax.jit(functools.partial(_same_start, density)),
         jax.jit(density.log_prob),
         jax.jit(objective),
-        lambda params: sgd(None).init(params),
+        jax.jit(lambda params: sgd(None).init(_copies(params))),
         jax.jit(advance, donate_argnums=0),
     )
 
 
 _recent_programs = functools.lru_cache(maxsize=16)(_programs)
+
+
+def _same_start(density: Density, params, x, standard, standard_x, context, key):
+    """Whether the first gradient is the same for data as they are and standardized."""
+    import optax  # slow to import
+
+    def gradient(start):
+        def log_p(params):
+            return jnp.mean(density.log_prob(params, start[1], context, key))
+
+        return jax.value_and_grad(log_p)(start[0])
+
+    both = jax.tree.map(lambda *pair: jnp.stack(pair), (params, x), (standard, standard_x))
+    log_p, gradients = jax.lax.map(gradient, both)  # compiles the flow once
+    of_given, of_standard = (jax.tree.map(lambda g: g[i], gradients) for i in (0, 1))
+    change = optax.tree.norm(optax.tree.sub(of_given, of_standard))
+    supported = jnp.isfinite(log_p[1])  # else the flow has a support that standardizing leaves
+    return ~supported | (change < SAME * (0.2 + optax.tree.norm(of_standard)))
+
+
+def _copies(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
+
+
+copies = jax.jit(_copies)
 
 
 def whole_params(units, params) -> Any:
