@@ -94,10 +94,10 @@ def _same_start(density: Density, params, x, standard, standard_x, context, key)
 
     both = jax.tree.map(lambda *pair: jnp.stack(pair), (params, x), (standard, standard_x))
     log_p, gradients = jax.lax.map(gradient, both)  # compiles the flow once
-    of_given, of_standard = (jax.tree.map(lambda g: g[i], gradients) for i in (0, 1))
-    change = optax.tree.norm(optax.tree.sub(of_given, of_standard))
+    change = optax.tree.norm(jax.tree.map(lambda g: g[0] - g[1], gradients))
+    size = optax.tree.norm(jax.tree.map(lambda g: g[1], gradients))
     supported = jnp.isfinite(log_p[1])  # else the flow has a support that standardizing leaves
-    return ~supported | (change < SAME * (0.2 + optax.tree.norm(of_standard)))
+    return ~supported | (change < SAME * (0.2 + size))
 
 
 def _copies(tree: Any) -> Any:
