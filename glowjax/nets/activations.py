@@ -21,6 +21,12 @@ ACTIVATIONS = {
 }
 
 
+# A gradient keeps their input and computes them again: to keep what they compute takes longer.
+_RECOMPUTED = {
+    name: jax.checkpoint(function, prevent_cse=False) for name, function in ACTIVATIONS.items()
+}
+
+
 def activation_function(activation: Activation) -> Callable[[jax.Array], jax.Array]:
     """The function of a name, or a function as it is.
 
@@ -31,7 +37,7 @@ def activation_function(activation: Activation) -> Callable[[jax.Array], jax.Arr
         return activation
     names = ", ".join(map(repr, ACTIVATIONS))
     require(activation in ACTIVATIONS, "activation", activation, f"a function, or one of {names}")
-    return ACTIVATIONS[activation]
+    return _RECOMPUTED[activation]
 
 
 def leaky_relu(x: jax.Array, slope: float) -> jax.Array:
