@@ -112,7 +112,9 @@ from glowjax.densities.standardized import Standardized
 from glowjax.densities.targets import Target
 from glowjax.expression import recorded
 from glowjax.extras import extra
-from glowjax.fitting.fit import Batch, Fitted, fit
+from glowjax.fitting.fit import Fitted, fit
+from glowjax.fitting.many import fit_many
+from glowjax.fitting.rows import Batch
 from glowjax.flow import Flow, as_flow
 from glowjax.loops import repeat
 from glowjax.models.dequantizer import dequantization_flow
@@ -200,6 +202,7 @@ __all__ = [
     "distrax_base",
     "effective_sample_size",
     "fit",
+    "fit_many",
     "forward_kl",
     "from_uint8",
     "gaussian_mixture",

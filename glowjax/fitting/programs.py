@@ -37,6 +37,9 @@ class Programs(NamedTuple):
     objective: Callable[..., Any]  # (given, params, index, step) -> (loss, metrics)
     begin: Callable[[Any], Any]  # params -> state
     advance: Callable[..., Any]  # (state, order, given) -> (state, metrics)
+    begin_many: Callable[[Any], Any]  # those of several fits of one data set, side by side
+    advance_many: Callable[..., Any]
+    log_prob_many: Callable[..., jax.Array]
 
 
 def programs_of(density: Density, loss: Any, optimizer: Any, decay: float | None) -> Programs:
@@ -67,6 +70,10 @@ def _programs(density: Density, loss, optimizer, decay) -> Programs:
     def advance(state, order, given):
         return jax.lax.scan(sgd(given).step, state, order)
 
+    def begin(params):
+        return sgd(None).init(_copies(params))
+
+    axes: Any = {"key": 0, "units": 0}
     return Programs(
         density,
         jax.jit(density.init),
@@ -74,8 +81,11 @@ def _programs(density: Density, loss, optimizer, decay) -> Programs:
         jax.jit(functools.partial(_same_start, density)),
         jax.jit(density.log_prob),
         jax.jit(objective),
-        jax.jit(lambda params: sgd(None).init(_copies(params))),
+        jax.jit(begin),
         jax.jit(advance, donate_argnums=0),
+        jax.jit(jax.vmap(begin)),
+        jax.jit(jax.vmap(advance, (0, 0, Given(batch=None, **axes))), donate_argnums=0),
+        jax.jit(jax.vmap(density.log_prob)),
     )
 
 

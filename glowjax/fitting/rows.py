@@ -46,11 +46,11 @@ def split(
     """The training and the held-out examples, from the arguments of `fit`."""
     if data is None:
         return None, None
-    whole = _examples("data", data, context, weights)
+    whole = examples("data", data, context, weights)
     if not isinstance(validation, float | int | None):
         parts = validation if isinstance(validation, tuple) else (validation,)
         require(len(parts) <= 3, "validation", f"{len(parts)} parts", "x, context and weights")
-        return whole, _examples("validation", *parts)
+        return whole, examples("validation", *parts)
     fraction = validation or 0
     require(0 <= fraction < 1, "validation", validation, "arrays, or a fraction in [0, 1)")
     n = len(whole)
@@ -69,7 +69,8 @@ def order(train: Examples | None, seed: int, start: int, stop: int, batch_size: 
     return visits.reshape(stop - start, batch_size)
 
 
-def _examples(name: str, x: Any, context: Any = None, weights: Any = None) -> Examples:
+def examples(name: str, x: Any, context: Any = None, weights: Any = None) -> Examples:
+    """All of an argument's examples, checked, in their order; weights get the mean 1."""
     x = finite_numbers(name, x)
     require(x.ndim > 1, name, x.shape, "batched, of shape [N, ...]")
     require(len(x) > 0, name, x.shape, "of at least one example")
