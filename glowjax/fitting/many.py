@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,7 +33,7 @@ def fit_many(
     steps: int = 2000,
     batch_size: int = 256,
     optimizer: Any = None,
-    decay: float | None = None,
+    decay: float | None = 0.99,
     evaluate_every: int | None = None,
     patience: int | None = None,
     show: bool = True,
@@ -68,14 +69,15 @@ def fit_many(
     """
     check_positive(steps=steps, batch_size=batch_size)
     seeds = _checked_seeds(seeds)
-    every = evaluation_interval(evaluate_every, steps)
     parts = [split(data, context, weights, validation, seed) for seed in seeds]
     train, held_out = parts[0]
+    one_pass = math.ceil(len(train) / batch_size) if train and held_out else steps
+    every = evaluation_interval(evaluate_every, steps, one_pass)
     require(train or loss, "data", data, "given where no loss is")
     require(held_out or patience is None, "patience", patience, "None without validation")
 
     began = time.perf_counter()
-    programs = programs_of(density, loss, checked_optimizer(optimizer), decay)
+    programs = programs_of(density, loss, checked_optimizer(optimizer, steps), decay)
     whole = None if data is None else examples("data", data, context, weights)
     fits = _Fits(programs, whole, parts, seeds, batch_size, is_likelihood=loss is None)
     kept = _Kept(fits.whole(fits.first), len(seeds), patience and patience * every)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from glowjax.arrays import HIGHEST, promote
 from glowjax.checks import check_context
 from glowjax.nets.activations import Activation, activation_function
-from glowjax.nets.layers import ZeroDense
+from glowjax.nets.layers import ZeroDense, small_uniform
 
 
 class MLP(nn.Module):
@@ -29,7 +29,7 @@ class MLP(nn.Module):
     features: int
     width: int = 64
     depth: int = 2
-    activation: Activation = "silu"
+    activation: Activation = "relu"
     residual: bool = False
 
     @nn.compact
@@ -39,7 +39,13 @@ class MLP(nn.Module):
         h = x if context is None else jnp.concatenate([x, context], axis=-1)
 
         def dense(h, name):
-            layer = nn.Dense(self.width, param_dtype=promote(x).dtype, precision=HIGHEST, name=name)
+            layer = nn.Dense(
+                self.width,
+                kernel_init=small_uniform,
+                param_dtype=promote(x).dtype,
+                precision=HIGHEST,
+                name=name,
+            )
             return layer(h)
 
         h = hidden_layers(dense, h, self.depth, self.activation, residual=self.residual)
