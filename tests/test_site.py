@@ -1,6 +1,7 @@
 """The site: its API has every public name, its links lead to files, and a browser shows it."""
 
 import functools
+import html
 import http.server
 import importlib.util
 import inspect
@@ -199,6 +200,59 @@ def test_a_browser_shows_the_page(page, width, address, tmp_path):
     pixels = shown(f"{address}/{page}", width, 1200, tmp_path)
     for part in np.array_split(pixels, 3):  # something is shown all the way down
         assert np.ptp(part) > 100
+
+
+FRAMES = """<!doctype html><style>iframe {{ width: 400px; border: 0 }}</style>{frames}<script>
+onload = () => {{
+  const of = (page) => {expression};
+  const found = [...document.querySelectorAll("iframe")].map((frame) => of(frame.contentDocument));
+  document.body.textContent = JSON.stringify(found);
+}}</script>"""
+
+
+def on_a_phone(expression, paths, address, built, folder):
+    """What an expression of JavaScript gives for each `page`, a document 400 pixels wide."""
+    frames = "".join(f'<iframe src="/{path}"></iframe>' for path in paths)
+    (built / "frames.html").write_text(FRAMES.format(frames=frames, expression=expression))
+    found = re.search(r"<body>(.*)</body>", dumped(f"{address}/frames.html", folder), re.DOTALL)
+    assert found
+    return json.loads(html.unescape(found[1]))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None or BROWSER is None, reason="there is no Chromium, or no MkDocs")
+def test_no_page_is_wider_than_a_phone(address, built, tmp_path):
+    paths = [page.parent.relative_to(built).as_posix() for page in built.rglob("index.html")]
+    width = "[page.documentElement.clientWidth, page.documentElement.scrollWidth]"
+    (built / "wide.html").write_text("<!doctype html><p style='width: 500px'>Wider.</p>")
+    paths.append("wide.html")
+    widths = on_a_phone(width, paths, address, built, tmp_path)
+    wider = [path for path, (own, all_) in zip(paths, widths, strict=True) if own != all_]
+    assert len(paths) > 40 and wider == ["wide.html"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None or BROWSER is None, reason="there is no Chromium, or no MkDocs")
+def test_the_first_column_of_a_table_leaves_room_for_others_on_a_phone(address, built, tmp_path):
+    paths = ["coming-from/", "other-libraries/", "reliability/", "flows/"]
+    first = "[...page.querySelectorAll('article tbody')].map((t) => t.rows[0].cells[0].offsetWidth)"
+    found = on_a_phone(first, paths, address, built, tmp_path)
+    assert all(len(widths) > 3 and max(widths) < 200 for widths in found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None or BROWSER is None, reason="there is no Chromium, or no MkDocs")
+def test_the_flows_are_sorted_by_their_year(address, built, tmp_path):
+    sort = """{
+      const years = [...page.querySelectorAll("article th")].find((h) => h.textContent == "year");
+      const rows = () => [...years.closest("table").tBodies[0].rows];
+      const shown = () => rows().map((row) => row.cells[years.cellIndex].textContent);
+      const before = shown();
+      years.click();
+      return [before, shown()];
+    }"""
+    ((before, after),) = on_a_phone(f"(() => {sort})()", ["flows/"], address, built, tmp_path)
+    assert len(after) > 10 and before != after == sorted(before)
 
 
 @pytest.mark.slow
