@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tyro
@@ -102,7 +103,9 @@ def test_experiments_know_what_is_printed(words):
     spec = importlib.util.find_spec(module)
     assert flag == "-m" and spec
     if module == "experiments.bench":
-        silent = {name: functools.wraps(f)(lambda *a, **k: None) for name, f in BENCHES.items()}
+        silent: dict[str, Any] = {
+            name: functools.wraps(f)(lambda *a, **k: None) for name, f in BENCHES.items()
+        }
         tyro.extras.subcommand_cli_from_dict(silent, args=options)
     elif "common.run(" in Path(str(spec.origin)).read_text("utf-8"):
         tyro.cli(common.Run, args=options, default=common.Run(folder=Path("runs")))

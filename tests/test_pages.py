@@ -130,6 +130,41 @@ def test_ten_minutes(run, config, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.float32
+@pytest.mark.xdist_group("runs")
+def test_compression(run, config, tmp_path, monkeypatch):
+    from glowjax.runs.training import train
+
+    monkeypatch.chdir(tmp_path)
+    train(config, tmp_path / "runs" / "demo")
+    names = run("compression.md")
+    np.testing.assert_array_equal(names["again"], names["images"])
+    assert sum(names["codec"].sizes(names["data"])) == pytest.approx(8 * len(names["data"]))
+
+
+ENDLESS = {"lapack-hang.md"}  # its program never ends, and that is what the page is about
+PARTS = [  # by which tests/interop, or tests/test_readme.py, picks the examples of one page
+    *("import distrax", "import numpyro", "import blackjax", "(2, 6)"),
+    *("class NNXNet(", "class EquinoxNet(", "class HaikuNet("),
+    *("import from_nflows", "import from_normflows", "import from_torch_glow"),
+]
+
+
+def test_the_python_of_every_page_is_run_by_a_test():
+    tests = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("*.py"))
+    pages = {page.name for page in DOCS.glob("*.md") if examples(page)}
+    assert len(pages) > 10 and not [p for p in pages - ENDLESS if f'"{p}"' not in tests]
+    for page in ENDLESS:
+        for example in examples(DOCS / page):
+            compile(example, page, "exec")
+
+
+def test_each_example_of_other_libraries_is_picked_once():
+    found = [[part for part in PARTS if part in e] for e in examples(DOCS / "other-libraries.md")]
+    assert sorted(found) == sorted([part] for part in PARTS)
+
+
+@pytest.mark.slow
+@pytest.mark.float32
 def test_questions(run):
     names = run("faq.md")
     assert names["log_p"].shape == (5, 100) and names["new"].shape == (2, 4, 3)
