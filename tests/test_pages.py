@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ def test_a_flow_of_ones_own(run):
     names = run("own-flow.md")
     assert names["message"].startswith("inverse's log_det must be minus forward's")
     assert names["new"].shape == (10, 3) and jnp.all(jnp.isfinite(names["new"]))
+
+
+@pytest.mark.float32
+def test_the_template_of_a_flow_is_a_flow(capsys):
+    runpy.run_path(str(DOCS / "flow_template.py"), run_name="__main__")
+    assert capsys.readouterr().out.startswith("The flow is right")
 
 
 @pytest.mark.slow

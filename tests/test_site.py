@@ -83,6 +83,17 @@ def test_links_lead_to_files_of_the_site(pages):
     assert links > 100
 
 
+def test_links_to_elsewhere_are_addresses(pages):
+    links = {
+        link
+        for page in pages.rglob("*.md")
+        for link in re.findall(r"\]\((\w+:[^)]*)\)", page.read_text("utf-8"))
+    }
+    assert len(links) > 4
+    for link in links:
+        assert re.fullmatch(r"https://[\w-]+(\.[\w-]+)+(/[\w.-]+)*/?", link), link
+
+
 def test_a_link_to_nothing_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(site, "ROOT", tmp_path)
     page = tmp_path / "page.md"
@@ -125,9 +136,25 @@ def built(config):
     return config.parent / "html"
 
 
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves files; `/wait` is answered, so that a page with it is complete, after `/ready`."""
+
+    ready = threading.Event()
+
+    def do_GET(self):
+        if self.path == "/ready":
+            self.ready.set()
+        if self.path == "/wait":
+            self.ready.wait(60)
+        super().do_GET()
+
+    def log_message(self, format, *args):
+        """Prints nothing."""
+
+
 @pytest.fixture(scope="module")
 def address(built):
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(built))
+    handler = functools.partial(Handler, directory=str(built))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -200,6 +227,24 @@ def test_a_browser_shows_the_page(page, width, address, tmp_path):
     pixels = shown(f"{address}/{page}", width, 1200, tmp_path)
     for part in np.array_split(pixels, 3):  # something is shown all the way down
         assert np.ptp(part) > 100
+
+
+SEARCH = """<!doctype html><iframe src="/?q=rational+quadratic"></iframe><img src="/wait"><script>
+const links = ".md-search-result__item a";
+const found = () => [...document.querySelector("iframe").contentDocument.querySelectorAll(links)];
+const timer = setInterval(() => {
+  if (found().length) { clearInterval(timer); fetch("/ready"); }
+}, 100);
+onload = () => { document.body.textContent = found().map((link) => link.href).join(" "); };
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None or BROWSER is None, reason="there is no Chromium, or no MkDocs")
+def test_the_search_of_a_browser_finds_a_name_by_its_words(address, built, tmp_path):
+    (built / "search.html").write_text(SEARCH)
+    page = dumped(f"{address}/search.html", tmp_path)
+    assert "/api/bijections/" in page and "#glowjax.bijections.spline.rational_quadratic" in page
 
 
 FRAMES = """<!doctype html><style>iframe {{ width: 400px; border: 0 }}</style>{frames}<script>
