@@ -212,6 +212,15 @@ def test_each_entry_of_the_api_shows_its_source(name, pages, built):
     assert page.count("Source code in <code>glowjax/") >= entries > 0
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None, reason="the extra docs is not installed")
+def test_what_a_function_returns_is_one_entry_however_many_lines_it_has(built):
+    pages = [page.read_text("utf-8") for page in (built / "api").glob("*/index.html")]
+    returns = re.compile(r"Returns:</span></p>\s*<ul>(.*?)</ul>", re.DOTALL)
+    counts = [entry.count("<li") for page in pages for entry in returns.findall(page)]
+    assert len(counts) > 20 and set(counts) == {1}
+
+
 @pytest.mark.skipif(MKDOCS is None, reason="the extra docs is not installed")
 def test_an_equation_with_an_unknown_command_is_refused():
     page = r'<span class="arithmatex">\(x + \nonsense\)</span>'
