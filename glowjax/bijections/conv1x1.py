@@ -147,7 +147,9 @@ def random_rotation_lu(key: jax.Array, channels: int, dtype=jnp.float32) -> Floa
 
 
 class InvertibleConv1x1(nn.Module):
-    """`conv1x1_forward` with a learned matrix that starts as a random rotation.
+    """z = x·W at every position, W a learned matrix that starts as a random rotation.
+
+    See `conv1x1_forward` and `conv1x1_lu_forward`.
 
     Attributes:
         parametrization: `"dense"`, the matrix itself (parameter `weight`), or `"lu"`, its packed

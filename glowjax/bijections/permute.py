@@ -64,7 +64,7 @@ class Permute(nn.Module):
 
 
 class Reverse(nn.Module):
-    """Reverses the order of the channels. No parameters."""
+    """Reverses the order of the channels: z[..., i] = x[..., C - 1 - i]. No parameters."""
 
     def forward(self, x) -> tuple[Array, Array]:
         return permute_forward(x, _reversed(x))
@@ -74,8 +74,9 @@ class Reverse(nn.Module):
 
 
 class Shuffle(nn.Module):
-    """A random permutation of the channels, fixed by `seed` and their number. No parameters.
+    """z[..., i] = x[..., permutation[i]], by a random permutation of the channels. No parameters.
 
+    `seed` and the number of channels fix the permutation.
     Inside `repeat` it is the same at every step.
 
     Raises:
