@@ -25,7 +25,7 @@ COLUMNS: Columns = {
     "flow": lambda r: r["kind"],
     "data": lambda r: r["data"],
     "library": lambda r: r["library"],
-    "nats a row": lambda r: f"{r['nats']:.3f} ± {r['error']:.3f}",
+    "nats a row": lambda r: f"{r['nats']:.3f} ± {r['standard_error']:.3f}",
     "ours less theirs": lambda r: f"{r['gain']:+.3f} ± {r['gain_error']:.3f}",
     "seconds": lambda r: f"{r['seconds']:.0f}",
 }
@@ -93,7 +93,7 @@ def measure(setting: dict[str, Any]) -> Iterator[Row]:
         log_p[library] = np.concatenate([each.log_p for each in fits])
         nats, error = mean_and_error(log_p[library])
         seconds = float(np.mean([each.seconds for each in fits]))
-        row = {"library": library, "nats": nats, "error": error, "seconds": seconds}
+        row = {"library": library, "nats": nats, "standard_error": error, "seconds": seconds}
         if library != "glowjax":
             gain, gain_error = mean_and_error(log_p["glowjax"] - log_p[library])
             row |= {"gain": gain, "gain_error": gain_error}

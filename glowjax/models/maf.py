@@ -18,7 +18,7 @@ from glowjax.nets.activations import Activation
 from glowjax.nets.made import MADE, is_seed
 
 Order = Literal["riffle", "alternate"] | int
-BOUND = 3.0  # of a step's |log_scale|: five steps stretch by e¹⁵ at most, within float32's 24 bits
+BOUND = 2.0  # of a step's |log_scale|: eight steps stretch by e¹⁶ at most, within float32's 24 bits
 
 
 @recorded
@@ -41,7 +41,7 @@ def maf(
 
     Args:
         steps: how many.
-        transform: of every number; default: `affine(bound=3)`, since an unbounded exp overflows in
+        transform: of every number; default: `affine(bound=2)`, since an unbounded exp overflows in
             the inverse where the net extrapolates.
         width, depth, activation: of the hidden layers of the nets, see `MADE`.
         order: of the inputs, from step to step: `"riffle"` interleaves its halves, see `Riffle`,
