@@ -51,6 +51,14 @@ def test_the_template_of_a_flow_is_a_flow(capsys):
 
 @pytest.mark.slow
 @pytest.mark.float32
+def test_small_flows(run):
+    names = run("small-flows.md")
+    assert names["log_p"].shape == (4, 2000) and names["log_mean"].shape == (2000,)
+    assert np.all(names["log_mean"] >= names["log_p"].mean(axis=0))  # by Jensen's inequality
+
+
+@pytest.mark.slow
+@pytest.mark.float32
 def test_the_change_of_variables(run):
     names = run("change-of-variables.md")
     np.testing.assert_allclose(names["integral"], 1, rtol=1e-5)
