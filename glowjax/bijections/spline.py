@@ -67,10 +67,11 @@ def rational_quadratic(
 
     def knots_of(raw):
         """Those of x and of z, and the slopes there."""
+        widths, heights, slopes = jnp.split(raw, (bins, 2 * bins), axis=-1)
         return (
-            _knots(raw[..., :bins], bound, min_bin),
-            _knots(raw[..., bins : 2 * bins], bound, min_bin),
-            _slopes(raw[..., 2 * bins :], min_slope, end_slopes),
+            _knots(widths, bound, min_bin),
+            _knots(heights, bound, min_bin),
+            _slopes(slopes, min_slope, end_slopes),
         )
 
     def apply(within, value, raw, *, along_z):
