@@ -14,7 +14,7 @@ import numpy as np
 from glowjax.checks import check_integer, check_positive, require
 from glowjax.densities.density import Density
 from glowjax.fitting.evaluation import EVALUATED, Evaluation, failure, never_finite
-from glowjax.fitting.fit import Fitted, checked_optimizer, evaluation_interval
+from glowjax.fitting.fit import Fitted, averaging, checked_optimizer, evaluation_interval
 from glowjax.fitting.programs import Given, Programs, programs_of, whole_params
 from glowjax.fitting.rows import Examples, examples, order, split
 from glowjax.fitting.start import first_params
@@ -33,7 +33,7 @@ def fit_many(
     steps: int = 2000,
     batch_size: int = 256,
     optimizer: Any = None,
-    decay: float | None = 0.99,
+    decay: float | None = None,
     evaluate_every: int | None = None,
     patience: int | None = None,
     show: bool = True,
@@ -77,7 +77,9 @@ def fit_many(
     require(held_out or patience is None, "patience", patience, "None without validation")
 
     began = time.perf_counter()
-    programs = programs_of(density, loss, checked_optimizer(optimizer, steps), decay)
+    programs = programs_of(
+        density, loss, checked_optimizer(optimizer, steps), averaging(decay, held_out)
+    )
     whole = None if data is None else examples("data", data, context, weights)
     fits = _Fits(programs, whole, parts, seeds, batch_size, is_likelihood=loss is None)
     kept = _Kept(fits.whole(fits.first), len(seeds), patience and patience * every)

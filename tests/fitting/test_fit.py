@@ -11,7 +11,7 @@ from cases import SMALL_MLP
 
 import glowjax
 from glowjax.fitting.descent import descent
-from glowjax.fitting.fit import evaluation_interval
+from glowjax.fitting.fit import averaging, evaluation_interval
 
 NORMAL = glowjax.density(glowjax.as_flow(glowjax.GlowActNorm(log_scale_factor=1.0)), (2,))
 FAST = optax.adam(0.05)
@@ -38,6 +38,20 @@ def test_maximum_likelihood():
     np.testing.assert_allclose(jnp.exp(-result.params["log_scale"]), x.std(axis=0), rtol=0.1)
     assert result.step == 300 and [row["step"] for row in result.history] == [*range(15, 301, 15)]
     assert result.history[-1]["loss"] < result.history[0]["loss"] - 1
+
+
+def test_the_average_is_for_held_out_data():
+    """A target leaves nothing to overfit, and an average would lag behind."""
+    assert (averaging(None, ()), averaging(None, "some"), averaging(0.0, "some")) == (
+        None,
+        0.99,
+        None,
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        fitted(validation=0, decay=0.0).params,
+        fitted(validation=0).params,
+    )
 
 
 @pytest.mark.parametrize(
