@@ -45,7 +45,8 @@ def maf(
             the inverse where the net extrapolates.
         width, depth, activation: of the hidden layers of the nets, see `MADE`.
         order: of the inputs, from step to step: `"riffle"` interleaves its halves, see `Riffle`,
-            `"alternate"` reverses it, a seed shuffles it by the same fixed permutation.
+            `"alternate"` reverses it, which lets every latent depend on every input after two
+            steps, a seed shuffles it by the same fixed permutation.
         backprop, unroll: see `repeat`; `"invert"` costs the D steps of the inverse.
 
     Raises:
