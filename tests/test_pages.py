@@ -129,14 +129,19 @@ def definitions(package: str) -> set[str]:
     return set(re.findall(r"^ *(?:class|def) (\w+)", code, re.MULTILINE))
 
 
-@pytest.mark.slow
-@pytest.mark.float32
-@pytest.mark.xdist_group("runs")
-def test_ten_minutes(run, config, tmp_path, monkeypatch):
+@pytest.fixture
+def trained_demo(config, tmp_path, monkeypatch):
+    """A folder, the working one, with a small model in runs/demo, where pages expect it."""
     from glowjax.runs.training import train
 
     monkeypatch.chdir(tmp_path)
     train(config, tmp_path / "runs" / "demo")
+
+
+@pytest.mark.slow
+@pytest.mark.float32
+@pytest.mark.xdist_group("runs")
+def test_ten_minutes(run, tmp_path, trained_demo):
     names = run("ten-minutes.md")
     assert len([*(tmp_path / "pictures").glob("*.png")]) == 1797
     np.testing.assert_array_equal(names["again"], names["images"])
@@ -146,11 +151,7 @@ def test_ten_minutes(run, config, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.float32
 @pytest.mark.xdist_group("runs")
-def test_compression(run, config, tmp_path, monkeypatch):
-    from glowjax.runs.training import train
-
-    monkeypatch.chdir(tmp_path)
-    train(config, tmp_path / "runs" / "demo")
+def test_compression(run, trained_demo):
     names = run("compression.md")
     np.testing.assert_array_equal(names["again"], names["images"])
     assert sum(names["codec"].sizes(names["data"])) == pytest.approx(8 * len(names["data"]))

@@ -26,11 +26,11 @@ class Parts(NamedTuple):
     test: np.ndarray
 
 
-def parts(name: str, seed: int, plane: tuple[int, int, int] = PLANE) -> Parts:
+def parts(name: str, seed: int) -> Parts:
     """A data set, drawn or split by a seed."""
     if name in toy.TOY:
-        points = np.asarray(toy.TOY[name](jax.random.key(seed), sum(plane)))
-        split = np.split(points, np.cumsum(plane[:2]))
+        points = np.asarray(toy.TOY[name](jax.random.key(seed), sum(PLANE)))
+        split = np.split(points, np.cumsum(PLANE[:2]))
     else:
         rng = np.random.default_rng(seed)
         rows = rng.permutation(_without_steps(TABLES[name](), rng))

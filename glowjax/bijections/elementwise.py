@@ -101,7 +101,7 @@ def affine(
     last, shared = shift == "last", 2 if scale == "tanh" else 0
 
     def parameters(raw):
-        shift, *rest = parts(promote(raw))
+        shift, *rest = _parts(promote(raw))
         return shift, _log_scale(rest, scale, bound, least)
 
     def forward(x, raw):
@@ -117,7 +117,7 @@ def affine(
     return Elementwise(2 + shared, forward, inverse, shared)
 
 
-def parts(raw: Float[Array, "*shape size"]) -> list[Array]:
+def _parts(raw: Float[Array, "*shape size"]) -> list[Array]:
     """The parameters one by one, each `[...]`: a split has a cheaper gradient than slices."""
     return [part[..., 0] for part in jnp.split(raw, raw.shape[-1], axis=-1)]
 

@@ -117,8 +117,7 @@ def fit(
     train, held_out = split(data, context, weights, validation, seed)
     one_pass = math.ceil(len(train) / batch_size) if train and held_out else steps
     every = evaluation_interval(evaluate_every, steps, one_pass)
-    require(train or loss, "data", data, "given where no loss is")
-    require(held_out or patience is None, "patience", patience, "None without validation")
+    check_needs(train, held_out, data, loss, patience)
 
     began = time.perf_counter()
     programs = programs_of(density, loss, optimizer, averaging(decay, held_out))
@@ -151,6 +150,12 @@ def fit(
                 break
     kept.check()
     return Fitted(kept.params, kept.history, kept.step, time.perf_counter() - began)
+
+
+def check_needs(train: Any, held_out: Any, data: Any, loss: Any, patience: Any) -> None:
+    """Raises `ValueError` if there is nothing to train on, or nothing to be patient by."""
+    require(train or loss, "data", data, "given where no loss is")
+    require(held_out or patience is None, "patience", patience, "None without validation")
 
 
 def evaluation_interval(given: int | None, steps: int, one_pass: int) -> int:
