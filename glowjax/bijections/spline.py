@@ -1,5 +1,6 @@
 """Elementwise maps by monotone rational-quadratic splines (Durkan et al. 2019)."""
 
+import math
 from typing import Literal, NamedTuple
 
 import chex
@@ -119,7 +120,7 @@ def _knots(raw, bound, least):
 
 def _slopes(raw, least, end_slopes: EndSlopes):
     """At all knots, `[..., bins + 1]`; 1 where raw is 0."""
-    slopes = least + jax.nn.softplus(raw + np.log(np.expm1(1 - least)))
+    slopes = least + jax.nn.softplus(raw + math.log(math.expm1(1 - least)))
     if end_slopes == "learned":
         return slopes
     if end_slopes == "circular":
