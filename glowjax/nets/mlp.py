@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import HIGHEST, promote
-from glowjax.checks import check_context
+from glowjax.checks import check_context, require
 from glowjax.nets.activations import Activation, activation_function
 from glowjax.nets.layers import ZeroDense, small_uniform
 
@@ -23,7 +23,10 @@ class MLP(nn.Module):
             name, or a function that does, as JAX's own mostly do not.
         residual: makes each layer a residual block, see `hidden_layers`.
 
-    A float `context` of `[B, F]` is appended to the input.
+    A float `context` of `[B, F]` is appended to the input, which then is of that rank.
+
+    Raises:
+        ValueError: the context, or x beside one, is of another shape.
     """
 
     features: int
@@ -36,6 +39,7 @@ class MLP(nn.Module):
     def __call__(self, x, context=None):
         if context is not None:
             check_context(context, x)
+            require(x.ndim == 2, "x", x.shape, "of shape [B, D] where a context is given")
         h = x if context is None else jnp.concatenate([x, context], axis=-1)
 
         def dense(h, name):
