@@ -482,7 +482,11 @@ CASES = {
 
 if importlib.util.find_spec("diffrax"):  # of the extra continuous
     CASES["continuous"] = Case(
-        as_flow(glowjax.Continuous(functools.partial(SMALL_MLP, depth=1), rtol=1e-11, atol=1e-11)),
+        as_flow(
+            glowjax.Continuous(
+                functools.partial(SMALL_MLP, depth=1, activation="silu"), rtol=1e-11, atol=1e-11
+            )
+        ),
         (2,),
         ("Continuous",),
         context=2,

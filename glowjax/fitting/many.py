@@ -70,7 +70,7 @@ def fit_many(
         >>> model = glowjax.density(glowjax.as_flow(glowjax.Planar()), event_shape=(2,))
         >>> x = jax.random.normal(jax.random.key(0), (100, 2))
         >>> fits = glowjax.fit_many(model, x, seeds=range(3), steps=4, show=False)
-        >>> len(fits), fits[0].params["u"].shape
+        >>> len(fits), fits[0].params.params["u"].shape  # beside the data's units
         (3, (2,))
     """
     check_positive(steps=steps, batch_size=batch_size)
