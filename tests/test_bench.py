@@ -10,7 +10,7 @@ import pytest
 import tyro
 
 import glowjax
-from experiments.bench import ceilings, common, peers, train
+from experiments.bench import ceilings, common, defaults, peers, train
 from experiments.bench.__main__ import COMMANDS
 from glowjax.timing import measure, summary, time_calls
 
@@ -104,6 +104,40 @@ def test_flows(in_process, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.float32
+@pytest.mark.slow
+def test_fits(in_process, tmp_path):
+    (row,) = command(tmp_path, "fits")["rows"]
+    assert row["library"] == "glowjax" and row["standard_error"] > 0
+
+
+@pytest.mark.slow
+def test_defaults(in_process, tmp_path, monkeypatch, capsys):
+    two = dict(list(defaults.ALTERNATIVES.items())[:2])
+    monkeypatch.setattr(defaults, "ALTERNATIVES", two)
+    first, other = command(tmp_path, "defaults")["rows"]
+    assert "gain" not in first and other["gain"] == pytest.approx(
+        other["nats"] - first["nats"], abs=1e-5
+    )
+    assert "maf, SiLU: behind on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["maf", "affine", "spline"])
+def test_the_study_starts_from_the_defaults(kind):
+    models = {
+        "maf": glowjax.maf,
+        "affine": glowjax.realnvp_mlp,
+        "spline": glowjax.neural_spline_flow,
+    }
+    flow, x = models[kind](), jax.random.normal(jax.random.key(0), (20, 3))
+    params = flow.init(jax.random.key(1), x)
+    params = jax.tree.map(lambda p: p + 0.1 * jnp.cos(jnp.arange(p.size)).reshape(p.shape), params)
+    studied = defaults.flow_of(kind, defaults.Choice())
+    leaves, like = jax.tree.leaves(params), studied.init(jax.random.key(1), x)
+    params_there = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    for ours, theirs in zip(flow.forward(params, x), studied.forward(params_there, x), strict=True):
+        assert jnp.array_equal(ours, theirs)
+
+
 def test_a_setting_has_a_process_of_its_own():
     (row,) = common.in_subprocess(ceilings.measure, {"small": True})
     assert row["facts"]["matmul_peak"] > 0

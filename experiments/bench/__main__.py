@@ -9,6 +9,7 @@ import tyro
 from experiments.bench import (
     codec,
     compile,
+    defaults,
     exactness,
     fits,
     flows,
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "compile": compile.main,
     "memory": memory.main,
     "exactness": exactness.main,
+    "defaults": defaults.main,
     "fits": fits.main,
     "flows": flows.main,
     "precision": precision.main,
