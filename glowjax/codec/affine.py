@@ -6,7 +6,7 @@ import numpy as np
 
 from glowjax.codec.coder import Coder
 from glowjax.codec.fixed_point import fixed, in_range
-from glowjax.codec.modular_scale import Ratio, ratio, scale_forward, scale_inverse
+from glowjax.codec.modular_scale import Ratio, ratio, scale_forward, scale_inverse, within
 
 
 class Affine(NamedTuple):
@@ -16,12 +16,14 @@ class Affine(NamedTuple):
     offset: np.ndarray
 
 
-def affine(scale: np.ndarray, offset: np.ndarray) -> Affine:
-    """The `Affine` of float arrays, which keeps the x that goes to 0."""
-    by = ratio(scale)
+def affine(scale: np.ndarray, offset: np.ndarray, shift: np.ndarray | float = 0.0) -> Affine:
+    """The `Affine` of float64 arrays, which keeps the x that goes to 0; `shift` is as for `ratio`.
+
+    A larger scale or offset never makes a smaller one.
+    """
+    by = ratio(scale, shift)
     rounded = np.ldexp(by.numerator.astype(np.float64), -by.bits)
-    with np.errstate(all="ignore"):  # scales that are 0 or infinite
-        return Affine(by, fixed(offset / scale * rounded))
+    return Affine(by, fixed(offset / within(scale) * rounded, shift))
 
 
 def affine_forward(x: np.ndarray, by: Affine, coder: Coder) -> np.ndarray:

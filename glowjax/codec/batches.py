@@ -48,7 +48,7 @@ class BatchCoder:
         flow = _flow_of(model, image_shape)
         self.model, self.params, self.conditional = model, params, flow.takes_context
         self.shape, self.levels, self.batch = tuple(image_shape), levels, batch
-        self.flow = integer_flow(flow, params, self.shape, batch)
+        self.flow = integer_flow(flow, _in_float64(params), self.shape, batch)
         self.bins = fixed(np.arange(levels + 1) / levels - 0.5)
 
     def affordable(self, coder: Coder) -> int:
@@ -132,10 +132,10 @@ class BatchCoder:
 
 
 def made_with() -> dict[str, str]:
-    """Versions, device and precision, on which the outputs of nets depend."""
+    """Versions and device, on which the last bits of the nets' outputs depend."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     device = f"{jax.default_backend()}, {jax.devices()[0].device_kind}, {platform.machine()}"
-    return versions | {"device": device, "floats": str(jnp.result_type(float))}
+    return versions | {"device": device}
 
 
 def _flow_of(model: Density, image_shape: Any):
@@ -148,6 +148,14 @@ def _flow_of(model: Density, image_shape: Any):
     require(normal, "model", f"one on {base!r}", "a density on the standard normal")
     require(tuple(image_shape) == tuple(event), "images", image_shape, f"of the shape {event} each")
     return flow
+
+
+def _in_float64(params: Any) -> Any:
+    def cast(leaf):
+        array = np.asarray(leaf)
+        return array.astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+    return jax.tree.map(cast, params)
 
 
 def _is_shape(event: Any) -> bool:

@@ -38,8 +38,9 @@ def compress(
     """The content of a file that holds images in -Σ log₂ p(image) bits, a header and a seed.
 
     p is the model's, of dequantized images. Each image comes back bit for bit, also one that the
-    model finds impossible: it is stored pixel by pixel. `decompress` needs the same model, weights,
-    device and versions.
+    model finds impossible: it is stored pixel by pixel. `decompress` needs the same model and
+    weights. Nets are computed in float64, and rounded such that another device or version rounds
+    alike.
 
     Args:
         model: a density on the standard normal of `[B, H, W, C]` floats in (-½, ½). Its flow is
@@ -111,8 +112,8 @@ def decompress(model: Density, params: Any, data: bytes) -> tuple[np.ndarray, np
         `(images, labels)`: uint8 `[N, H, W, C]`, and integers `[N]` or None.
 
     Raises:
-        ValueError: `data` is damaged; it is of another model, of other weights, or was made on
-            another device or by other versions, whose nets may round otherwise.
+        ValueError: `data` is damaged; it is of another model or of other weights; this device
+            rounds what the nets put out otherwise than that on which the file was made.
     """
     batches = sorted(decompressed(model, params, data), key=lambda batch: batch.start)
     images = np.concatenate([batch.images for batch in batches])
@@ -145,14 +146,16 @@ def decompressed(model: Density, params: Any, data: bytes) -> Iterator[Batch]:
 
 
 def _check_same(header: Header, codec: BatchCoder) -> None:
-    """Refuses a file of which the nets would not repeat what they put out."""
+    """Refuses a file of another model, or of which the nets would not repeat what they put out."""
     identity = codec.identity()
     require(identity == header.model, "model", identity, f"the file's, {header.model}")
-    here = made_with()
-    for name, value in header.made_with.items():
-        require(here.get(name) == value, name, here.get(name), f"{value!r}, as for the file")
-    wanted = "such that its nets repeat what they put out when the file was made"
-    require(codec.repeats(header.classes) == header.repeats, "device", here["device"], wanted)
+    if codec.repeats(header.classes) != header.repeats:
+        there, here = (
+            ", ".join(f"{name} {value}" for name, value in made.items())
+            for made in (header.made_with, made_with())
+        )
+        wanted = f"one on which the nets round as where the file was made, by {there}"
+        raise ValueError(f"device must be {wanted}, got {here}")
 
 
 def _checksum(batch: Batch) -> int:

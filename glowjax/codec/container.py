@@ -1,6 +1,6 @@
 """The file: a header, what is left of the coder, and the SHA-256 of both.
 
-    8 bytes      "GLOWJAX1"
+    8 bytes      "GLOWJAX2"
     4 bytes      length of the header
     …            the header, JSON in UTF-8 through zlib
     8 a lane     the lanes of the coder, uint64
@@ -22,7 +22,7 @@ import numpy as np
 from glowjax.checks import require
 from glowjax.codec.coder import LEAST, WORD, Stored
 
-MAGIC = b"GLOWJAX1"
+MAGIC = b"GLOWJAX2"
 DIGEST = 32  # bytes
 
 
@@ -43,8 +43,8 @@ class Header:
         lanes: of the coder.
         seed_words: words of the coder's seed that are in the file.
         model: SHA-256 of the model's expression and weights.
-        repeats: SHA-256 of what the model makes of fixed test images: other devices, versions and
-            programs, whose nets round otherwise, make another.
+        repeats: SHA-256 of what the model makes of fixed test images: a device on which it is
+            another cannot read the file.
         made_with: versions and device.
     """
 

@@ -19,10 +19,13 @@ class OutOfRange(ValueError):
         self.rows = rows
 
 
-def fixed(x: np.ndarray) -> np.ndarray:
-    """Floats as int64, the nearest in fixed point; what is not a number becomes 0."""
-    scaled = np.clip(x.astype(np.float64) * 2**FRACTION, -RANGE, RANGE)
-    return np.rint(np.nan_to_num(scaled)).astype(np.int64)
+def fixed(x: np.ndarray, shift: np.ndarray | float = 0.0) -> np.ndarray:
+    """Floats as int64, the nearest in fixed point; what is not a number becomes 0.
+
+    `shift`, of 0 … ½, moves the edges between two whole numbers down by as much.
+    """
+    scaled: np.ndarray = np.clip(np.nan_to_num(x.astype(np.float64) * 2**FRACTION), -RANGE, RANGE)
+    return np.floor(scaled + (0.5 + shift)).astype(np.int64)
 
 
 def in_range(x: np.ndarray) -> np.ndarray:

@@ -21,18 +21,25 @@ class Ratio(NamedTuple):
         return Ratio(self.numerator[rows], self.bits[rows])
 
 
-def ratio(scale: np.ndarray) -> Ratio:
+def ratio(scale: np.ndarray, shift: np.ndarray | float = 0.0) -> Ratio:
     """Scales above 0 as fractions, to 15 bits of their own size; 1 is exact.
 
     A scale beyond 2⁻¹⁴ … 2¹⁵ becomes the nearest within: another bijection than the model's, which
-    costs bits, and is as exact. So does one that is not a number: it becomes 1.
+    costs bits, and is as exact. So does one that is not a number: it becomes 1. `shift`, of 0 … ½,
+    moves the edges between two numerators down by as much.
     """
-    scale = np.where(np.isnan(scale), 1.0, scale.astype(np.float64))
-    scale = np.clip(scale, 2.0 ** (MANTISSA - 1 - MOST), 2.0**MANTISSA - 1)
+    scale = within(scale)
     _, exponent = np.frexp(scale)  # scale < 2^exponent
     bits = (MANTISSA - exponent).astype(np.int64)
-    bits = np.clip(bits, 0, MOST)
-    return Ratio(np.rint(np.ldexp(scale, bits)).astype(np.int64), bits)
+    numerator = np.floor(np.ldexp(scale, bits) + (0.5 + shift)).astype(np.int64)
+    full = (numerator == 2**MANTISSA) & (bits > 0)  # the same as a half with a bit less
+    return Ratio(numerator >> full, bits - full)
+
+
+def within(scale: np.ndarray) -> np.ndarray:
+    """Scales in float64, the nearest that `ratio` can have."""
+    scale = np.where(np.isnan(scale), 1.0, scale.astype(np.float64))
+    return np.clip(scale, 2.0 ** (MANTISSA - 1 - MOST), 2.0**MANTISSA - 1)
 
 
 def scale_forward(x: np.ndarray, by: Ratio, coder: Coder) -> np.ndarray:

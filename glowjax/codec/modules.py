@@ -22,13 +22,14 @@ from glowjax.bijections.split import Split, TopPrior
 from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import require
 from glowjax.codec import nets
-from glowjax.codec.affine import Affine, affine, affine_forward, affine_inverse
+from glowjax.codec.affine import affine, affine_forward, affine_inverse
 from glowjax.codec.bins import coarsen, refine
 from glowjax.codec.coder import Coder
 from glowjax.codec.fixed_point import FRACTION, OutOfRange, fixed, in_range
 from glowjax.codec.lifting import factors, lift, unlift
+from glowjax.codec.steady import steady_forward, steady_inverse
 from glowjax.expression import call_of
-from glowjax.flow import Flow, Prepared
+from glowjax.flow import Flow
 
 Step = Callable[[Any, Coder, Any], Any]
 
@@ -66,11 +67,14 @@ def of_module(module: nn.Module, flow: Flow, params: Any, event: Any, batch: int
 
 def _actnorm(module, flow, params, event, batch):
     """z = (x + bias)·exp(log_scale) + shift."""
-    params = {name: np.asarray(leaf, np.float64) for name, leaf in params.items()}
     with np.errstate(over="ignore", invalid="ignore"):  # of weights that are no model's
         scale = np.exp(getattr(module, "log_scale_factor", 1.0) * params["log_scale"])
         by = affine(scale, params["bias"] * scale + params.get("shift", 0.0))
-    return _affine_flow(lambda x, context: by, event)
+    return IntegerFlow(
+        lambda x, coder, context: affine_forward(x, by, coder),
+        lambda z, coder, context: affine_inverse(z, by, coder),
+        event,
+    )
 
 
 def _coupling(module, flow, params, event, batch):
@@ -80,21 +84,20 @@ def _coupling(module, flow, params, event, batch):
         wanted = "affine or additive, to compress with"
         raise ValueError(f"transform of a coupling must be {wanted}, got {module.transform!r}")
     changed = _changed(module, event)
-    prepared = jax.jit(flow.prepare)(params)
-    variables = prepared.variables if isinstance(prepared, Prepared) else {"params": params}
+    module, variables = nets.prepared(module, params)
 
     def parameters(x, context):
         arrays = nets.evaluate(nets.coupling, batch, module, variables, x, _taken(flow, context))
         whole = arrays[0].shape == x.shape  # of a checkerboard, whose other squares do not count
-        return affine(*(a[:, changed] if whole else a.reshape(len(x), -1) for a in arrays))
+        return [a[:, changed] if whole else a.reshape(len(x), -1) for a in arrays]
 
     def apply(function, x, coder, context):
         z = x.copy()
-        z[:, changed] = function(x[:, changed], parameters(x, context), coder)
+        z[:, changed] = function(x[:, changed], *parameters(x, context), coder)
         return z
 
     return IntegerFlow(
-        functools.partial(apply, affine_forward), functools.partial(apply, affine_inverse), event
+        functools.partial(apply, steady_forward), functools.partial(apply, steady_inverse), event
     )
 
 
@@ -128,8 +131,8 @@ def _conv1x1(module, flow, params, event, batch):
 def _weight(params):
     """W of either parametrization, in float64."""
     if "weight" in params:
-        return np.asarray(params["weight"], np.float64)
-    packed = np.asarray(params["lu"], np.float64)
+        return params["weight"]
+    packed = params["lu"]
     lower = np.tril(packed, -1) + np.eye(len(packed))
     return lower @ (np.triu(packed, 1) + np.diag(np.exp(np.diag(packed))))
 
@@ -143,15 +146,15 @@ def _split(module, flow, params, event, batch):
     variables = {"params": params}
 
     def whitening(kept, leaving):
-        return affine(*nets.evaluate(nets.split, batch, module, variables, kept, leaving))
+        return nets.evaluate(nets.split, batch, module, variables, kept, leaving)
 
     def encode(x, coder, context):
         kept, leaving = x[..., :half], x[..., half:]
-        return affine_forward(leaving, whitening(kept, leaving), coder), kept
+        return steady_forward(leaving, *whitening(kept, leaving), coder), kept
 
     def decode(z, coder, context):
         latent, kept = z
-        leaving = affine_inverse(latent, whitening(kept, latent), coder)
+        leaving = steady_inverse(latent, *whitening(kept, latent), coder)
         return np.concatenate([kept, leaving], axis=-1)
 
     channels = (event[-1] - half, half)
@@ -161,11 +164,14 @@ def _split(module, flow, params, event, batch):
 def _top(module, flow, params, event, batch):
     variables = {"params": params}
 
-    def whitening(x, context):
+    def apply(function, x, coder, context):
         labels = _taken(flow, context)
-        return affine(*nets.evaluate(nets.top, batch, module, variables, x, labels))
+        whitening = nets.evaluate(nets.top, batch, module, variables, x, labels)
+        return function(x, *whitening, coder)
 
-    return _affine_flow(whitening, event)
+    return IntegerFlow(
+        functools.partial(apply, steady_forward), functools.partial(apply, steady_inverse), event
+    )
 
 
 def _logit(module, flow, params, event, batch):
@@ -205,17 +211,6 @@ def _moved(module, flow, params, event, batch):
         return z.reshape(len(z), -1)[:, back].reshape(-1, *event)
 
     return IntegerFlow(encode, decode, shape)
-
-
-def _affine_flow(by: Callable[[Any, Any], Affine], event):
-    """Of an affine map that does not depend on the numbers it changes."""
-
-    def apply(function, x, coder, context):
-        return function(x, by(x, context), coder)
-
-    return IntegerFlow(
-        functools.partial(apply, affine_forward), functools.partial(apply, affine_inverse), event
-    )
 
 
 def _taken(flow, context):

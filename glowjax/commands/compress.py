@@ -36,7 +36,7 @@ class Compress(Images):
 
 @dataclass(frozen=True, kw_only=True)
 class Decompress(Weights):
-    """Read the images that `glowjax compress` wrote, with the same weights, device and versions."""
+    """Read the images that `glowjax compress` wrote, with the same weights."""
 
     file: tyro.conf.Positional[Path]
     """What `glowjax compress` wrote."""
