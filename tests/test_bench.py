@@ -105,6 +105,13 @@ def test_flows(in_process, tmp_path):
 @pytest.mark.slow
 @pytest.mark.float32
 @pytest.mark.slow
+def test_many(in_process, tmp_path):
+    one, two = command(tmp_path, "many", "--repetitions", "3")["rows"]
+    assert (one["fits"], two["fits"], one["price"]) == (1, 2, 1.0)
+    assert 0 < two["least"] <= two["milliseconds"] <= two["most"]
+
+
+@pytest.mark.slow
 def test_fits(in_process, tmp_path):
     (row,) = command(tmp_path, "fits")["rows"]
     assert row["library"] == "glowjax" and row["standard_error"] > 0
