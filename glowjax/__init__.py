@@ -70,6 +70,13 @@ from glowjax.bijections.squeeze import Squeeze, squeeze_forward, squeeze_inverse
 from glowjax.bijections.sylvester import Sylvester, sylvester_forward, sylvester_inverse
 from glowjax.compose import chain, invert, multiscale, on_last, with_context
 from glowjax.densities import targets, toy
+from glowjax.densities.annealing import (
+    Annealed,
+    anneal,
+    annealed_importance_sampling,
+    fab,
+    tuned_step_size,
+)
 from glowjax.densities.bases import (
     Base,
     class_conditional_normal,
@@ -142,6 +149,7 @@ __all__ = [
     "ActNorm",
     "AdditiveCoupling",
     "AffineCoupling",
+    "Annealed",
     "Autoregressive",
     "Base",
     "Batch",
@@ -183,6 +191,8 @@ __all__ = [
     "affine_forward",
     "affine_inverse",
     "alpha_divergence",
+    "anneal",
+    "annealed_importance_sampling",
     "as_flow",
     "attribute_direction",
     "autoregressive_forward",
@@ -204,6 +214,7 @@ __all__ = [
     "diagonal_normal",
     "distrax_base",
     "effective_sample_size",
+    "fab",
     "fit",
     "fit_many",
     "forward_kl",
@@ -270,6 +281,7 @@ __all__ = [
     "to_uint8",
     "toy",
     "trainable",
+    "tuned_step_size",
     "uniform",
     "uniform_dequantizer",
     "unwhiten",
