@@ -133,6 +133,7 @@ def maps() -> dict[str, tuple[Map, tuple[float, float]]]:
     flows = {
         "actnorm": lambda x: glowjax.actnorm_forward(x, array([0.3, -0.7]), array([0.2, 0.8])),
         "conv1x1": lambda x: glowjax.conv1x1_forward(x, array([[0.9, 0.6], [-0.4, 0.8]])),
+        "householder": lambda x: glowjax.householder_forward(x, array([[0.5, -0.9]])),
         "additive": coupling(glowjax.additive(), waves([0.0], [1.0])),
         "affine": coupling(glowjax.affine(), affine),
         "spline": coupling(glowjax.rational_quadratic(3, bound=2.0), spline),

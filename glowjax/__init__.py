@@ -32,8 +32,14 @@ from glowjax.bijections.conv1x1 import (
     conv1x1_inverse,
     conv1x1_lu_forward,
     conv1x1_lu_inverse,
-    random_rotation,
-    random_rotation_lu,
+    conv1x1_qr_forward,
+    conv1x1_qr_inverse,
+    conv1x1_rotation_forward,
+    conv1x1_rotation_inverse,
+    conv1x1_svd_forward,
+    conv1x1_svd_inverse,
+    conv1x1_triangular_forward,
+    conv1x1_triangular_inverse,
 )
 from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from glowjax.bijections.elementwise import (
@@ -44,6 +50,8 @@ from glowjax.bijections.elementwise import (
     affine_forward,
     affine_inverse,
 )
+from glowjax.bijections.factorizations import random_rotation, random_rotation_lu
+from glowjax.bijections.householder import Householder, householder_forward, householder_inverse
 from glowjax.bijections.logit import Logit, logit_forward, logit_inverse
 from glowjax.bijections.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
 from glowjax.bijections.permute import (
@@ -67,6 +75,7 @@ from glowjax.bijections.spline import rational_quadratic
 from glowjax.bijections.split import Split, TopPrior, unwhiten, whiten
 from glowjax.bijections.squeeze import Squeeze, squeeze_forward, squeeze_inverse
 from glowjax.bijections.sylvester import Sylvester, sylvester_forward, sylvester_inverse
+from glowjax.bijections.woodbury import Woodbury, woodbury_forward, woodbury_inverse
 from glowjax.compose import chain, invert, multiscale, on_last, with_context
 from glowjax.densities import targets, toy
 from glowjax.densities.bases import (
@@ -153,6 +162,7 @@ __all__ = [
     "Fitted",
     "Flow",
     "GlowActNorm",
+    "Householder",
     "ImageModel",
     "Importance",
     "InvertibleConv1x1",
@@ -172,6 +182,7 @@ __all__ = [
     "Target",
     "Timing",
     "TopPrior",
+    "Woodbury",
     "actnorm_forward",
     "actnorm_inverse",
     "actnorm_statistics",
@@ -193,6 +204,14 @@ __all__ = [
     "conv1x1_inverse",
     "conv1x1_lu_forward",
     "conv1x1_lu_inverse",
+    "conv1x1_qr_forward",
+    "conv1x1_qr_inverse",
+    "conv1x1_rotation_forward",
+    "conv1x1_rotation_inverse",
+    "conv1x1_svd_forward",
+    "conv1x1_svd_inverse",
+    "conv1x1_triangular_forward",
+    "conv1x1_triangular_inverse",
     "copy_bandwidth",
     "density",
     "dequantization_flow",
@@ -210,6 +229,8 @@ __all__ = [
     "glow_backbone",
     "glow_step",
     "glow_top",
+    "householder_forward",
+    "householder_inverse",
     "iaf",
     "importance_sampling",
     "importance_weighted_bound",
@@ -273,6 +294,8 @@ __all__ = [
     "weight_norm",
     "whiten",
     "with_context",
+    "woodbury_forward",
+    "woodbury_inverse",
 ]
 
 TRAIN = {"ImageModel": "trained", "load": "loading"}  # what needs glowjax[train], and where it is

@@ -108,7 +108,7 @@ def _changed(module, event):
 
 def _conv1x1(module, flow, params, event, batch):
     """z = x·W, by lifting with triangular factors and scaling with the diagonal one."""
-    by = factors(_weight(params))
+    by = factors(_weight(module, params))
     scale = affine(np.abs(by.scale), np.zeros_like(by.scale))
     sign = np.sign(by.scale).astype(np.int64)
 
@@ -125,13 +125,17 @@ def _conv1x1(module, flow, params, event, batch):
     return IntegerFlow(encode, decode, event)
 
 
-def _weight(params):
-    """W of either parametrization, in float64."""
+def _weight(module, params):
+    """W of any parametrization, in float64; of the first two as NumPy has it on every machine."""
+    params = {name: np.asarray(param, np.float64) for name, param in params.items()}
     if "weight" in params:
-        return np.asarray(params["weight"], np.float64)
-    packed = np.asarray(params["lu"], np.float64)
-    lower = np.tril(packed, -1) + np.eye(len(packed))
-    return lower @ (np.triu(packed, 1) + np.diag(np.exp(np.diag(packed))))
+        return params["weight"]
+    if "lu" in params:
+        packed = params["lu"]
+        lower = np.tril(packed, -1) + np.eye(len(packed))
+        return lower @ (np.triu(packed, 1) + np.diag(np.exp(np.diag(packed))))
+    with jax.enable_x64(True):
+        return np.asarray(module.matrix(params).weight)
 
 
 def _channels_last(function, x, by):
