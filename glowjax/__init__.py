@@ -25,6 +25,8 @@ from glowjax.bijections.autoregressive import (
     autoregressive_forward,
     autoregressive_inverse,
 )
+from glowjax.bijections.by_column import by_column
+from glowjax.bijections.circular import circular_spline, wrap
 from glowjax.bijections.continuous import Continuous
 from glowjax.bijections.conv1x1 import (
     InvertibleConv1x1,
@@ -117,6 +119,7 @@ from glowjax.densities.quantization import (
     quantize,
     to_uint8,
 )
+from glowjax.densities.spaces import circular_base, product_base, von_mises
 from glowjax.densities.standardized import Standardized
 from glowjax.densities.targets import Target
 from glowjax.expression import recorded
@@ -126,6 +129,7 @@ from glowjax.fitting.many import fit_many
 from glowjax.fitting.rows import Batch
 from glowjax.flow import Flow, as_flow
 from glowjax.loops import repeat
+from glowjax.models.circular import circular_maf
 from glowjax.models.dequantizer import dequantization_flow
 from glowjax.models.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.models.maf import iaf, maf
@@ -198,7 +202,11 @@ __all__ = [
     "bench",
     "bin_centres",
     "bits_per_dim",
+    "by_column",
     "chain",
+    "circular_base",
+    "circular_maf",
+    "circular_spline",
     "class_conditional_normal",
     "conv1x1_forward",
     "conv1x1_inverse",
@@ -258,6 +266,7 @@ __all__ = [
     "planar_forward",
     "planar_inverse",
     "preprocess",
+    "product_base",
     "quantize",
     "radial_forward",
     "radial_inverse",
@@ -291,11 +300,13 @@ __all__ = [
     "uniform_dequantizer",
     "unwhiten",
     "variational_dequantizer",
+    "von_mises",
     "weight_norm",
     "whiten",
     "with_context",
     "woodbury_forward",
     "woodbury_inverse",
+    "wrap",
 ]
 
 TRAIN = {"ImageModel": "trained", "load": "loading"}  # what needs glowjax[train], and where it is

@@ -93,7 +93,7 @@ def rational_quadratic(
     def inverse(z, raw):
         return apply(_inverse, z, raw, along_z=True)
 
-    return Elementwise(size, forward, inverse)
+    return Elementwise(size, forward, inverse, fixed_units=end_slopes == "circular")
 
 
 class Bin(NamedTuple):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from glowjax.arrays import HIGHEST, promote
 from glowjax.checks import check_context
 from glowjax.nets.activations import Activation, activation_function
+from glowjax.nets.angles import angular, seen
 from glowjax.nets.layers import ZeroDense
 
 
@@ -23,7 +24,12 @@ class MLP(nn.Module):
             name, or a function that does, as JAX's own mostly do not.
         residual: makes each layer a residual block, see `hidden_layers`.
 
+        angles: columns of the input that are angles in radians: the net sees their cosine and sine.
+
     A float `context` of `[B, F]` is appended to the input.
+
+    Raises:
+        ValueError: an attribute is not as above; the context is of another rank or batch.
     """
 
     features: int
@@ -31,11 +37,13 @@ class MLP(nn.Module):
     depth: int = 2
     activation: Activation = "silu"
     residual: bool = False
+    angles: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x, context=None):
         if context is not None:
             check_context(context, x)
+        x = seen(x, angular("angles", self.angles, x.shape[-1]))
         h = x if context is None else jnp.concatenate([x, context], axis=-1)
 
         def dense(h, name):
