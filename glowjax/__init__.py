@@ -59,6 +59,7 @@ from glowjax.bijections.mixture_cdf import mixture_cdf, mixture_log_prob, mixtur
 from glowjax.bijections.permute import (
     Permute,
     Reverse,
+    Riffle,
     Shuffle,
     permute_forward,
     permute_inverse,
@@ -133,6 +134,7 @@ from glowjax.models.circular import circular_maf
 from glowjax.models.dequantizer import dequantization_flow
 from glowjax.models.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.models.maf import iaf, maf
+from glowjax.models.neural_spline import neural_spline_flow
 from glowjax.models.realnvp import realnvp, realnvp_mlp, realnvp_single_scale, realnvp_step
 from glowjax.nets.convnet import ConvNet
 from glowjax.nets.made import MADE
@@ -178,6 +180,7 @@ __all__ = [
     "ResNet",
     "Residual",
     "Reverse",
+    "Riffle",
     "Shuffle",
     "Split",
     "Squeeze",
@@ -260,6 +263,7 @@ __all__ = [
     "mixture_log_prob",
     "mixture_sample",
     "multiscale",
+    "neural_spline_flow",
     "on_last",
     "permute_forward",
     "permute_inverse",

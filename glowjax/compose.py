@@ -99,7 +99,7 @@ def invert(flow: Flow) -> Flow:
 
 @recorded
 def chain(*flows: Flow, **named: Flow) -> Flow:
-    """Applies flows one after the other; log-dets add up.
+    """Applies flows one after the other, z = b(a(x)) of `chain(a, b)`; log-dets add up.
 
         chain(a, b)               # params: (those of a, those of b)
         chain(norm=a, coupling=b) # params: {"norm": those of a, "coupling": those of b}

@@ -126,6 +126,8 @@ CASES = {
     "woodbury": Case(as_flow(glowjax.Woodbury(2)), (2, 5), ("Woodbury",)),
     "permute": Case(as_flow(glowjax.Permute((2, 0, 1))), (3,), ("Permute",)),
     "reverse": Case(as_flow(glowjax.Reverse()), IMAGE, ("Reverse",)),
+    "riffle": Case(as_flow(glowjax.Riffle()), IMAGE, ("Riffle",)),
+    "riffle_odd": Case(as_flow(glowjax.Riffle()), (7,), ()),
     "shuffle": Case(as_flow(glowjax.Shuffle(seed=3)), (7,), ("Shuffle",)),
     "squeeze": Case(as_flow(glowjax.Squeeze()), IMAGE, ("Squeeze",)),
     "squeeze_3": Case(as_flow(glowjax.Squeeze(3)), (3, 6, 2), ()),
@@ -509,6 +511,7 @@ CASES = {
         (),
     ),
     "maf": Case(glowjax.maf(steps=2, width=8), (3,), ("maf",), context=2),
+    "maf_alternate": Case(glowjax.maf(steps=2, width=8, order="alternate"), (3,), ()),
     "maf_shuffled": Case(glowjax.maf(steps=2, width=8, depth=0, order=1), (4,), ()),
     "iaf": Case(glowjax.iaf(steps=2, width=8, depth=1), (3,), ("iaf",), context=2),
     "affine_resnet": Case(
@@ -533,8 +536,8 @@ CASES = {
         noise=0.05,
     ),
     "realnvp_mlp": Case(glowjax.realnvp_mlp(steps=3, width=8), (3,), ("realnvp_mlp",), context=2),
-    "realnvp_mlp_spline": Case(
-        glowjax.realnvp_mlp(steps=2, transform=glowjax.rational_quadratic(3), width=8), (3,), ()
+    "neural_spline_flow": Case(
+        glowjax.neural_spline_flow(steps=2, bins=3, width=8), (3,), ("neural_spline_flow",)
     ),
     "dequantization_flow": Case(
         glowjax.dequantization_flow(steps=2, width=4, blocks=1),
@@ -550,7 +553,11 @@ CASES = {
 
 if importlib.util.find_spec("diffrax"):  # of the extra continuous
     CASES["continuous"] = Case(
-        as_flow(glowjax.Continuous(functools.partial(SMALL_MLP, depth=1), rtol=1e-11, atol=1e-11)),
+        as_flow(
+            glowjax.Continuous(
+                functools.partial(SMALL_MLP, depth=1, activation="silu"), rtol=1e-11, atol=1e-11
+            )
+        ),
         (2,),
         ("Continuous",),
         context=2,
@@ -589,7 +596,7 @@ SLOW = {
     "maf_shuffled",
     "affine_resnet_features",
     "realnvp",
-    "realnvp_mlp_spline",
+    "neural_spline_flow",
     "realnvp_single_scale",
 }
 

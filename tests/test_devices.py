@@ -32,7 +32,7 @@ MORE = {
 if "continuous" in CASES:
     from glowjax.bijections.continuous import Continuous
 
-    net = functools.partial(SMALL_MLP, depth=1)
+    net = functools.partial(SMALL_MLP, depth=1, activation="silu")
     hutchinson = as_flow(Continuous(net, trace="hutchinson", rtol=1e-11, atol=1e-11))
     MORE["continuous_hutchinson"] = Case(hutchinson, (2,), ())
 FLOWS = CASES | MORE

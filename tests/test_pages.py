@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,20 @@ def test_a_flow_of_ones_own(run):
     names = run("own-flow.md")
     assert names["message"].startswith("inverse's log_det must be minus forward's")
     assert names["new"].shape == (10, 3) and jnp.all(jnp.isfinite(names["new"]))
+
+
+@pytest.mark.float32
+def test_the_template_of_a_flow_is_a_flow(capsys):
+    runpy.run_path(str(DOCS / "flow_template.py"), run_name="__main__")
+    assert capsys.readouterr().out.startswith("The flow is right")
+
+
+@pytest.mark.slow
+@pytest.mark.float32
+def test_small_flows(run):
+    names = run("small-flows.md")
+    assert names["log_p"].shape == (4, 2000) and names["log_mean"].shape == (2000,)
+    assert np.all(names["log_mean"] >= names["log_p"].mean(axis=0))  # by Jensen's inequality
 
 
 @pytest.mark.slow
@@ -114,18 +129,54 @@ def definitions(package: str) -> set[str]:
     return set(re.findall(r"^ *(?:class|def) (\w+)", code, re.MULTILINE))
 
 
-@pytest.mark.slow
-@pytest.mark.float32
-@pytest.mark.xdist_group("runs")
-def test_ten_minutes(run, config, tmp_path, monkeypatch):
+@pytest.fixture
+def trained_demo(config, tmp_path, monkeypatch):
+    """A folder, the working one, with a small model in runs/demo, where pages expect it."""
     from glowjax.runs.training import train
 
     monkeypatch.chdir(tmp_path)
     train(config, tmp_path / "runs" / "demo")
+
+
+@pytest.mark.slow
+@pytest.mark.float32
+@pytest.mark.xdist_group("runs")
+def test_ten_minutes(run, tmp_path, trained_demo):
     names = run("ten-minutes.md")
     assert len([*(tmp_path / "pictures").glob("*.png")]) == 1797
     np.testing.assert_array_equal(names["again"], names["images"])
     assert names["log_p"].shape == (5000,) and names["new"].shape == (100, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.float32
+@pytest.mark.xdist_group("runs")
+def test_compression(run, trained_demo):
+    names = run("compression.md")
+    np.testing.assert_array_equal(names["again"], names["images"])
+    assert sum(names["codec"].sizes(names["data"])) == pytest.approx(8 * len(names["data"]))
+
+
+ENDLESS = {"lapack-hang.md"}  # its program never ends, and that is what the page is about
+PARTS = [  # by which tests/interop, or tests/test_readme.py, picks the examples of one page
+    *("import distrax", "import numpyro", "import blackjax", "(2, 6)"),
+    *("class NNXNet(", "class EquinoxNet(", "class HaikuNet("),
+    *("import from_nflows", "import from_normflows", "import from_torch_glow"),
+]
+
+
+def test_the_python_of_every_page_is_run_by_a_test():
+    tests = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("*.py"))
+    pages = {page.name for page in DOCS.glob("*.md") if examples(page)}
+    assert len(pages) > 10 and not [p for p in pages - ENDLESS if f'"{p}"' not in tests]
+    for page in ENDLESS:
+        for example in examples(DOCS / page):
+            compile(example, page, "exec")
+
+
+def test_each_example_of_other_libraries_is_picked_once():
+    found = [[part for part in PARTS if part in e] for e in examples(DOCS / "other-libraries.md")]
+    assert sorted(found) == sorted([part] for part in PARTS)
 
 
 @pytest.mark.slow

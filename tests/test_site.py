@@ -1,6 +1,7 @@
 """The site: its API has every public name, its links lead to files, and a browser shows it."""
 
 import functools
+import html
 import http.server
 import importlib.util
 import inspect
@@ -82,6 +83,17 @@ def test_links_lead_to_files_of_the_site(pages):
     assert links > 100
 
 
+def test_links_to_elsewhere_are_addresses(pages):
+    links = {
+        link
+        for page in pages.rglob("*.md")
+        for link in re.findall(r"\]\((\w+:[^)]*)\)", page.read_text("utf-8"))
+    }
+    assert len(links) > 4
+    for link in links:
+        assert re.fullmatch(r"https://[\w-]+(\.[\w-]+)+(/[\w.-]+)*/?", link), link
+
+
 def test_a_link_to_nothing_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(site, "ROOT", tmp_path)
     page = tmp_path / "page.md"
@@ -124,9 +136,25 @@ def built(config):
     return config.parent / "html"
 
 
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves files; `/wait` is answered, so that a page with it is complete, after `/ready`."""
+
+    ready = threading.Event()
+
+    def do_GET(self):
+        if self.path == "/ready":
+            self.ready.set()
+        if self.path == "/wait":
+            self.ready.wait(60)
+        super().do_GET()
+
+    def log_message(self, format, *args):
+        """Prints nothing."""
+
+
 @pytest.fixture(scope="module")
 def address(built):
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(built))
+    handler = functools.partial(Handler, directory=str(built))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -184,6 +212,15 @@ def test_each_entry_of_the_api_shows_its_source(name, pages, built):
     assert page.count("Source code in <code>glowjax/") >= entries > 0
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None, reason="the extra docs is not installed")
+def test_what_a_function_returns_is_one_entry_however_many_lines_it_has(built):
+    pages = [page.read_text("utf-8") for page in (built / "api").glob("*/index.html")]
+    returns = re.compile(r"Returns:</span></p>\s*<ul>(.*?)</ul>", re.DOTALL)
+    counts = [entry.count("<li") for page in pages for entry in returns.findall(page)]
+    assert len(counts) > 20 and set(counts) == {1}
+
+
 @pytest.mark.skipif(MKDOCS is None, reason="the extra docs is not installed")
 def test_an_equation_with_an_unknown_command_is_refused():
     page = r'<span class="arithmatex">\(x + \nonsense\)</span>'
@@ -199,6 +236,77 @@ def test_a_browser_shows_the_page(page, width, address, tmp_path):
     pixels = shown(f"{address}/{page}", width, 1200, tmp_path)
     for part in np.array_split(pixels, 3):  # something is shown all the way down
         assert np.ptp(part) > 100
+
+
+SEARCH = """<!doctype html><iframe src="/?q=rational+quadratic"></iframe><img src="/wait"><script>
+const links = ".md-search-result__item a";
+const found = () => [...document.querySelector("iframe").contentDocument.querySelectorAll(links)];
+const timer = setInterval(() => {
+  if (found().length) { clearInterval(timer); fetch("/ready"); }
+}, 100);
+onload = () => { document.body.textContent = found().map((link) => link.href).join(" "); };
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None or BROWSER is None, reason="there is no Chromium, or no MkDocs")
+def test_the_search_of_a_browser_finds_a_name_by_its_words(address, built, tmp_path):
+    (built / "search.html").write_text(SEARCH)
+    page = dumped(f"{address}/search.html", tmp_path)
+    assert "/api/bijections/" in page and "#glowjax.bijections.spline.rational_quadratic" in page
+
+
+FRAMES = """<!doctype html><style>iframe {{ width: 400px; border: 0 }}</style>{frames}<script>
+onload = () => {{
+  const of = (page) => {expression};
+  const found = [...document.querySelectorAll("iframe")].map((frame) => of(frame.contentDocument));
+  document.body.textContent = JSON.stringify(found);
+}}</script>"""
+
+
+def on_a_phone(expression, paths, address, built, folder):
+    """What an expression of JavaScript gives for each `page`, a document 400 pixels wide."""
+    frames = "".join(f'<iframe src="/{path}"></iframe>' for path in paths)
+    (built / "frames.html").write_text(FRAMES.format(frames=frames, expression=expression))
+    found = re.search(r"<body>(.*)</body>", dumped(f"{address}/frames.html", folder), re.DOTALL)
+    assert found
+    return json.loads(html.unescape(found[1]))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None or BROWSER is None, reason="there is no Chromium, or no MkDocs")
+def test_no_page_is_wider_than_a_phone(address, built, tmp_path):
+    paths = [page.parent.relative_to(built).as_posix() for page in built.rglob("index.html")]
+    width = "[page.documentElement.clientWidth, page.documentElement.scrollWidth]"
+    (built / "wide.html").write_text("<!doctype html><p style='width: 500px'>Wider.</p>")
+    paths.append("wide.html")
+    widths = on_a_phone(width, paths, address, built, tmp_path)
+    wider = [path for path, (own, all_) in zip(paths, widths, strict=True) if own != all_]
+    assert len(paths) > 40 and wider == ["wide.html"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None or BROWSER is None, reason="there is no Chromium, or no MkDocs")
+def test_the_first_column_of_a_table_leaves_room_for_others_on_a_phone(address, built, tmp_path):
+    paths = ["coming-from/", "other-libraries/", "reliability/", "flows/"]
+    first = "[...page.querySelectorAll('article tbody')].map((t) => t.rows[0].cells[0].offsetWidth)"
+    found = on_a_phone(first, paths, address, built, tmp_path)
+    assert all(len(widths) > 3 and max(widths) < 200 for widths in found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MKDOCS is None or BROWSER is None, reason="there is no Chromium, or no MkDocs")
+def test_the_flows_are_sorted_by_their_year(address, built, tmp_path):
+    sort = """{
+      const years = [...page.querySelectorAll("article th")].find((h) => h.textContent == "year");
+      const rows = () => [...years.closest("table").tBodies[0].rows];
+      const shown = () => rows().map((row) => row.cells[years.cellIndex].textContent);
+      const before = shown();
+      years.click();
+      return [before, shown()];
+    }"""
+    ((before, after),) = on_a_phone(f"(() => {sort})()", ["flows/"], address, built, tmp_path)
+    assert len(after) > 10 and before != after == sorted(before)
 
 
 @pytest.mark.slow

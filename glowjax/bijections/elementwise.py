@@ -106,8 +106,8 @@ def affine(
     last, shared = shift == "last", 2 if scale == "tanh" else 0
 
     def parameters(raw):
-        raw = promote(raw)
-        return raw[..., 0], _log_scale(raw[..., 1:], scale, bound, least)
+        shift, *rest = _parts(promote(raw))
+        return shift, _log_scale(rest, scale, bound, least)
 
     def forward(x, raw):
         shift, log_scale = parameters(raw)
@@ -122,11 +122,17 @@ def affine(
     return Elementwise(2 + shared, forward, inverse, shared)
 
 
+def _parts(raw: Float[Array, "*shape size"]) -> list[Array]:
+    """The parameters one by one, each `[...]`: a split has a cheaper gradient than slices."""
+    return [part[..., 0] for part in jnp.split(raw, raw.shape[-1], axis=-1)]
+
+
 def _log_scale(raw, scale, bound, least):
     """`affine`'s log_scale of all parameters but the shift."""
-    r = raw[..., 0]
+    r, *shared = raw
     if scale == "tanh":
-        return (1 + raw[..., 1]) * jnp.tanh(r) + raw[..., 2]
+        gain, offset = shared
+        return (1 + gain) * jnp.tanh(r) + offset
     if scale == "floor":
         return jnp.log(FLOOR + (1 - FLOOR) * jax.nn.sigmoid(r + 2))
     if scale == "softplus":

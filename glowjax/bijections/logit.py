@@ -40,7 +40,9 @@ def logit_inverse(
 
 
 class Logit(nn.Module):
-    """`logit_forward` of images in [-½, ½]: then no density can be lost beyond black and white.
+    """z = ln(y / (1 - y)), y = α + (1 - 2α)·(x + ½), of images in [-½, ½].
+
+    No density can be lost beyond black and white then. See `logit_forward`.
 
     Attributes:
         alpha: α, in [0, ½): the more, the less the ends of the interval are stretched.

@@ -64,7 +64,7 @@ class Permute(nn.Module):
 
 
 class Reverse(nn.Module):
-    """Reverses the order of the channels. No parameters."""
+    """Reverses the order of the channels: z[..., i] = x[..., C - 1 - i]. No parameters."""
 
     def forward(self, x) -> tuple[Array, Array]:
         return permute_forward(x, _reversed(x))
@@ -74,8 +74,9 @@ class Reverse(nn.Module):
 
 
 class Shuffle(nn.Module):
-    """A random permutation of the channels, fixed by `seed` and their number. No parameters.
+    """z[..., i] = x[..., permutation[i]], by a random permutation of the channels. No parameters.
 
+    `seed` and the number of channels fix the permutation.
     Inside `repeat` it is the same at every step.
 
     Raises:
@@ -94,6 +95,38 @@ class Shuffle(nn.Module):
         check_integer("seed", self.seed, 0, 2**32 - 1)
         # RandomState: its stream is frozen, so weights trained today fit tomorrow's NumPy.
         return np.random.RandomState(self.seed).permutation(x.shape[-1])
+
+
+class Riffle(nn.Module):
+    """Interleaves the two halves of the channels, as a perfect shuffle of cards. No parameters.
+
+        z[2i] = x[h + i],    z[2i + 1] = x[i],    h = C // 2
+
+    Of two channels it swaps them. After ⌈log₂(C + 1)⌉ riffles every two channels were in different
+    halves at least once: so a few couplings of halves let every channel act on every other, as one
+    reversal after the other does not, which keeps the two halves as they are.
+
+    Source: Diaconis, Graham & Kantor 1983, section 1: the in-shuffle.
+
+    Examples:
+        >>> flow = glowjax.as_flow(glowjax.Riffle())
+        >>> flow.forward({}, jnp.array([[0.0, 1.0, 2.0, 3.0, 4.0]]))[0].tolist()
+        [[2.0, 0.0, 3.0, 1.0, 4.0]]
+    """
+
+    def forward(self, x) -> tuple[Array, Array]:
+        x, half = promote(x), x.shape[-1] // 2
+        first, second = x[..., :half], x[..., half:]
+        pairs = jnp.stack([second[..., :half], first], axis=-1)
+        pairs = pairs.reshape(*x.shape[:-1], 2 * half)
+        z = jnp.concatenate([pairs, second[..., half:]], axis=-1)
+        return z, jnp.zeros(x.shape[:1], z.dtype)
+
+    def inverse(self, z) -> tuple[Array, Array]:
+        z, half = promote(z), z.shape[-1] // 2
+        pairs = z[..., : 2 * half].reshape(*z.shape[:-1], half, 2)
+        x = jnp.concatenate([pairs[..., 1], pairs[..., 0], z[..., 2 * half :]], axis=-1)
+        return x, jnp.zeros(z.shape[:1], x.dtype)
 
 
 def _reversed(x):

@@ -146,7 +146,7 @@ def residual_inverse(
 
 
 def residual_log_det(g: Map, x: Float[AnyArray, "B D"]) -> Float[Array, "B"]:
-    """log|det(I + ∂g/∂x)|, `[B]`, in nats: exact, at D derivatives and O(D³) an example."""
+    """log_det = log|det(I + ∂g/∂x)|, `[B]`, in nats: exact, by D derivatives, in O(D³) each."""
     basis = jnp.eye(x.shape[-1], dtype=x.dtype)
     push = jax.linearize(g, x)[1]
     columns = jax.vmap(push)(vary_as(jnp.broadcast_to(basis[:, None], (len(basis), *x.shape)), x))

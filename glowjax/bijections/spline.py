@@ -1,5 +1,6 @@
 """Elementwise maps by monotone rational-quadratic splines (Durkan et al. 2019)."""
 
+import math
 from typing import Literal, NamedTuple
 
 import chex
@@ -67,10 +68,11 @@ def rational_quadratic(
 
     def knots_of(raw):
         """Those of x and of z, and the slopes there."""
+        widths, heights, slopes = jnp.split(raw, (bins, 2 * bins), axis=-1)
         return (
-            _knots(raw[..., :bins], bound, min_bin),
-            _knots(raw[..., bins : 2 * bins], bound, min_bin),
-            _slopes(raw[..., 2 * bins :], min_slope, end_slopes),
+            _knots(widths, bound, min_bin),
+            _knots(heights, bound, min_bin),
+            _slopes(slopes, min_slope, end_slopes),
         )
 
     def apply(within, value, raw, *, along_z):
@@ -118,7 +120,7 @@ def _knots(raw, bound, least):
 
 def _slopes(raw, least, end_slopes: EndSlopes):
     """At all knots, `[..., bins + 1]`; 1 where raw is 0."""
-    slopes = least + jax.nn.softplus(raw + np.log(np.expm1(1 - least)))
+    slopes = least + jax.nn.softplus(raw + math.log(math.expm1(1 - least)))
     if end_slopes == "learned":
         return slopes
     if end_slopes == "circular":

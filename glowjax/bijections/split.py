@@ -46,6 +46,9 @@ def unwhiten(
 class Split(nn.Module):
     """`x: [B, H, W, C] -> (latent, kept)`: the second half, whitened given the first, leaves.
 
+        kept, leaving = the first and the second half of the channels
+        latent = (leaving - mean(kept))·exp(-log_std(kept))
+
     The kept half's zero convolution gives mean (even channels) and log_std (odd channels) of the
     half that leaves.
 
@@ -89,7 +92,7 @@ class Split(nn.Module):
 
 
 class TopPrior(nn.Module):
-    """Whitens the top latent `[B, H, W, C]` by a learned Gaussian, given labels if asked.
+    """z = (h - mean)·exp(-log_std), of the top latent h `[B, H, W, C]`, given labels if asked.
 
     Without labels mean and log_std are learned constants; with the ring, they depend on position
     near the edges (the zero convolution of an image of zeros, as in the released Glow, which sees

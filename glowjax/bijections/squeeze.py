@@ -59,7 +59,13 @@ def squeeze_inverse(
 
 
 class Squeeze(nn.Module):
-    """`squeeze_forward` as a module. No parameters."""
+    """z = `squeeze_forward(x)`, which trades height and width for channels. No parameters.
+
+    Attributes:
+        factor: divides height and width.
+
+    Errors as for `squeeze_forward`.
+    """
 
     factor: int = 2
 

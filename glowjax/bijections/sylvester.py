@@ -87,7 +87,9 @@ def _frame(reflections):
 
 
 class Sylvester(nn.Module):
-    """`sylvester_forward` with learned parameters, for vectors `[B, D]`.
+    """z = x + Q·R·tanh(R̃·Qᵀx + bias), all of it learned, for vectors `[B, D]`.
+
+    See `sylvester_forward`.
 
     Attributes:
         rank: M, the number of directions in which the map is not the identity, at most D.

@@ -78,12 +78,16 @@ class Sizes(NamedTuple):
 
 
 def about(data: bytes) -> Header:
-    """The header of a file's content; errors as for `unpack`."""
+    """The header of a file's content.
+
+    Raises:
+        ValueError: `data` is no such content, or is damaged.
+    """
     return unpack(data)[0]
 
 
 def sizes(data: bytes) -> Sizes:
-    """The `Sizes` of a file's content; errors as for `unpack`."""
+    """The `Sizes` of a file's content; errors as for `about`."""
     header, stored = unpack(data)
     lanes = np.log2(stored.lanes.astype(np.float64) / LEAST).sum()
     images = float(lanes) + WORD * (len(stored.words) - header.seed_words)

@@ -17,7 +17,7 @@ from glowjax.bijections.elementwise import additive
 from glowjax.bijections.elementwise import affine as affine_map
 from glowjax.bijections.logit import Logit
 from glowjax.bijections.masks import partition
-from glowjax.bijections.permute import Permute, Reverse, Shuffle
+from glowjax.bijections.permute import Permute, Reverse, Riffle, Shuffle
 from glowjax.bijections.split import Split, TopPrior
 from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import require
@@ -237,5 +237,6 @@ MODULES = {
     Squeeze: _moved,
     Permute: _moved,
     Reverse: _moved,
+    Riffle: _moved,
     Shuffle: _moved,
 }

@@ -34,7 +34,7 @@ class Base(NamedTuple):
 
 @recorded
 def standard_normal() -> Base:
-    """N(0, I) over all latents; temperature T samples N(0, T²·I)."""
+    """ln p(z) = -½ Σ (z² + ln 2π): N(0, I) over all latents; temperature T samples N(0, T²·I)."""
 
     def log_prob(_, z, context=None):
         return sum_leaves(lambda a: -0.5 * (jnp.square(a) + jnp.log(2 * jnp.pi)), z)
@@ -52,6 +52,8 @@ def standard_normal() -> Base:
 @recorded
 def distrax_base(distribution: Any) -> Base:
     """A fixed distribution as a base; temperature scales samples around its mean.
+
+        ln p(z) = distribution.log_prob(z)
 
     Args:
         distribution: of distrax, or of TensorFlow Probability on JAX.
@@ -126,6 +128,8 @@ def uniform(low: float, high: float) -> Base:
 def student_t(df: float, *, learned: bool = False) -> Base:
     """Student's t with `df` degrees of freedom, of every latent; temperature scales samples.
 
+        ln p(z) = c - ½(ν + 1) Σ ln(1 + z²/ν),   c such that p has mass 1
+
     Tails like |z|^-(df + 1), where a Lipschitz flow of normal latents has light ones.
 
     Args:
@@ -160,6 +164,8 @@ def student_t(df: float, *, learned: bool = False) -> Base:
 def diagonal_normal() -> Base:
     """N(mean, diag(std²)) over all latents, mean and std learned; N(0, I) at first.
 
+        ln p(z) = -½ Σ ((z - mean)² / std² + ln(2π·std²)),   std = exp(log_std)
+
     Parameters: `mean` and `log_std`, each of the shapes of one event of z. Temperature T samples
     N(mean, T²·diag(std²)).
     """
@@ -179,6 +185,8 @@ def diagonal_normal() -> Base:
 @recorded
 def class_conditional_normal(num_classes: int) -> Base:
     """N(mean_y, diag(std_y²)) over all latents, given the label y; N(0, I) at first.
+
+        ln p(z|y) = -½ Σ ((z - mean_y)² / std_y² + ln(2π·std_y²)),   std = exp(log_std)
 
     Parameters: `mean` and `log_std`, of the shapes of one event of z after an axis of classes.
     Temperature scales around mean_y. The context is y, integers `[B]` in 0 … num_classes - 1; a
@@ -211,7 +219,9 @@ def class_conditional_normal(num_classes: int) -> Base:
 
 @recorded
 def gaussian_mixture(components: int) -> Base:
-    """Σ_k π_k N(mean_k, diag(std_k²)) over all latents at once, all of it learned.
+    """A mixture of normals over all latents at once, all of it learned.
+
+        p(z) = Σ_k π_k N(z; mean_k, diag(std_k²)),   π = softmax(logits), std = exp(log_std)
 
     Parameters: `logits` `[K]`; `mean` and `log_std`, of the shapes of one event of z after an axis
     of components. Means are drawn from N(0, I) at first, so that components differ; the rest is 0.

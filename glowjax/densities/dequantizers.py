@@ -136,7 +136,7 @@ def log_prob_bound(
     images: Any,
     context: Any = None,
 ) -> jax.Array:
-    """ln p(x) - ln q(u|v), u from q: one draw of a bound on ln P(v) + D·ln levels, `[B]`, nats.
+    """bound = ln p(x) - ln q(u|v), u from q: below ln P(v) + D·ln levels on average, `[B]`, nats.
 
     It takes the place of ln p(x) in `bits_per_dim`, which subtracts D·ln levels, and with uniform
     noise it is ln p(x). `log_mean_exp` of n draws is a tighter bound, which rises with n.

@@ -28,7 +28,7 @@ def forward_kl(
     *,
     weights: Float[AnyArray, "B"] | None = None,
 ) -> Float[Array, ""]:
-    """-mean w·log q(x): KL(p‖q) of the data's p, less p's entropy. Maximum likelihood.
+    """loss = -mean w·log q(x): KL(p‖q) of the data's p, less p's entropy. Maximum likelihood.
 
     Args:
         density: q.
@@ -55,7 +55,7 @@ def reverse_kl(
     beta: Float[ArrayLike, ""] = 1.0,
     context: Any = None,
 ) -> Float[Array, ""]:
-    """mean of log q(x) - β·log p̃(x), x ~ q: KL(q‖p) - ln Z at β = 1, Z the mass of p̃.
+    """loss = mean of log q(x) - β·log p̃(x), x ~ q: KL(q‖p) - ln Z if β is 1, Z the mass of p̃.
 
     With β risen from a small value to 1, q first spreads and then concentrates: annealing.
 
@@ -130,7 +130,7 @@ def importance_weighted_bound(
 def log_weights(
     density: Density, params: Any, target: LogProb, key: jax.Array, n: int, context: Any = None
 ) -> Float[Array, "{n}"]:
-    """ln p̃(x) - ln q(x) of n samples x ~ q: `[n]`."""
+    """ln w = ln p̃(x) - ln q(x) of n samples x ~ q: `[n]`."""
     x, log_q = density.sample_and_log_prob(params, key, n, context)
     return target(x) - log_q
 
@@ -141,7 +141,7 @@ def log_mean_exp(a: Float[AnyArray, "..."], axis: int = 0) -> Float[Array, "..."
 
 
 def effective_sample_size(log_w: Float[AnyArray, "n"]) -> Float[Array, ""]:
-    """(Σ w)² / Σ w² of weights that are given by their logarithms: in 1 … n.
+    """ESS = (Σ w)² / Σ w² of weights that are given by their logarithms: in 1 … n.
 
     Args:
         log_w: `[n]`.

@@ -113,7 +113,7 @@ def from_uint8(images: Shaped[ArrayLike, "*shape"], *, levels: int = 256) -> UIn
 def bits_per_dim(
     log_prob: Float[ArrayLike, "*shape"], event_shape: Sequence[int], *, levels: int = 256
 ) -> Float[ArrayLike, "*shape"]:
-    """-(log p(x) - D·ln levels) / (D·ln 2): bits per dimension of the *discrete* image.
+    """bits = -(log p(x) - D·ln levels) / (D·ln 2), per dimension of the *discrete* image.
 
     docs/bits-per-dim.md explains it.
 

@@ -187,7 +187,9 @@ def ring_mixture(rings: int = 2) -> Target:
 
 @recorded
 def banana(*, bend: float = 0.5, noise: float = 0.3) -> Target:
-    """A bent normal: x1 ~ N(0, 1), x2 ~ N(bend·(x1² - 1), noise²); normalised, with samples.
+    """A bent normal, normalised, with samples.
+
+        p(x) = N(x1; 0, 1)·N(x2; bend·(x1² - 1), noise²)
 
     Its level sets are those of Rosenbrock's valley; the mean is 0.
 
@@ -213,7 +215,9 @@ def banana(*, bend: float = 0.5, noise: float = 0.3) -> Target:
 
 @recorded
 def funnel(*, std: float = 3.0) -> Target:
-    """Neal's funnel: x1 ~ N(0, std²), x2 ~ N(0, exp(x1)); normalised, with samples.
+    """Neal's funnel, normalised, with samples.
+
+        p(x) = N(x1; 0, std²)·N(x2; 0, exp(x1))
 
     Raises:
         ValueError: `std` is not positive.
@@ -265,7 +269,7 @@ def grid(extent: tuple[float, float], points: int) -> tuple[Float[Array, "{point
 
 
 def grid_log_normalizer(target: Target, points: int = 400) -> Float[Array, ""]:
-    """ln ∫ p over the target's extent, in nats, by the midpoint rule on points² cells.
+    """ln Z = ln ∫ p over the target's extent, in nats, by the midpoint rule on points² cells.
 
     Raises:
         ValueError: as `grid`.

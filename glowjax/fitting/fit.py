@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -83,9 +84,12 @@ def fit(
             mean of -log_prob, in nats, chooses the best parameters.
         steps: how many, at most.
         batch_size: examples a step.
-        optimizer: optax's; default: `optax.adam(1e-3)` after clipping gradients to norm 10.
-        decay: of a running average of the parameters, which then is evaluated and returned.
-        evaluate_every: steps between evaluations; default: a twentieth of all.
+        optimizer: optax's; default: Adam after clipping gradients to norm 10. Its learning rate
+            rises to 0.003 over the first twentieth of the steps, and falls to 0 by a cosine.
+        decay: of a running average of the parameters, which then is evaluated and returned; 0:
+            none. Default: 0.99 with validation, where it keeps small data from overfitting, else 0.
+        evaluate_every: steps between evaluations; default: a twentieth of all, or with validation
+            those of one pass over the data, if they are fewer, but at least a hundredth of all.
         patience: stops after as many evaluations without a better one; needs validation.
         params: to go on from; default: `density.init` on the first 1,024 examples, or
             `density.init_from_base` without data.
@@ -108,15 +112,15 @@ def fit(
         [2, 4]
     """
     check_positive(steps=steps, batch_size=batch_size)
-    every = evaluation_interval(evaluate_every, steps)
-    optimizer = checked_optimizer(optimizer)
+    optimizer = checked_optimizer(optimizer, steps)
     seed, key = randomness(seed, key)
     train, held_out = split(data, context, weights, validation, seed)
-    require(train or loss, "data", data, "given where no loss is")
-    require(held_out or patience is None, "patience", patience, "None without validation")
+    one_pass = math.ceil(len(train) / batch_size) if train and held_out else steps
+    every = evaluation_interval(evaluate_every, steps, one_pass)
+    check_needs(train, held_out, data, loss, patience)
 
     began = time.perf_counter()
-    programs = programs_of(density, loss, optimizer, decay)
+    programs = programs_of(density, loss, optimizer, averaging(decay, held_out))
     first, units = first_params(programs, params, key, train, batch_size, standardize=loss is None)
     whole = functools.partial(whole_params, units)
     evaluate = Evaluation(density, programs.log_prob, key, whole(first))
@@ -148,29 +152,44 @@ def fit(
     return Fitted(kept.params, kept.history, kept.step, time.perf_counter() - began)
 
 
-def evaluation_interval(given: int | None, steps: int) -> int:
-    """Steps between evaluations."""
-    every = max(1, steps // 20) if given is None else given
-    check_positive(evaluate_every=every)
-    return every
+def check_needs(train: Any, held_out: Any, data: Any, loss: Any, patience: Any) -> None:
+    """Raises `ValueError` if there is nothing to train on, or nothing to be patient by."""
+    require(train or loss, "data", data, "given where no loss is")
+    require(held_out or patience is None, "patience", patience, "None without validation")
 
 
-def checked_optimizer(optimizer: Any) -> Any:
+def evaluation_interval(given: int | None, steps: int, one_pass: int) -> int:
+    """Steps between evaluations: those of a pass, but a hundredth to a twentieth of all."""
+    if given is not None:
+        check_positive(evaluate_every=given)
+        return given
+    return max(1, steps // 100, min(one_pass, steps // 20))
+
+
+def averaging(decay: float | None, held_out: Any) -> float | None:
+    """The decay of the average, None for none."""
+    if decay is None:
+        return 0.99 if held_out else None
+    return decay or None
+
+
+def checked_optimizer(optimizer: Any, steps: int) -> Any:
     """The optimizer given, or the default one."""
     import optax  # slow to import
 
     if optimizer is None:
-        return _default_optimizer()
+        return _default_optimizer(steps)
     wanted = "an optax optimizer, such as optax.adam(1e-3)"
     require(isinstance(optimizer, optax.GradientTransformation), "optimizer", optimizer, wanted)
     return optimizer
 
 
 @functools.cache  # one object, by which programs are remembered
-def _default_optimizer():
+def _default_optimizer(steps):
     import optax
 
-    return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-3))
+    rate = optax.warmup_cosine_decay_schedule(0.0, 3e-3, steps // 20, steps)
+    return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate))
 
 
 def _descend(programs: Programs, given, params, train, seed, steps, every, batch_size):

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,9 +14,15 @@ import numpy as np
 from glowjax.checks import check_integer, check_positive, require
 from glowjax.densities.density import Density
 from glowjax.fitting.evaluation import EVALUATED, Evaluation, failure, never_finite
-from glowjax.fitting.fit import Fitted, checked_optimizer, evaluation_interval
+from glowjax.fitting.fit import (
+    Fitted,
+    averaging,
+    check_needs,
+    checked_optimizer,
+    evaluation_interval,
+)
 from glowjax.fitting.programs import Given, Programs, programs_of, whole_params
-from glowjax.fitting.rows import Examples, examples, order, split
+from glowjax.fitting.rows import Examples, divided, examples, order
 from glowjax.fitting.start import first_params
 from glowjax.progress import progress
 
@@ -63,20 +70,22 @@ def fit_many(
         >>> model = glowjax.density(glowjax.as_flow(glowjax.Planar()), event_shape=(2,))
         >>> x = jax.random.normal(jax.random.key(0), (100, 2))
         >>> fits = glowjax.fit_many(model, x, seeds=range(3), steps=4, show=False)
-        >>> len(fits), fits[0].params["u"].shape
+        >>> len(fits), fits[0].params.params["u"].shape  # beside the data's units
         (3, (2,))
     """
     check_positive(steps=steps, batch_size=batch_size)
     seeds = _checked_seeds(seeds)
-    every = evaluation_interval(evaluate_every, steps)
-    parts = [split(data, context, weights, validation, seed) for seed in seeds]
+    whole = None if data is None else examples("data", data, context, weights)
+    parts = [divided(whole, validation, seed) for seed in seeds]
     train, held_out = parts[0]
-    require(train or loss, "data", data, "given where no loss is")
-    require(held_out or patience is None, "patience", patience, "None without validation")
+    one_pass = math.ceil(len(train) / batch_size) if train and held_out else steps
+    every = evaluation_interval(evaluate_every, steps, one_pass)
+    check_needs(train, held_out, data, loss, patience)
 
     began = time.perf_counter()
-    programs = programs_of(density, loss, checked_optimizer(optimizer), decay)
-    whole = None if data is None else examples("data", data, context, weights)
+    programs = programs_of(
+        density, loss, checked_optimizer(optimizer, steps), averaging(decay, held_out)
+    )
     fits = _Fits(programs, whole, parts, seeds, batch_size, is_likelihood=loss is None)
     kept = _Kept(fits.whole(fits.first), len(seeds), patience and patience * every)
     with progress(steps) if show else contextlib.nullcontext(lambda step, text: None) as advanced:

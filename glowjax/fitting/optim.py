@@ -319,7 +319,8 @@ def ema(average: Any, params: Any, step: jax.typing.ArrayLike, *, decay: float =
     """
     check_in(BELOW_ONE, decay=decay)
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return optax.incremental_update(params, average, 1 - kept)
+    # Not optax.incremental_update: its rounding moves parameters that are frozen.
+    return jax.tree.map(lambda a, p: a + (1 - kept) * (p - a), average, params)
 
 
 def _second_decay(config: Optimizer, batch_size: int) -> float:

@@ -44,9 +44,16 @@ def split(
     data: Any, context: Any, weights: Any, validation: Any, seed: int
 ) -> tuple[Examples | None, Examples | None]:
     """The training and the held-out examples, from the arguments of `fit`."""
-    if data is None:
+    whole = None if data is None else examples("data", data, context, weights)
+    return divided(whole, validation, seed)
+
+
+def divided(
+    whole: Examples | None, validation: Any, seed: int
+) -> tuple[Examples | None, Examples | None]:
+    """`split`, of examples that were checked before, or of none."""
+    if whole is None:
         return None, None
-    whole = examples("data", data, context, weights)
     if not isinstance(validation, float | int | None):
         parts = validation if isinstance(validation, tuple) else (validation,)
         require(len(parts) <= 3, "validation", f"{len(parts)} parts", "x, context and weights")

@@ -3,28 +3,33 @@
 import functools
 from typing import Literal
 
+import flax.linen as nn
+
 from glowjax.bijections.actnorm import ActNorm
 from glowjax.bijections.autoregressive import Autoregressive
 from glowjax.bijections.elementwise import Elementwise, affine
-from glowjax.bijections.permute import Reverse, Shuffle
+from glowjax.bijections.permute import Reverse, Riffle, Shuffle
 from glowjax.checks import check_integer, check_positive, require
 from glowjax.compose import chain, invert
 from glowjax.expression import recorded
 from glowjax.flow import Flow, as_flow
 from glowjax.loops import Backprop, repeat
+from glowjax.nets.activations import Activation
 from glowjax.nets.made import MADE, is_seed
 
-BOUND = 3.0  # of a step's |log_scale|: five steps stretch by e¹⁵ at most, within float32's 24 bits
+Order = Literal["riffle", "alternate"] | int
+BOUND = 2.0  # of a step's |log_scale|: eight steps stretch by e¹⁶ at most, within float32's 24 bits
 
 
 @recorded
 def maf(
     *,
-    steps: int = 5,
+    steps: int = 8,
     transform: Elementwise | None = None,
     width: int = 64,
     depth: int = 2,
-    order: Literal["alternate"] | int = "alternate",
+    activation: Activation = "relu",
+    order: Order = "riffle",
     backprop: Backprop = "store",
     unroll: int | bool = 1,
 ) -> Flow:
@@ -36,11 +41,12 @@ def maf(
 
     Args:
         steps: how many.
-        transform: of every number; default: `affine(bound=3)`, since an unbounded exp overflows in
+        transform: of every number; default: `affine(bound=2)`, since an unbounded exp overflows in
             the inverse where the net extrapolates.
-        width, depth: of the hidden layers of the nets.
-        order: of the inputs: `"alternate"` reverses it from step to step, a seed shuffles it by the
-            same fixed permutation after every step.
+        width, depth, activation: of the hidden layers of the nets, see `MADE`.
+        order: of the inputs, from step to step: `"riffle"` interleaves its halves, see `Riffle`,
+            `"alternate"` reverses it, which lets every latent depend on every input after two
+            steps, a seed shuffles it by the same fixed permutation.
         backprop, unroll: see `repeat`; `"invert"` costs the D steps of the inverse.
 
     Raises:
@@ -57,15 +63,13 @@ def maf(
     """
     check_positive(steps=steps, width=width)
     check_integer("depth", depth, 0)
-    alternate = order == "alternate"
-    require(alternate or is_seed(order), "order", order, "'alternate' or a seed of at least 0")
-    net = functools.partial(MADE, width=width, depth=depth)
+    net = functools.partial(MADE, width=width, depth=depth, activation=activation)
     step = chain(
         actnorm=as_flow(ActNorm()),
         autoregressive=as_flow(
             Autoregressive(affine(bound=BOUND) if transform is None else transform, net)
         ),
-        permutation=as_flow(Reverse() if order == "alternate" else Shuffle(int(order))),
+        permutation=as_flow(_permutation(order)),
     )
     return repeat(step, steps, backprop=backprop, unroll=unroll)
 
@@ -73,11 +77,12 @@ def maf(
 @recorded
 def iaf(
     *,
-    steps: int = 5,
+    steps: int = 8,
     transform: Elementwise | None = None,
     width: int = 64,
     depth: int = 2,
-    order: Literal["alternate"] | int = "alternate",
+    activation: Activation = "relu",
+    order: Order = "riffle",
     backprop: Backprop = "store",
     unroll: int | bool = 1,
 ) -> Flow:
@@ -98,8 +103,17 @@ def iaf(
             transform=transform,
             width=width,
             depth=depth,
+            activation=activation,
             order=order,
             backprop=backprop,
             unroll=unroll,
         )
     )
+
+
+def _permutation(order: Order) -> nn.Module:
+    if order in ("riffle", "alternate"):
+        return Riffle() if order == "riffle" else Reverse()
+    wanted = "'riffle', 'alternate' or a seed of at least 0"
+    require(is_seed(order), "order", order, wanted)
+    return Shuffle(int(order))

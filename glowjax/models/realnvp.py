@@ -6,7 +6,7 @@ from glowjax.bijections.actnorm import ActNorm
 from glowjax.bijections.coupling import Coupling
 from glowjax.bijections.elementwise import Elementwise, affine
 from glowjax.bijections.masks import Mask
-from glowjax.bijections.permute import Reverse
+from glowjax.bijections.permute import Riffle
 from glowjax.bijections.split import Split
 from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import check_positive
@@ -14,6 +14,7 @@ from glowjax.compose import chain, invert, multiscale
 from glowjax.expression import recorded
 from glowjax.flow import Flow, as_flow
 from glowjax.loops import Backprop, repeat
+from glowjax.nets.activations import Activation
 from glowjax.nets.layers import Dtype
 from glowjax.nets.mlp import MLP
 from glowjax.nets.resnet import ResNet
@@ -110,19 +111,21 @@ def realnvp_mlp(
     transform: Elementwise | None = None,
     width: int = 64,
     depth: int = 2,
+    activation: Activation = "relu",
     backprop: Backprop = "store",
     unroll: int | bool = 1,
 ) -> Flow:
     """RealNVP of vectors: `[B, D]`, D at least 2, -> the same shape.
 
-    K × [ActNorm, coupling of the halves, reversal], with an `MLP` in each coupling. A float
-    `context` of `[B, F]` goes to the nets.
+    K × [ActNorm, coupling of the halves, `Riffle`], with an `MLP` in each coupling. A float
+    `context` of `[B, F]` goes to the nets. Splines in the place of affine maps:
+    `neural_spline_flow`.
 
     Args:
         steps: K.
         transform: of every number of a half, as `rational_quadratic`; default: the paper's affine
             one, its log-scale gain·tanh(·) + offset.
-        width, depth: of the hidden layers of the nets.
+        width, depth, activation: of the hidden layers of the nets, see `MLP`.
         backprop, unroll: see `repeat`.
 
     Raises:
@@ -138,11 +141,9 @@ def realnvp_mlp(
         ((4, 3), (4,))
     """
     check_positive(steps=steps, width=width, depth=depth)
-    net = functools.partial(MLP, width=width, depth=depth)
-    step = realnvp_step(net=net, transform=transform)
-    return repeat(
-        chain(step=step, reverse=as_flow(Reverse())), steps, backprop=backprop, unroll=unroll
-    )
+    net = functools.partial(MLP, width=width, depth=depth, activation=activation)
+    step = chain(step=realnvp_step(net=net, transform=transform), permutation=as_flow(Riffle()))
+    return repeat(step, steps, backprop=backprop, unroll=unroll)
 
 
 @recorded

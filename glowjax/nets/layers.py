@@ -24,6 +24,10 @@ def small_normal(key: jax.Array, shape: tuple[int, ...], dtype: Dtype) -> jax.Ar
     return 0.05 * draw_flat(jax.random.normal, key, shape, dtype)
 
 
+small_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""Weights from U(-1/√n, 1/√n), n the inputs: nets that start larger overfit small tables."""
+
+
 class ConvWeight(nn.Module):
     """The weight of a convolution, from N(0, 0.05²)."""
 

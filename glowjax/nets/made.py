@@ -13,7 +13,7 @@ from glowjax.nets.activations import Activation
 from glowjax.nets.angles import angular, seen
 from glowjax.nets.conv import matmul
 from glowjax.nets.in_turn import Number, solve_in_turn
-from glowjax.nets.layers import LOG_SCALE_FACTOR, ZeroDense, scaled_bias
+from glowjax.nets.layers import LOG_SCALE_FACTOR, ZeroDense, scaled_bias, small_uniform
 from glowjax.nets.mlp import hidden_layers
 
 Order = Literal["natural", "reversed"] | int
@@ -47,7 +47,7 @@ class MADE(nn.Module):
     width: int = 64
     depth: int = 2
     order: Order = "natural"
-    activation: Activation = "silu"
+    activation: Activation = "relu"
     residual: bool = False
     angles: tuple[int, ...] = ()
 
@@ -166,8 +166,7 @@ class MaskedDense(nn.Module):
 
     @nn.compact
     def __call__(self, x, mask):
-        init = nn.initializers.lecun_normal()
-        weight = self.param("weight", init, mask.shape, promote(x).dtype)
+        weight = self.param("weight", small_uniform, mask.shape, promote(x).dtype)
         bias = self.param("bias", nn.initializers.zeros, mask.shape[1:], weight.dtype)
         return matmul(x, weight * mask) + bias
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import HIGHEST, promote
-from glowjax.checks import check_context
+from glowjax.checks import check_context, require
 from glowjax.nets.activations import Activation, activation_function
 from glowjax.nets.angles import angular, seen
-from glowjax.nets.layers import ZeroDense
+from glowjax.nets.layers import ZeroDense, small_uniform
 
 
 class MLP(nn.Module):
@@ -23,19 +23,18 @@ class MLP(nn.Module):
             `"gelu_tanh"`, `"sigmoid"`, `"softplus"`, or a function. What goes through pickle is a
             name, or a function that does, as JAX's own mostly do not.
         residual: makes each layer a residual block, see `hidden_layers`.
-
         angles: columns of the input that are angles in radians: the net sees their cosine and sine.
 
-    A float `context` of `[B, F]` is appended to the input.
+    A float `context` of `[B, F]` is appended to the input, which then is of that rank.
 
     Raises:
-        ValueError: an attribute is not as above; the context is of another rank or batch.
+        ValueError: an attribute is not as above; the context, or x beside one, is of another shape.
     """
 
     features: int
     width: int = 64
     depth: int = 2
-    activation: Activation = "silu"
+    activation: Activation = "relu"
     residual: bool = False
     angles: tuple[int, ...] = ()
 
@@ -43,11 +42,18 @@ class MLP(nn.Module):
     def __call__(self, x, context=None):
         if context is not None:
             check_context(context, x)
+            require(x.ndim == 2, "x", x.shape, "of shape [B, D] where a context is given")
         x = seen(x, angular("angles", self.angles, x.shape[-1]))
         h = x if context is None else jnp.concatenate([x, context], axis=-1)
 
         def dense(h, name):
-            layer = nn.Dense(self.width, param_dtype=promote(x).dtype, precision=HIGHEST, name=name)
+            layer = nn.Dense(
+                self.width,
+                kernel_init=small_uniform,
+                param_dtype=promote(x).dtype,
+                precision=HIGHEST,
+                name=name,
+            )
             return layer(h)
 
         h = hidden_layers(dense, h, self.depth, self.activation, residual=self.residual)

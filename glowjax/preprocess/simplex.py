@@ -74,7 +74,9 @@ def _log_counts(z):
 
 @recorded
 def stick_breaking() -> Flow:
-    """Positive x_1, …, x_K of sum 1: each takes a share σ(z_k - ln(K - k)) of what is left.
+    """Positive x_1, …, x_K of sum 1: each takes a share of what is left.
+
+        x_k = σ(z_k - ln(K - k))·(1 - x_1 - … - x_{k-1}),   k = 1 … K - 1
 
     Arrays are `[B, ..., K]` of x and `[B, ..., K-1]` of z. The density is with respect to the first
     K-1 parts, as that of a Dirichlet distribution is; the last is what is left. x that is not

@@ -36,7 +36,7 @@ class Unchanged(nn.Module):
 
 @recorded
 def columns(*parts: Part | Mapping[str, Part]) -> Flow:
-    """Applies one flow a column of `[B, D]`; log-dets add up.
+    """z_k = f_k(x_k) for each column k of `[B, D]`, with a flow f_k each; log-dets add up.
 
         columns(exp(), sigmoid(0, 1), None)      # of three columns, the last as it is
         columns(exp(), (stick_breaking(), 3))    # of four, the last three by one flow

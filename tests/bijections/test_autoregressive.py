@@ -65,14 +65,17 @@ def check_triangular(matrix):
 @pytest.mark.parametrize("model", [glowjax.maf, glowjax.iaf])
 def test_a_step_of_maf_and_iaf_is_a_triangle(model):
     """Which the permutation, at the latent end of maf and the data end of iaf, turns round."""
-    matrix = jacobian(model(steps=1, width=8), "forward")
+    matrix = jacobian(model(steps=1, width=8, order="alternate"), "forward")
     check_triangular(matrix[::-1] if model is glowjax.maf else matrix[:, ::-1])
 
 
 @pytest.mark.slow
 def test_steps_alternate():
-    """Two steps in opposite orders: every latent depends on every input."""
-    assert np.all(jacobian(glowjax.maf(steps=2, width=8), "forward") != 0)
+    """Two steps in opposite orders: every latent depends on every input; riffles take more."""
+    two_steps = jacobian(glowjax.maf(steps=2, width=8, order="alternate"), "forward")
+    assert np.all(two_steps != 0)
+    riffled = [jacobian(glowjax.maf(steps=n, width=8), "forward") != 0 for n in (2, 4)]
+    assert not np.all(riffled[0]) and np.all(riffled[1])
 
 
 @pytest.mark.exhaustive

@@ -49,7 +49,7 @@ def test_a_velocity_needs_no_parameters():
 @functools.cache
 def bent(**hyper):
     """A flow that stretches by up to 3 and by down to 0.3, with its parameters and data."""
-    net = functools.partial(SMALL_MLP, depth=1)
+    net = functools.partial(SMALL_MLP, depth=1, activation="silu")
     case = Case(as_flow(Continuous(net, **hyper)), (3,), (), noise=0.2)
     init = case._replace(flow=as_flow(Continuous(net)))  # which needs no key
     return case.flow, jax.jit(lambda: parameters(init))(), data(case, batch=2)[0]

@@ -223,3 +223,13 @@ def test_errors():
     for apply in SPLINE.forward, SPLINE.inverse:
         with pytest.raises(AssertionError):
             apply(jnp.zeros(2), jnp.zeros((2, SPLINE.size + 2)))
+
+
+@pytest.mark.parametrize("end_slopes", ["one", "learned", "circular"])
+def test_float32_stays_float32_beside_float64(end_slopes):
+    """A number of NumPy among the slopes made it float64, which no loop over steps takes."""
+    spline = glowjax.rational_quadratic(4, end_slopes=end_slopes)
+    x, raw = jnp.zeros(3, jnp.float32), jnp.zeros((3, spline.size), jnp.float32)
+    assert jnp.zeros(1).dtype == jnp.float64
+    for values in (*spline.forward(x, raw), *spline.inverse(x, raw)):
+        assert values.dtype == jnp.float32

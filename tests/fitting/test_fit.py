@@ -11,6 +11,7 @@ from cases import SMALL_MLP
 
 import glowjax
 from glowjax.fitting.descent import descent
+from glowjax.fitting.fit import averaging, evaluation_interval
 
 NORMAL = glowjax.density(glowjax.as_flow(glowjax.GlowActNorm(log_scale_factor=1.0)), (2,))
 FAST = optax.adam(0.05)
@@ -37,6 +38,27 @@ def test_maximum_likelihood():
     np.testing.assert_allclose(jnp.exp(-result.params["log_scale"]), x.std(axis=0), rtol=0.1)
     assert result.step == 300 and [row["step"] for row in result.history] == [*range(15, 301, 15)]
     assert result.history[-1]["loss"] < result.history[0]["loss"] - 1
+
+
+def test_the_average_is_for_held_out_data():
+    """A target leaves nothing to overfit, and an average would lag behind."""
+    assert (averaging(None, ()), averaging(None, "some"), averaging(0.0, "some")) == (
+        None,
+        0.99,
+        None,
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        fitted(validation=0, decay=0.0).params,
+        fitted(validation=0).params,
+    )
+
+
+@pytest.mark.parametrize(
+    "steps, one_pass, every", [(2000, 5, 20), (2000, 60, 60), (2000, 500, 100), (10, 3, 1)]
+)
+def test_evaluations_are_as_frequent_as_passes(steps, one_pass, every):
+    assert evaluation_interval(None, steps, one_pass) == every
 
 
 @pytest.mark.slow

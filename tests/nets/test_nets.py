@@ -137,6 +137,12 @@ def test_hidden_weights_are_drawn_with_deviation_005():
         assert abs(weight.std() - 0.05) < 0.001 and abs(weight.mean()) < 0.002
 
 
+def test_mlp_takes_a_context_beside_vectors_alone():
+    """An array of more axes has no place for it: this ended in a TypeError of a concatenation."""
+    with pytest.raises(ValueError, match=r"x must be of shape \[B, D\] where a context is given"):
+        glowjax.MLP(4).init(jax.random.key(0), jnp.ones((1, 3, 2)), jnp.ones((1, 2)))
+
+
 def test_mlp_reads_its_context():
     net = glowjax.MLP(3, width=8)
     x, context = jax.random.normal(jax.random.key(0), (2, 5, 2))
