@@ -34,14 +34,6 @@ from glowjax.bijections.conv1x1 import (
     conv1x1_inverse,
     conv1x1_lu_forward,
     conv1x1_lu_inverse,
-    conv1x1_qr_forward,
-    conv1x1_qr_inverse,
-    conv1x1_rotation_forward,
-    conv1x1_rotation_inverse,
-    conv1x1_svd_forward,
-    conv1x1_svd_inverse,
-    conv1x1_triangular_forward,
-    conv1x1_triangular_inverse,
 )
 from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from glowjax.bijections.elementwise import (
@@ -130,7 +122,7 @@ from glowjax.fitting.many import fit_many
 from glowjax.fitting.rows import Batch
 from glowjax.flow import Flow, as_flow
 from glowjax.loops import repeat
-from glowjax.models.circular import circular_maf
+from glowjax.models.circular import circular_maf, circular_spline_flow
 from glowjax.models.dequantizer import dequantization_flow
 from glowjax.models.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.models.maf import iaf, maf
@@ -210,19 +202,12 @@ __all__ = [
     "circular_base",
     "circular_maf",
     "circular_spline",
+    "circular_spline_flow",
     "class_conditional_normal",
     "conv1x1_forward",
     "conv1x1_inverse",
     "conv1x1_lu_forward",
     "conv1x1_lu_inverse",
-    "conv1x1_qr_forward",
-    "conv1x1_qr_inverse",
-    "conv1x1_rotation_forward",
-    "conv1x1_rotation_inverse",
-    "conv1x1_svd_forward",
-    "conv1x1_svd_inverse",
-    "conv1x1_triangular_forward",
-    "conv1x1_triangular_inverse",
     "copy_bandwidth",
     "density",
     "dequantization_flow",

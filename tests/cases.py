@@ -429,6 +429,19 @@ CASES = {
         context=2,
         within=angles,
     ),
+    "circular_spline_flow": Case(
+        glowjax.circular_spline_flow(("circle", "line", "circle"), steps=1, bins=2, width=4),
+        (3,),
+        ("circular_spline_flow",),
+        within=lambda x: jnp.sin(x) * jnp.array([3.0, 1.0, 3.0]),
+    ),
+    "circular_spline_flow_conditional": Case(
+        glowjax.circular_spline_flow(("interval", "circle"), steps=2, bins=2, width=4, depth=1),
+        (2,),
+        (),
+        context=2,
+        within=lambda x: jnp.sin(x) * jnp.array([0.9, 3.0]),
+    ),
     "circular_spline_random_order": Case(
         as_flow(
             glowjax.Autoregressive(
@@ -564,11 +577,12 @@ if importlib.util.find_spec("diffrax"):  # of the extra continuous
     )
 
 
-LONG = {
+LONG = {  # minutes of one core: their tests are slow
     "continuous",
     "dequantization_flow",
     "circular_maf",
-}  # minutes of one core: their tests are slow
+    "circular_spline_flow",
+}
 # Variants that take long to compile: their tests run with -m exhaustive.
 SLOW = {
     "glow_additive_recompute",

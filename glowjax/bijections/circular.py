@@ -54,7 +54,7 @@ def circular_spline(
     Raises:
         ValueError: as `rational_quadratic` does.
 
-    Source: Rezende et al. 2020, Normalizing flows on tori and spheres, section 2.1.2.
+    Source: Rezende et al. 2020, Normalizing flows on tori and spheres.
 
     Examples:
         >>> spline = glowjax.circular_spline(bins=4)

@@ -74,7 +74,7 @@ class Householder(Mixing):
     Raises:
         ValueError: `reflections` < 1; x is not of as many channels as at initialisation.
 
-    Source: Tomczak & Welling 2016, section 3.
+    Source: Tomczak & Welling 2016, Improving variational auto-encoders using Householder flow.
 
     Examples:
         >>> flow, x = glowjax.as_flow(glowjax.Householder(reflections=2)), jnp.ones((4, 3))

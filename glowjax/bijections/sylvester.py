@@ -7,9 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from glowjax.arrays import AnyArray, promote, sum_event
-from glowjax.bijections.householder import reflection_factors
-from glowjax.bijections.linalg import product
+from glowjax.arrays import HIGHEST, AnyArray, promote, sum_event
 from glowjax.bijections.planar import constrain, log_slope, tanh_root
 from glowjax.checks import check_integer, require
 
@@ -35,8 +33,8 @@ def sylvester_forward(
         `(z, log_det)`: log_det `[B]` = Σ ln(1 + tanh'(·)·diag(R)·diag(R̃)), in nats.
     """
     x, frame, outer, inner, slope, bias = _parameters(x, reflections, packed, bias)
-    a = product(product(x, frame), inner.T) + bias
-    z = x + product(jnp.tanh(a), product(frame, outer).T)
+    a = _matmul(_matmul(x, frame), inner.T) + bias
+    z = x + _matmul(jnp.tanh(a), _matmul(frame, outer).T)
     return z, sum_event(log_slope(a, slope))
 
 
@@ -52,20 +50,20 @@ def sylvester_inverse(
     with arguments as `sylvester_forward`; exact to rounding.
     """
     z, frame, outer, inner, slope, bias = _parameters(z, reflections, packed, bias)
-    v = product(z, frame).T  # [M, B]: a scan over coordinates
+    v = _matmul(z, frame).T  # [M, B]: a scan over coordinates
 
     def coordinate(later, row):
         y, h = later  # of the coordinates that are solved; 0 for the others
         v, outer, inner, slope, bias, here = row
-        v = v - product(outer, h)
-        a = tanh_root(product(inner, here) * v + product(inner, y) + bias, slope)
+        v = v - _matmul(outer, h)
+        a = tanh_root(_matmul(inner, here) * v + _matmul(inner, y) + bias, slope)
         h_here = jnp.tanh(a)
-        y_here = v - product(outer, here) * h_here
+        y_here = v - _matmul(outer, here) * h_here
         return (y + here[:, None] * y_here, h + here[:, None] * h_here), a
 
     rows = v, outer, inner, slope, bias, jnp.eye(len(v), dtype=v.dtype)
     (_, h), a = lax.scan(coordinate, (jnp.zeros_like(v), jnp.zeros_like(v)), rows, reverse=True)
-    return z - product(h.T, product(frame, outer).T), -sum_event(log_slope(a.T, slope))
+    return z - _matmul(h.T, _matmul(frame, outer).T), -sum_event(log_slope(a.T, slope))
 
 
 def _parameters(x, reflections, packed, bias):
@@ -81,9 +79,16 @@ def _parameters(x, reflections, packed, bias):
 
 def _frame(reflections):
     """The first M columns of the product of M Householder reflections -> `[D, M]`."""
-    rank, size = reflections.shape
-    left, right = reflection_factors(reflections)
-    return jnp.eye(size, rank, dtype=left.dtype) + product(left, right[:, :rank])
+
+    def reflect(frame, v):
+        return frame - jnp.outer(2 / jnp.sum(jnp.square(v)) * v, _matmul(v, frame)), None
+
+    first = jnp.eye(*reflections.shape, dtype=reflections.dtype).T
+    return lax.scan(reflect, first, reflections, reverse=True)[0]
+
+
+def _matmul(a, b):
+    return jnp.matmul(a, b, precision=HIGHEST)
 
 
 class Sylvester(nn.Module):

@@ -37,8 +37,8 @@ def woodbury_forward(
         `(z, log_det)`: log_det `[B]` = positions · ln|det(D + L·R)|, in nats; NaN or infinite where
         that matrix has no inverse.
 
-    Source: Lu & Huang 2020, Woodbury transformations for deep generative flows, section 3; there D
-    is the identity.
+    Source: Lu & Huang 2020, Woodbury transformations for deep generative flows; there D is the
+    identity.
     """
     return mix(x, diagonal_plus_low_rank(log_diagonal, left, right))
 
@@ -77,7 +77,7 @@ class Woodbury(Mixing):
     Raises:
         ValueError: `rank` < 1; x is not of as many channels as at initialisation.
 
-    Source: Lu & Huang 2020, section 3.
+    Source: Lu & Huang 2020, Woodbury transformations for deep generative flows.
 
     Examples:
         >>> flow, x = glowjax.as_flow(glowjax.Woodbury(rank=2)), jnp.ones((4, 5))

@@ -126,7 +126,7 @@ def _conv1x1(module, flow, params, event, batch):
 
 
 def _weight(module, params):
-    """W of any parametrization, in float64; of the first two as NumPy has it on every machine."""
+    """W of any parametrization, in float64."""
     params = {name: np.asarray(param, np.float64) for name, param in params.items()}
     if "weight" in params:
         return params["weight"]

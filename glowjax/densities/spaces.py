@@ -33,7 +33,7 @@ def von_mises(concentration: float = 0.0) -> Base:
     Raises:
         ValueError: `concentration` is below 0, or not finite.
 
-    Source: Mardia & Jupp 2000, Directional statistics, section 3.5.4.
+    Source: Mardia & Jupp 2000, Directional statistics.
 
     Examples:
         >>> base, z = glowjax.von_mises(), jnp.zeros((5, 2))
@@ -157,7 +157,9 @@ class _Product:
 
 @recorded
 def circular_base(spaces: Sequence[Space], *, concentration: float = 0.0) -> Base:
-    """A base of vectors `[B, D]` for flows such as `circular_maf` of the same spaces.
+    """A base of vectors `[B, D]` for flows of the same spaces, such as `circular_maf`.
+
+        ln p(z) = Σ_i ln p_i(z_i)
 
     Args:
         spaces: for each column `"circle"`, which gets `von_mises(concentration)`; `"line"`, a

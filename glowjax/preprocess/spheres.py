@@ -76,6 +76,6 @@ def sphere() -> Flow:
 
     At the poles of n > 3 the log-determinant is infinite, and a large finite number stands for it.
 
-    Source: Rezende et al. 2020, Normalizing flows on tori and spheres, section 2.2.2.
+    Source: Rezende et al. 2020, Normalizing flows on tori and spheres.
     """
     return fixed(sphere_forward, sphere_inverse)

@@ -1,6 +1,7 @@
 """Angles: densities go on over the end of a turn, nets see no end, and all integrates to 1."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,10 @@ from scipy import stats
 
 import glowjax
 from glowjax import as_flow, preprocess
+from glowjax.models.circular import _orders
 from glowjax.testing import moved
 
-POINTS = 60
+POINTS = 300
 
 
 def middles(low, high):
@@ -45,14 +47,45 @@ def test_the_end_of_a_turn_is_its_start():
 
 
 @pytest.mark.slow
-def test_a_density_on_the_torus_is_periodic_and_integrates_to_one():
+@pytest.mark.parametrize("model", [glowjax.circular_maf, glowjax.circular_spline_flow])
+def test_a_density_on_the_torus_is_periodic_and_integrates_to_one(model):
     spaces = ("circle", "circle")
-    log_prob = fitted(glowjax.circular_maf(spaces, steps=1, bins=3, width=8), (2,), spaces)
+    log_prob = fitted(model(spaces, steps=1, bins=3, width=8), (2,), spaces)
     x = square(*[middles(-np.pi, np.pi)] * 2)
     log_p = log_prob(x)
     np.testing.assert_allclose(log_prob(x + 2 * np.pi * np.array([1, -2])), log_p, atol=1e-9)
     total = np.exp(log_p).sum() * (2 * np.pi / POINTS) ** 2
     np.testing.assert_allclose(total, 1, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_density_on_a_cylinder_integrates_to_one():
+    spaces = ("circle", "line")
+    flow = glowjax.circular_spline_flow(spaces, steps=1, bins=3, width=8)
+    log_prob = fitted(flow, (2,), spaces, noise=0.1)
+    p = np.exp(log_prob(square(middles(-np.pi, np.pi), middles(-8, 8))))
+    np.testing.assert_allclose(p.sum() * 2 * np.pi * 16 / POINTS**2, 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 6, 7, 12, 33])
+def test_any_two_columns_are_in_different_halves_of_one_order(size):
+    orders = _orders(size)
+    assert len(orders) <= math.ceil(math.log2(size + 2))
+    apart = np.zeros((size, size), bool)
+    for order in orders:
+        assert sorted(order) == list(range(size))
+        first = np.isin(np.arange(size), order[: size // 2])
+        apart |= first[:, None] != first
+    assert np.all(apart | np.eye(size, dtype=bool))
+
+
+@pytest.mark.slow
+def test_one_step_lets_every_column_act_on_every_other():
+    flow = glowjax.circular_spline_flow(("circle", "line", "interval"), steps=1, bins=3, width=8)
+    x = jnp.array([0.5, 0.2, 0.3])
+    params = moved(flow.init(jax.random.key(0), jnp.stack([x, -x, x / 2])), 0.3)
+    jacobian = jax.jit(jax.jacobian(lambda x: flow.forward(params, x[None])[0][0]))(x)
+    assert np.all(np.abs(jacobian) > 1e-9)
 
 
 @pytest.mark.slow
@@ -138,6 +171,8 @@ def test_errors():
             glowjax.circular_maf(spaces)
         with pytest.raises(ValueError, match=r"spaces.* must be"):
             glowjax.circular_base(spaces)
+    with pytest.raises(ValueError, match="spaces must be of 2 columns or more, of which one moves"):
+        glowjax.circular_spline_flow(("circle",))
     with pytest.raises(ValueError, match=r"concentration must be in \[0, inf\), got -1"):
         glowjax.von_mises(-1.0)
     with pytest.raises(ValueError, match="transforms must be maps without shared parameters"):

@@ -1,5 +1,7 @@
 """Linear maps of channels: they are the products that they say, exact also at extremes."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import glowjax
 from glowjax import as_flow
 from glowjax.bijections import factorizations, householder, woodbury
-from glowjax.bijections.matrix import LowRank, Matrix, unmix
+from glowjax.bijections.matrix import LowRank, Matrix, mix, unmix
 
 C, K = 6, 3
 RNG = np.random.default_rng(0)
@@ -43,25 +45,36 @@ ABOVE, UPPER = np.triu_indices(C, 1), np.triu_indices(C)
 TURNS, TRIANGLE = RNG.normal(size=len(ABOVE[0])), RNG.normal(size=len(UPPER[0]))
 LOW_RANK = RNG.normal(size=C), RNG.normal(size=(C, K)), RNG.normal(size=(K, C))
 SINGULAR = np.exp(np.diag(SQUARE))
-MAPS = {  # name -> parameters, forward, inverse, the matrix by NumPy
-    "qr": ((SQUARE,), cayley(SQUARE) @ triangle(SQUARE)),
-    "svd": ((SQUARE,), cayley(SQUARE) @ np.diag(SINGULAR) @ cayley(SQUARE.T)),
-    "triangular": ((TRIANGLE,), triangle(square(UPPER, TRIANGLE))),
-    "rotation": ((TURNS,), cayley(square(ABOVE, TURNS).T)),
-    "householder": ((V,), reflected()),
-    "woodbury": (LOW_RANK, np.diag(np.exp(LOW_RANK[0])) + LOW_RANK[1] @ LOW_RANK[2]),
+
+
+def of(product):
+    """Both ways of the matrix that a function makes of its parameters."""
+    return (lambda x, *p: mix(x, product(*p))), (lambda z, *p: unmix(z, product(*p)))
+
+
+HOUSEHOLDER = glowjax.householder_forward, glowjax.householder_inverse
+WOODBURY = glowjax.woodbury_forward, glowjax.woodbury_inverse
+MAPS: dict[str, Any] = {  # name -> forward and inverse, parameters, the matrix by NumPy
+    "qr": (of(factorizations.qr_product), (SQUARE,), cayley(SQUARE) @ triangle(SQUARE)),
+    "svd": (
+        of(factorizations.svd_product),
+        (SQUARE,),
+        cayley(SQUARE) @ np.diag(SINGULAR) @ cayley(SQUARE.T),
+    ),
+    "triangular": (of(factorizations.triangle), (TRIANGLE,), triangle(square(UPPER, TRIANGLE))),
+    "rotation": (of(factorizations.rotation), (TURNS,), cayley(square(ABOVE, TURNS).T)),
+    "householder": (HOUSEHOLDER, (V,), reflected()),
+    "woodbury": (
+        WOODBURY,
+        LOW_RANK,
+        np.diag(np.exp(LOW_RANK[0])) + LOW_RANK[1] @ LOW_RANK[2],
+    ),
 }
-
-
-def maps(name):
-    prefix = name if name in ("householder", "woodbury") else f"conv1x1_{name}"
-    return (getattr(glowjax, f"{prefix}_{way}") for way in ("forward", "inverse"))
 
 
 @pytest.mark.parametrize("name", MAPS)
 def test_a_map_is_the_product_that_it_says(name):
-    params, weight = MAPS[name]
-    forward, inverse = maps(name)
+    (forward, inverse), params, weight = MAPS[name]
     z, log_det = forward(X, *params)
     np.testing.assert_allclose(z, X @ weight, rtol=1e-10, atol=1e-11)
     np.testing.assert_allclose(log_det, 2 * np.linalg.slogdet(weight)[1], rtol=1e-10, atol=1e-11)
@@ -85,11 +98,12 @@ def test_rotations_and_reflections_keep_lengths_and_the_sign_of_volumes():
 @pytest.mark.parametrize("log_scale", [-300.0, 0.0, 300.0])
 def test_singular_values_are_positive_however_small(log_scale):
     packed = np.where(np.eye(C, dtype=bool), log_scale, SQUARE)
-    z, log_det = glowjax.conv1x1_svd_forward(X, packed)
-    back, _ = glowjax.conv1x1_svd_inverse(z, packed)
+    forward, inverse = MAPS["svd"][0]
+    z, log_det = forward(X, packed)
+    back, _ = inverse(z, packed)
     np.testing.assert_allclose(back, X, rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(log_det, 2 * C * log_scale)
-    slope = jax.grad(lambda p: jnp.sum(glowjax.conv1x1_svd_forward(X, p)[1]))(packed)
+    slope = jax.grad(lambda p: jnp.sum(forward(X, p)[1]))(packed)
     np.testing.assert_allclose(slope, 10 * np.eye(C), atol=1e-12)
 
 
@@ -104,7 +118,7 @@ def test_the_inverse_of_a_low_rank_is_of_low_rank_too():
     matrix = woodbury.diagonal_plus_low_rank(*LOW_RANK)
     assert isinstance(matrix.inverse, LowRank)
     assert matrix.inverse.left.shape == (C, K) and matrix.inverse.right.shape == (K, C)
-    weight = jnp.asarray(MAPS["woodbury"][1])
+    weight = jnp.asarray(MAPS["woodbury"][2])
     whole = Matrix(weight, jnp.linalg.inv(weight), matrix.log_abs_det)
     for ours, due in zip(unmix(X, matrix), unmix(X, whole), strict=True):
         np.testing.assert_allclose(ours, due, rtol=1e-10, atol=1e-10)
