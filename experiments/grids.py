@@ -122,7 +122,7 @@ def maps() -> dict[str, tuple[Map, tuple[float, float]]]:
     affine = waves([0.0, 0.0], [0.8, 0.6], ahead=1.5)
     spline = waves([0.0] * 8, [0.0, 0.0, 0.0, 0.9, 0.0, -0.9, 0.8, -0.8])
     mixture = waves([0.0, 0.0, -0.8, 0.8, -1.0, -1.0], [0.9, -0.9, 0.3, 0.3, 0.0, 0.0])
-    circular = waves([0.0] * 10, [0.0, *[1.2, -1.2, 0.6] * 2, 1.5, -1.0, 0.5], pace=1.0, ahead=0.8)
+    circular = waves([0.0] * 10, [0.0, 0.9, -0.9, 0.6, -0.5, 0.9, 0.6, 0.8, -0.8, 0.5], 0.4, 1.0)
     autoregressive = as_flow(glowjax.Autoregressive(glowjax.affine(bound=1.0)))
     planar = {"u": array([-1.6, 0.6]), "w": array([1.6, 0.8]), "b": array(-0.4)}
     radial = {"centre": array([0.5, 0.5]), "raw_alpha": array(0.5), "raw_beta": array(2.0)}
@@ -151,7 +151,7 @@ def maps() -> dict[str, tuple[Map, tuple[float, float]]]:
     angles = {"circular": coupling(glowjax.circular_spline(3), circular)}
     bounded = {"sigmoid": plain(preprocess.sigmoid(0, 1)), "stick_breaking": stick_breaking}
     of_flows = {name: (forward, (-2.5, 2.5)) for name, forward in flows.items()}
-    of_flows |= {name: (forward, (-np.pi, np.pi)) for name, forward in angles.items()}
+    of_flows |= {name: (forward, (-3.14, 3.14)) for name, forward in angles.items()}
     return of_flows | {name: (forward, (0.02, 0.98)) for name, forward in bounded.items()}
 
 

@@ -26,7 +26,7 @@ from glowjax.bijections.autoregressive import (
     autoregressive_inverse,
 )
 from glowjax.bijections.by_column import by_column
-from glowjax.bijections.circular import circular_spline, wrap
+from glowjax.bijections.circular import circular_spline
 from glowjax.bijections.continuous import Continuous
 from glowjax.bijections.conv1x1 import (
     InvertibleConv1x1,
@@ -295,7 +295,6 @@ __all__ = [
     "with_context",
     "woodbury_forward",
     "woodbury_inverse",
-    "wrap",
 ]
 
 TRAIN = {"ImageModel": "trained", "load": "loading"}  # what needs glowjax[train], and where it is

@@ -104,6 +104,13 @@ def test_flows(in_process, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.float32
+def test_angles(in_process, tmp_path):
+    (row,) = command(tmp_path, "angles")["rows"]
+    assert row["data"] == "three peaks" and -4 < row["nats"] < -3 and row["standard_error"] < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.float32
 def test_a_setting_has_a_process_of_its_own():
     (row,) = common.in_subprocess(ceilings.measure, {"small": True})
     assert row["facts"]["matmul_peak"] > 0

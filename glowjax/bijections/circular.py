@@ -26,12 +26,7 @@ def check_spaces(spaces: Sequence[Space]) -> None:
 
 
 def wrap(angle: Float[AnyArray, "*shape"]) -> Float[Array, "*shape"]:
-    """The same angle within [-π, π], in radians, of `[...]`; one that is there already stays.
-
-    Examples:
-        >>> glowjax.wrap(jnp.array([1.0, 1.0 + 4 * jnp.pi])).round(4).tolist()
-        [1.0, 1.0]
-    """
+    """The same angle within [-π, π], in radians, of `[...]`; one that is there already stays."""
     angle = promote(angle)
     return angle - 2 * math.pi * jnp.round(angle / (2 * math.pi))
 
