@@ -86,14 +86,14 @@ def grid(case: Case, points: int) -> tuple[jax.Array, float]:
 
 def measured(case: Case, run: common.Run) -> tuple[str, list[np.ndarray]]:
     """The figures of a case, and its two densities on the grid."""
-    model, steps = case.model(), run.size(3000, 3)
+    model, steps = case.model(), run.size(1500, 3)
     key, draws = jax.random.split(jax.random.key(run.seed))
     params = jax.jit(lambda: model.init_from_base(key, 16))()
 
     def loss(params, batch, key, step):
         return glowjax.reverse_kl(model, params, case.log_prob, key, 256)
 
-    optimizer = common.falling(5e-3, steps)
+    optimizer = common.falling(1e-3, steps)
     fitted = glowjax.fit(
         model, loss=loss, params=params, steps=steps, optimizer=optimizer, show=False
     )
