@@ -7,6 +7,7 @@ from typing import Any
 import tyro
 
 from experiments.bench import (
+    angles,
     codec,
     compile,
     defaults,
@@ -23,6 +24,7 @@ from experiments.bench import (
 )
 
 COMMANDS: dict[str, Callable[..., Any]] = {
+    "angles": angles.main,
     "train": train.main,
     "sample": sample.main,
     "compile": compile.main,

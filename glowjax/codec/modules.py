@@ -119,16 +119,19 @@ def _changed(module, event):
 
 def _conv1x1(module, flow, params, event, batch):
     """z = x·W."""
-    return of_channels(ChannelMap(np.zeros(event[-1]), _weight(params)), event)
+    return of_channels(ChannelMap(np.zeros(event[-1]), _weight(module, params)), event)
 
 
-def _weight(params):
-    """W of either parametrization, in float64."""
+def _weight(module, params):
+    """W of any parametrization, in float64."""
     if "weight" in params:
         return params["weight"]
-    packed = params["lu"]
-    lower = np.tril(packed, -1) + np.eye(len(packed))
-    return lower @ (np.triu(packed, 1) + np.diag(np.exp(np.diag(packed))))
+    if "lu" in params:
+        packed = params["lu"]
+        lower = np.tril(packed, -1) + np.eye(len(packed))
+        return lower @ (np.triu(packed, 1) + np.diag(np.exp(np.diag(packed))))
+    with jax.enable_x64(True):
+        return np.asarray(module.matrix(params).weight)
 
 
 def _split(module, flow, params, event, batch):
