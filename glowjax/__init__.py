@@ -25,6 +25,7 @@ from glowjax.bijections.autoregressive import (
     autoregressive_forward,
     autoregressive_inverse,
 )
+from glowjax.bijections.bernstein import bernstein
 from glowjax.bijections.continuous import Continuous
 from glowjax.bijections.conv1x1 import (
     InvertibleConv1x1,
@@ -36,6 +37,7 @@ from glowjax.bijections.conv1x1 import (
     random_rotation_lu,
 )
 from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
+from glowjax.bijections.deep_sigmoidal import deep_sigmoidal
 from glowjax.bijections.elementwise import (
     Elementwise,
     ElementwiseFlow,
@@ -67,7 +69,9 @@ from glowjax.bijections.roots import increasing_root
 from glowjax.bijections.spline import rational_quadratic
 from glowjax.bijections.split import Split, TopPrior, unwhiten, whiten
 from glowjax.bijections.squeeze import Squeeze, squeeze_forward, squeeze_inverse
+from glowjax.bijections.sum_of_squares import sum_of_squares
 from glowjax.bijections.sylvester import Sylvester, sylvester_forward, sylvester_inverse
+from glowjax.bijections.unconstrained_monotonic import unconstrained_monotonic
 from glowjax.compose import chain, invert, multiscale, on_last, with_context
 from glowjax.densities import targets, toy
 from glowjax.densities.bases import (
@@ -188,6 +192,7 @@ __all__ = [
     "autoregressive_forward",
     "autoregressive_inverse",
     "bench",
+    "bernstein",
     "bin_centres",
     "bits_per_dim",
     "chain",
@@ -197,6 +202,7 @@ __all__ = [
     "conv1x1_lu_forward",
     "conv1x1_lu_inverse",
     "copy_bandwidth",
+    "deep_sigmoidal",
     "density",
     "dequantization_flow",
     "dequantize",
@@ -263,6 +269,7 @@ __all__ = [
     "squeeze_inverse",
     "standard_normal",
     "student_t",
+    "sum_of_squares",
     "sylvester_forward",
     "sylvester_inverse",
     "targets",
@@ -270,6 +277,7 @@ __all__ = [
     "to_uint8",
     "toy",
     "trainable",
+    "unconstrained_monotonic",
     "uniform",
     "uniform_dequantizer",
     "unwhiten",
