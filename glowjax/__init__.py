@@ -26,6 +26,12 @@ from glowjax.bijections.autoregressive import (
     autoregressive_inverse,
 )
 from glowjax.bijections.bernstein import bernstein
+from glowjax.bijections.block_autoregressive import (
+    BlockAutoregressive,
+    BlockLayer,
+    block_autoregressive_forward,
+    block_autoregressive_inverse,
+)
 from glowjax.bijections.continuous import Continuous
 from glowjax.bijections.conv1x1 import (
     InvertibleConv1x1,
@@ -149,6 +155,8 @@ __all__ = [
     "Autoregressive",
     "Base",
     "Batch",
+    "BlockAutoregressive",
+    "BlockLayer",
     "Continuous",
     "ConvNet",
     "Coupling",
@@ -195,6 +203,8 @@ __all__ = [
     "bernstein",
     "bin_centres",
     "bits_per_dim",
+    "block_autoregressive_forward",
+    "block_autoregressive_inverse",
     "chain",
     "class_conditional_normal",
     "conv1x1_forward",

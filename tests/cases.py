@@ -492,6 +492,20 @@ if importlib.util.find_spec("diffrax"):  # of the extra continuous
         context=2,
     )
 
+SMALL_BLOCKS = glowjax.BlockAutoregressive(width=4)
+CASES |= {
+    "block_autoregressive": Case(
+        as_flow(SMALL_BLOCKS), (3,), ("BlockAutoregressive",), context=2, noise=0.3
+    ),
+    "block_autoregressive_deep": Case(
+        as_flow(glowjax.BlockAutoregressive(width=3, depth=3)), (2,), (), noise=0.3
+    ),
+    "block_autoregressive_inverted": Case(
+        glowjax.invert(glowjax.repeat(as_flow(SMALL_BLOCKS), 2)), (2,), (), noise=0.2
+    ),
+    "block_autoregressive_1d": Case(as_flow(SMALL_BLOCKS), (1,), ()),
+}
+
 # Maps of single numbers, some of which lie beyond the bound; the covered case is that without nets.
 MONOTONE = {
     "bernstein": glowjax.bernstein(5, bound=1.0),
