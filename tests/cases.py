@@ -551,6 +551,7 @@ SLOW = {
     "realnvp",
     "neural_spline_flow",
     "realnvp_single_scale",
+    "deep_sigmoidal_autoregressive",
 }
 
 

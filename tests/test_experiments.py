@@ -21,6 +21,7 @@ LONG = (  # a minute each, even so: run with -m exhaustive
     "funnel_nuts",
     "latent_sampling_2d",
     "latents_digits",
+    "monotone_2d",
 )
 
 

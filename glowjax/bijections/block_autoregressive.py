@@ -73,11 +73,11 @@ def block_autoregressive_forward(
 def block_autoregressive_inverse(
     z: Float[AnyArray, "B D"], layers: Sequence[BlockLayer], log_scale: Float[AnyArray, "D"]
 ) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
-    """x from z, one number after the other, each by bisection; exact to rounding.
+    """x_i with exp(log_scale_i)·x_i + net(x)_i = z_i, one after the other; exact to rounding.
 
-    A root is sought through the units of its own number alone, since those before are known: in
-    all that takes one pass, and for each number some sixty passes of its units in float32, and 120
-    in float64. tanh is within ±1, which gives the bracket.
+    A root is sought by bisection through the units of its own number alone, since those before are
+    known: in all that takes one pass, and for each number some sixty passes of its units in
+    float32, and 120 in float64. tanh is within ±1, which gives the bracket.
 
     Returns `(x, log_det)`, with arguments and errors as `block_autoregressive_forward`.
     """
