@@ -25,6 +25,13 @@ from glowjax.bijections.autoregressive import (
     autoregressive_forward,
     autoregressive_inverse,
 )
+from glowjax.bijections.bernstein import bernstein
+from glowjax.bijections.block_autoregressive import (
+    BlockAutoregressive,
+    BlockLayer,
+    block_autoregressive_forward,
+    block_autoregressive_inverse,
+)
 from glowjax.bijections.by_column import by_column
 from glowjax.bijections.circular import circular_spline
 from glowjax.bijections.continuous import Continuous
@@ -36,6 +43,7 @@ from glowjax.bijections.conv1x1 import (
     conv1x1_lu_inverse,
 )
 from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
+from glowjax.bijections.deep_sigmoidal import deep_sigmoidal
 from glowjax.bijections.elementwise import (
     Elementwise,
     ElementwiseFlow,
@@ -69,7 +77,9 @@ from glowjax.bijections.roots import increasing_root
 from glowjax.bijections.spline import rational_quadratic
 from glowjax.bijections.split import Split, TopPrior, unwhiten, whiten
 from glowjax.bijections.squeeze import Squeeze, squeeze_forward, squeeze_inverse
+from glowjax.bijections.sum_of_squares import sum_of_squares
 from glowjax.bijections.sylvester import Sylvester, sylvester_forward, sylvester_inverse
+from glowjax.bijections.unconstrained_monotonic import unconstrained_monotonic
 from glowjax.bijections.woodbury import Woodbury, woodbury_forward, woodbury_inverse
 from glowjax.compose import chain, invert, multiscale, on_last, with_context
 from glowjax.densities import targets, toy
@@ -158,6 +168,8 @@ __all__ = [
     "Autoregressive",
     "Base",
     "Batch",
+    "BlockAutoregressive",
+    "BlockLayer",
     "Continuous",
     "ConvNet",
     "Coupling",
@@ -205,8 +217,11 @@ __all__ = [
     "autoregressive_forward",
     "autoregressive_inverse",
     "bench",
+    "bernstein",
     "bin_centres",
     "bits_per_dim",
+    "block_autoregressive_forward",
+    "block_autoregressive_inverse",
     "by_column",
     "chain",
     "circular_base",
@@ -219,6 +234,7 @@ __all__ = [
     "conv1x1_lu_forward",
     "conv1x1_lu_inverse",
     "copy_bandwidth",
+    "deep_sigmoidal",
     "density",
     "dequantization_flow",
     "dequantize",
@@ -289,6 +305,7 @@ __all__ = [
     "squeeze_inverse",
     "standard_normal",
     "student_t",
+    "sum_of_squares",
     "sylvester_forward",
     "sylvester_inverse",
     "targets",
@@ -297,6 +314,7 @@ __all__ = [
     "toy",
     "trainable",
     "tuned_step_size",
+    "unconstrained_monotonic",
     "uniform",
     "uniform_dequantizer",
     "unwhiten",

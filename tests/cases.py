@@ -576,6 +576,34 @@ if importlib.util.find_spec("diffrax"):  # of the extra continuous
         context=2,
     )
 
+SMALL_BLOCKS = glowjax.BlockAutoregressive(width=4)
+CASES |= {
+    "block_autoregressive": Case(
+        as_flow(SMALL_BLOCKS), (3,), ("BlockAutoregressive",), context=2, noise=0.3
+    ),
+    "block_autoregressive_deep": Case(
+        as_flow(glowjax.BlockAutoregressive(width=3, depth=3)), (2,), (), noise=0.3
+    ),
+    "block_autoregressive_inverted": Case(
+        glowjax.invert(glowjax.repeat(as_flow(SMALL_BLOCKS), 2)), (2,), (), noise=0.2
+    ),
+    "block_autoregressive_1d": Case(as_flow(SMALL_BLOCKS), (1,), ()),
+}
+
+# Maps of single numbers, some of which lie beyond the bound; the covered case is that without nets.
+MONOTONE = {
+    "bernstein": glowjax.bernstein(5, bound=1.0),
+    "sum_of_squares": glowjax.sum_of_squares(2, bound=1.0),
+    "deep_sigmoidal": glowjax.deep_sigmoidal(2),
+    "unconstrained_monotonic": glowjax.unconstrained_monotonic(3, bound=1.0, points=64),
+}
+for name, transform in MONOTONE.items():
+    CASES[name] = Case(as_flow(glowjax.ElementwiseFlow(transform)), (3,), (name,), noise=0.3)
+    coupling = as_flow(glowjax.Coupling(transform, SMALL_MLP))
+    CASES[f"{name}_coupling"] = Case(coupling, (3,), (), context=2)
+    autoregressive = as_flow(glowjax.Autoregressive(transform, SMALL_MADE))
+    CASES[f"{name}_autoregressive"] = Case(autoregressive, (3,), ())
+
 
 LONG = {  # minutes of one core: their tests are slow
     "continuous",
@@ -612,6 +640,7 @@ SLOW = {
     "realnvp",
     "neural_spline_flow",
     "realnvp_single_scale",
+    "deep_sigmoidal_autoregressive",
 }
 
 

@@ -23,6 +23,7 @@ LONG = (  # a minute each, even so: run with -m exhaustive
     "latent_sampling_2d",
     "latents_digits",
     "torus_sphere",
+    "monotone_2d",
 )
 
 

@@ -57,6 +57,10 @@ TRANSFORMS = [
     glowjax.affine(bound=2.0),
     glowjax.mixture_cdf(2, to="normal"),
     glowjax.rational_quadratic(3, bound=2.0),
+    glowjax.bernstein(4, bound=2.0),
+    glowjax.sum_of_squares(2, bound=2.0),
+    glowjax.deep_sigmoidal(2, layers=3),
+    glowjax.unconstrained_monotonic(3, steepness=4.0),
 ]
 TARGETS = [
     targets.energy(2, envelope=3.0),

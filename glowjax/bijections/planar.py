@@ -89,8 +89,12 @@ def tanh_root(s: Float[Array, "*#B"], slope: Float[Array, "*#B"]) -> Float[Array
 
 def log_slope(a: Float[Array, "*#B"], slope: Float[Array, "*#B"]) -> Float[Array, "*B"]:
     """ln of the derivative of `tanh_root`'s left side, 1 + (slope - 1)·tanh'(a), as a sum > 0."""
-    tanh_slope = 4 * jax.nn.sigmoid(2 * a) * jax.nn.sigmoid(-2 * a)  # 1 - tanh² would cancel
-    return jnp.log(jnp.square(jnp.tanh(a)) + slope * tanh_slope)
+    return jnp.log(jnp.square(jnp.tanh(a)) + slope * tanh_slope(a))
+
+
+def tanh_slope(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """tanh'(a), which is 1 - tanh(a)² without its cancellation."""
+    return 4 * jax.nn.sigmoid(2 * a) * jax.nn.sigmoid(-2 * a)
 
 
 class Planar(nn.Module):

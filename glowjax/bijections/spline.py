@@ -1,6 +1,5 @@
 """Elementwise maps by monotone rational-quadratic splines (Durkan et al. 2019)."""
 
-import math
 from typing import Literal, NamedTuple
 
 import chex
@@ -10,6 +9,7 @@ import numpy as np
 
 from glowjax.arrays import HIGHEST, promote
 from glowjax.bijections.elementwise import Elementwise
+from glowjax.bijections.linear_tails import positive
 from glowjax.checks import POSITIVE, Interval, check_choice, check_in, check_integer
 from glowjax.expression import recorded
 
@@ -120,7 +120,7 @@ def _knots(raw, bound, least):
 
 def _slopes(raw, least, end_slopes: EndSlopes):
     """At all knots, `[..., bins + 1]`; 1 where raw is 0."""
-    slopes = least + jax.nn.softplus(raw + math.log(math.expm1(1 - least)))
+    slopes = positive(raw, least)
     if end_slopes == "learned":
         return slopes
     if end_slopes == "circular":

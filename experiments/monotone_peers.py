@@ -1,0 +1,127 @@
+"""The flows of zuko and FlowJAX beside those of `experiments.monotone_2d`, trained in the same way.
+
+Their own defaults say how a map is made; layers, nets, steps, batches and rates are those of the
+experiment. A library that is not installed is left out, and so is zuko's UNAF, whose steps take
+eight times as long as those of its NAF.
+"""
+
+import importlib.util
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import common
+
+LogP = Callable[[np.ndarray], np.ndarray]  # [N, 2] -> [N], nats
+Fit = Callable[[np.ndarray, int], LogP]  # of data of unit scale, from a seed
+
+
+class Budget(NamedTuple):
+    """What all flows have alike."""
+
+    layers: int
+    width: int  # of the nets' hidden layers
+    block_width: int  # of those of BNAF, for each number
+    depth: int
+    steps: int
+    batch: int
+    rate: float
+    block_rate: float  # of BNAF, whose own weights are trained, and no net's that gives them
+
+    def batches(self, x: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+        """Rows of x, drawn anew for each step."""
+        rng = np.random.default_rng(seed)
+        return (x[rng.integers(len(x), size=self.batch)] for _ in range(self.steps))
+
+
+def peers(budget: Budget) -> dict[str, Fit]:
+    """What trains the flows of the libraries that are installed, by their names."""
+    found: dict[str, Fit] = {}
+    if importlib.util.find_spec("zuko"):
+        names = {
+            "splines, zuko": "NSF",
+            "Bernstein, zuko": "BPF",
+            "sum of squares, zuko": "SOSPF",
+            "NAF, zuko": "NAF",
+        }
+        found = {shown: trained_by_zuko(name, budget) for shown, name in names.items()}
+    if importlib.util.find_spec("flowjax"):
+        found["BNAF, FlowJAX"] = trained_by_flowjax(budget)
+    return found
+
+
+def trained_by_zuko(name: str, budget: Budget) -> Fit:
+    """`zuko.flows.NSF` and the like, by torch's Adam."""
+    import torch
+    from zuko import flows
+
+    def train(x: np.ndarray, seed: int) -> LogP:
+        torch.set_num_threads(1)  # such small arrays take longer on several
+        torch.manual_seed(seed)
+        nets = {"hidden_features": [budget.width] * budget.depth}
+        model: Any = getattr(flows, name)(features=2, transforms=budget.layers, **nets)
+        optimizer = torch.optim.Adam(model.parameters(), lr=budget.rate)
+
+        def fall(step):
+            return (1 + math.cos(math.pi * step / budget.steps)) / 2
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, fall)
+        for batch in budget.batches(x, seed):
+            optimizer.zero_grad(set_to_none=True)
+            (-model().log_prob(torch.as_tensor(batch)).mean()).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+            optimizer.step()
+            schedule.step()
+        model.eval()
+
+        def log_p(x):
+            with torch.no_grad():
+                return model().log_prob(torch.as_tensor(np.asarray(x, np.float32))).numpy()
+
+        return log_p
+
+    return train
+
+
+def trained_by_flowjax(budget: Budget) -> Fit:
+    """`flowjax.flows.block_neural_autoregressive_flow`, by optax."""
+    import equinox
+    import paramax
+    from flowjax import distributions, flows
+
+    def train(x: np.ndarray, seed: int) -> LogP:
+        made = flows.block_neural_autoregressive_flow(
+            jax.random.key(seed),
+            base_dist=distributions.Normal(jnp.zeros(2)),
+            nn_depth=budget.depth,
+            nn_block_dim=budget.block_width,
+            flow_layers=budget.layers,
+        )
+        params, static = equinox.partition(
+            made,
+            equinox.is_inexact_array,
+            is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable),
+        )
+        optimizer = common.clipped(budget.block_rate, budget.steps)
+
+        def log_prob(params, x):
+            return paramax.unwrap(equinox.combine(params, static)).log_prob(x)
+
+        @jax.jit
+        def step(params, state, batch):
+            gradient = jax.grad(lambda params: -log_prob(params, batch).mean())(params)
+            updates, state = optimizer.update(gradient, state, params)
+            return optax.apply_updates(params, updates), state
+
+        state = optimizer.init(params)
+        for batch in budget.batches(x, seed):
+            params, state = step(params, state, batch)
+        of_rows = jax.jit(log_prob)
+        return lambda x: np.asarray(of_rows(params, x))
+
+    return train
