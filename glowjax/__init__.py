@@ -44,6 +44,7 @@ from glowjax.bijections.elementwise import (
     affine_forward,
     affine_inverse,
 )
+from glowjax.bijections.few_steps import path_in_steps, straightness
 from glowjax.bijections.logit import Logit, logit_forward, logit_inverse
 from glowjax.bijections.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
 from glowjax.bijections.permute import (
@@ -90,6 +91,7 @@ from glowjax.densities.dequantizers import (
     uniform_dequantizer,
     variational_dequantizer,
 )
+from glowjax.densities.flow_matching import flow_matching
 from glowjax.densities.importance import Importance, importance_sampling
 from glowjax.densities.latents import attribute_direction, interpolate, redraw_levels
 from glowjax.densities.objectives import (
@@ -206,6 +208,7 @@ __all__ = [
     "effective_sample_size",
     "fit",
     "fit_many",
+    "flow_matching",
     "forward_kl",
     "from_uint8",
     "gaussian_mixture",
@@ -236,6 +239,7 @@ __all__ = [
     "multiscale",
     "neural_spline_flow",
     "on_last",
+    "path_in_steps",
     "permute_forward",
     "permute_inverse",
     "planar_forward",
@@ -262,6 +266,7 @@ __all__ = [
     "squeeze_forward",
     "squeeze_inverse",
     "standard_normal",
+    "straightness",
     "student_t",
     "sylvester_forward",
     "sylvester_inverse",

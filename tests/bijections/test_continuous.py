@@ -46,6 +46,25 @@ def test_a_velocity_needs_no_parameters():
     np.testing.assert_allclose(log_det, -2, rtol=1e-4)
 
 
+class DecayOfImages(nn.Module):
+    """velocity = -t·x, of the time in the last channel of images."""
+
+    features: int
+
+    def __call__(self, x_and_t):
+        return -x_and_t[..., -1:] * x_and_t[..., :-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+def test_images_flow_too(trace):
+    x = jax.random.normal(jax.random.key(0), (2, 3, 2, 2))
+    flow = as_flow(Continuous(DecayOfImages, trace=trace))
+    z, log_det = jax.jit(flow.forward)({}, x, None, jax.random.key(1))
+    np.testing.assert_allclose(z, x * np.exp(-0.5), rtol=1e-4)
+    np.testing.assert_allclose(log_det, -12 * 0.5, rtol=1e-4)
+
+
 @functools.cache
 def bent(**hyper):
     """A flow that stretches by up to 3 and by down to 0.3, with its parameters and data."""
@@ -223,8 +242,10 @@ def test_errors():
     for f in (flow.forward, flow.inverse):
         with pytest.raises(ValueError, match="key must be a JAX key, which trace='hutchinson'"):
             f(params, x)
-    with pytest.raises(ValueError, match=r"x must be of shape \[B, D\]"):
-        flow.init(jax.random.key(0), x[:, None])
+    with pytest.raises(ValueError, match=r"t must be of shape \(2,\), got \(\)"):
+        Continuous().velocity(params, x, 0.5)
+    with pytest.raises(ValueError, match="params must be the flow's, a dict, got 'tuple'"):
+        Continuous().velocity((params, None), x, jnp.zeros(2))
     with pytest.raises(ValueError, match=r"params of Continuous do not fit x"):
         bent()[0].forward(params, x[:, :2])
 
