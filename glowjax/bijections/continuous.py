@@ -8,76 +8,19 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from glowjax.arrays import promote, vary_as, varying_axes
+from glowjax.arrays import promote
+from glowjax.bijections.along import Costs, flow_along, flow_along_with_costs
+from glowjax.bijections.off_mesh import on_any_devices
 from glowjax.checks import POSITIVE, check_choice, check_context, check_in, check_positive, require
 from glowjax.context import net_inputs, takes_context
-from glowjax.extras import extra
 from glowjax.nets.mlp import MLP
 
 Trace = Literal["exact", "hutchinson"]
-
-
-def flow_along(
-    velocity: Callable[[Float[Array, "D"], Float[Array, ""]], Float[Array, "D"]],
-    x: Float[Array, "D"],
-    probes: Float[Array, "P D"],
-    start: float,
-    stop: float,
-    *,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    max_steps: int = 4096,
-) -> tuple[Float[Array, "D"], Float[Array, ""]]:
-    """Solves dx/dt = velocity(x, t), d log_det/dt = Σₚ vₚᵀ·(∂velocity/∂x)·vₚ for one example.
-
-    By Tsit5 with steps chosen for this example alone. Gradients are those of the steps taken, in
-    reverse mode and of first order (`diffrax.RecursiveCheckpointAdjoint`). The local error of a
-    step is at most atol + rtol·|value|; tolerances below 16 roundings of the dtype are raised to
-    that. More than `max_steps` give NaN.
-
-    Args:
-        x: `[D]` at `start`.
-        probes: `[P, D]`, the rows vₚ: the identity gives the trace, and one random row with
-            E[v·vᵀ] = I an unbiased estimate of it.
-        start, stop: times, in either order.
-
-    Returns:
-        `(x, log_det)` at `stop`: `[D]` and `[]`, in nats; log_det starts at 0.
-
-    Raises:
-        ImportError: diffrax is missing.
-
-    Source: Chen et al. 2018, theorem 1; Grathwohl et al. 2019, section 3.1.
-    """
-    with extra("continuous", "a continuous flow"):
-        import diffrax
-
-    chex.assert_shape(probes, (None, *x.shape))
-    finest = 16 * float(jnp.finfo(x.dtype).eps)
-
-    def rates(t, state, _):
-        rate, push = jax.linearize(lambda x: velocity(x, t), state[0])
-        return rate, jnp.sum(probes * jax.vmap(push)(probes))
-
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(rates),
-        diffrax.Tsit5(),
-        t0=jnp.asarray(start, x.dtype),
-        t1=jnp.asarray(stop, x.dtype),
-        dt0=None,
-        y0=(x, jnp.zeros((), x.dtype)),
-        stepsize_controller=diffrax.PIDController(rtol=max(rtol, finest), atol=max(atol, finest)),
-        max_steps=max_steps,
-        throw=False,
-    )
-    solved = solution.result == diffrax.RESULTS.successful
-    return jax.tree.map(lambda y: jnp.where(solved, y[-1], jnp.nan), solution.ys)
 
 
 class Continuous(nn.Module):
@@ -126,6 +69,13 @@ class Continuous(nn.Module):
     def forward(self, x, context=None) -> tuple[Array, Array]:
         return self._solve(x, context, 0.0, 1.0)
 
+    def forward_with_costs(self, x, context=None) -> tuple[Array, Array, Costs]:
+        """`forward` that also returns the `Costs` of each path, to keep them low in training.
+
+        z, log_det, costs = flow.apply({"params": params}, x, method="forward_with_costs")
+        """
+        return self._solve(x, context, 0.0, 1.0, flow_along_with_costs)
+
     def inverse(self, z, context=None) -> tuple[Array, Array]:
         return self._solve(z, context, 1.0, 0.0)
 
@@ -153,7 +103,7 @@ class Continuous(nn.Module):
         return promote(rate)
 
     @nn.compact
-    def _solve(self, x, context, start, stop):
+    def _solve(self, x, context, start, stop, along=flow_along):
         x = promote(x)
         check_choice("trace", self.trace, ("exact", "hutchinson"))
         check_positive(max_steps=self.max_steps)
@@ -170,7 +120,7 @@ class Continuous(nn.Module):
                 one = jax.tree.map(lambda a: a[None], (state.reshape(x.shape), context))
                 return self.velocity(params, one[0], t[None], one[1]).ravel()
 
-            z, log_det = flow_along(
+            z, *rest = along(
                 velocity,
                 x.ravel(),
                 probes,
@@ -180,10 +130,10 @@ class Continuous(nn.Module):
                 atol=self.atol,
                 max_steps=self.max_steps,
             )
-            return z.reshape(x.shape), log_det
+            return z.reshape(x.shape), *rest
 
         solve_all = jax.vmap(solve, in_axes=(None, 0, 0, 0))
-        return _on_any_devices(solve_all, params, x, self._probes(x), context)
+        return on_any_devices(solve_all, params, x, self._probes(x), context)
 
     def _probes(self, x):
         size = math.prod(x.shape[1:])
@@ -191,54 +141,6 @@ class Continuous(nn.Module):
             return jnp.broadcast_to(jnp.eye(size, dtype=x.dtype), (len(x), size, size))
         require(self.has_rng("log_det"), "key", None, "a JAX key, which trace='hutchinson' needs")
         return jax.random.rademacher(self.make_rng("log_det"), (len(x), 1, size), x.dtype)
-
-
-def _on_any_devices(solve: Callable, *inputs: Any) -> Any:
-    """`solve(*inputs)` with its gradient, inside of `jax.pmap` and `jax.shard_map` too.
-
-    There JAX gives arrays types that tell on which devices they are and whether they differ, and
-    the loops of diffrax, which start from constants, do not keep theirs. So it is traced without.
-    """
-    varying = [leaf for leaf in jax.tree.leaves(inputs) if varying_axes(leaf)]
-    if varying:
-        return _uncounted(_off_mesh(solve), varying[0])(*vary_as(inputs, varying[0]))
-    return _off_mesh(solve)(*inputs)
-
-
-def _off_mesh(solve: Callable) -> Callable:
-    """`solve` without the mesh in its types."""
-
-    def traced(function, *inputs):
-        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
-            return function(*inputs)
-
-    solved = jax.custom_vjp(functools.partial(traced, solve))
-    solved.defvjp(functools.partial(traced, functools.partial(jax.vjp, solve)), traced)
-    return solved
-
-
-def _uncounted(solve: Callable, like: jax.Array) -> Callable:
-    """`solve`, whose inputs vary as `like`, without a count of the axes over which arrays vary.
-
-    Its gradient solves once more: what it would save cannot leave the inner `shard_map`.
-    """
-
-    def traced(function, *inputs):
-        def plain(*inputs):  # a computed array, unlike an input, has no count
-            return function(*jax.tree.map(lambda a: a[None][0], inputs))
-
-        specs: Any = {"in_specs": jax.P(), "out_specs": jax.P(), "axis_names": set()}
-        return vary_as(jax.shard_map(plain, **specs, check_vma=False)(*inputs), like)
-
-    def save(*inputs):
-        return solved(*inputs), inputs
-
-    def pull(inputs, cotangents):
-        return traced(lambda inputs, g: jax.vjp(solve, *inputs)[1](g), inputs, cotangents)
-
-    solved = jax.custom_vjp(functools.partial(traced, solve))
-    solved.defvjp(save, pull)
-    return solved
 
 
 def _with_time(x, t):
