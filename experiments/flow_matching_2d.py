@@ -9,9 +9,10 @@ and samples that this first flow makes. Time is of the processor, without compil
 likelihood is that of the equation solved to 1e-5. Straightness is the mean of
 ‖dx/dt - (x(1) - x(0))‖² relative to that of ‖x(1) - x(0)‖². Needs `glowjax[continuous]`.
 
-Time: 10 min on 2 CPU cores.
-Expected: flow matching comes several tenths of a nat closer to the true density; with the pairs of
-optimal transport or rectified, its paths are many times straighter, and few steps make a sample.
+Time: 18 min on 2 CPU cores that are busy with other work.
+Expected: eight Gaussians, nats below the true density: 0.46 by maximum likelihood, 0.03 by flow
+matching, 0.40 with the pairs of optimal transport, whose steps take longer, so that there are
+fewer, and 0.06 rectified. One Euler step then is off by 0.06, and by 2 with independent pairs.
 Source: Lipman et al. 2023; Liu et al. 2023; Tong et al. 2024; Grathwohl et al. 2019.
 """
 
