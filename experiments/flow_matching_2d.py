@@ -18,11 +18,13 @@ Source: Lipman et al. 2023; Liu et al. 2023; Tong et al. 2024; Grathwohl et al. 
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import glowjax
 from experiments import common
@@ -79,7 +81,7 @@ def task(name: str, run: common.Run) -> Task:
 
 
 @functools.cache
-def optimizer(steps: int):
+def optimizer(steps: int) -> optax.GradientTransformation:
     return common.clipped(5e-3, steps)
 
 
@@ -171,7 +173,7 @@ class Measured(NamedTuple):
     errors: jax.Array  # by STEPS
 
 
-def measure(name: str, run: common.Run):
+def measure(name: str, run: common.Run) -> Callable[[Any], Measured]:
     """A compiled function from parameters to what is measured."""
     velocity, fine = flow(run, 1e-5).velocity, density(run, 1e-5)
     keys = jax.random.split(jax.random.key(101))
