@@ -61,11 +61,11 @@ def given(function: Callable[[jax.Array], jax.Array]) -> Callable[..., nn.Module
 
 
 def waves(
-    middle: Sequence[float], size: Sequence[float], ahead: float = 0.0
+    middle: Sequence[float], size: Sequence[float], ahead: float = 0.0, pace: float = 1.5
 ) -> Callable[..., nn.Module]:
     """A conditioner whose outputs are sine waves, each `ahead` of the one before."""
     m, s, start = jnp.array(middle), jnp.array(size), ahead * jnp.arange(len(size))
-    return given(lambda x: m + s * jnp.sin(1.5 * x + start))
+    return given(lambda x: m + s * jnp.sin(pace * x + start))
 
 
 def coupling(transform: glowjax.Elementwise, net: Callable[..., nn.Module]) -> Map:
@@ -122,6 +122,7 @@ def maps() -> dict[str, tuple[Map, tuple[float, float]]]:
     affine = waves([0.0, 0.0], [0.8, 0.6], ahead=1.5)
     spline = waves([0.0] * 8, [0.0, 0.0, 0.0, 0.9, 0.0, -0.9, 0.8, -0.8])
     mixture = waves([0.0, 0.0, -0.8, 0.8, -1.0, -1.0], [0.9, -0.9, 0.3, 0.3, 0.0, 0.0])
+    circular = waves([0.0] * 10, [0.0, 0.9, -0.9, 0.6, -0.5, 0.9, 0.6, 0.8, -0.8, 0.5], 0.4, 1.0)
     autoregressive = as_flow(glowjax.Autoregressive(glowjax.affine(bound=1.0)))
     planar = {"u": array([-1.6, 0.6]), "w": array([1.6, 0.8]), "b": array(-0.4)}
     radial = {"centre": array([0.5, 0.5]), "raw_alpha": array(0.5), "raw_beta": array(2.0)}
@@ -133,6 +134,7 @@ def maps() -> dict[str, tuple[Map, tuple[float, float]]]:
     flows = {
         "actnorm": lambda x: glowjax.actnorm_forward(x, array([0.3, -0.7]), array([0.2, 0.8])),
         "conv1x1": lambda x: glowjax.conv1x1_forward(x, array([[0.9, 0.6], [-0.4, 0.8]])),
+        "householder": lambda x: glowjax.householder_forward(x, array([[0.5, -0.9]])),
         "additive": coupling(glowjax.additive(), waves([0.0], [1.0])),
         "affine": coupling(glowjax.affine(), affine),
         "spline": coupling(glowjax.rational_quadratic(3, bound=2.0), spline),
@@ -146,8 +148,10 @@ def maps() -> dict[str, tuple[Map, tuple[float, float]]]:
         "continuous": plain(as_flow(glowjax.Continuous(given(whirl)))),
         "ordered": plain(preprocess.ordered()),
     }
+    angles = {"circular": coupling(glowjax.circular_spline(3), circular)}
     bounded = {"sigmoid": plain(preprocess.sigmoid(0, 1)), "stick_breaking": stick_breaking}
     of_flows = {name: (forward, (-2.5, 2.5)) for name, forward in flows.items()}
+    of_flows |= {name: (forward, (-3.14, 3.14)) for name, forward in angles.items()}
     return of_flows | {name: (forward, (0.02, 0.98)) for name, forward in bounded.items()}
 
 

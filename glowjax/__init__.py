@@ -25,6 +25,8 @@ from glowjax.bijections.autoregressive import (
     autoregressive_forward,
     autoregressive_inverse,
 )
+from glowjax.bijections.by_column import by_column
+from glowjax.bijections.circular import circular_spline
 from glowjax.bijections.continuous import Continuous
 from glowjax.bijections.conv1x1 import (
     InvertibleConv1x1,
@@ -32,8 +34,6 @@ from glowjax.bijections.conv1x1 import (
     conv1x1_inverse,
     conv1x1_lu_forward,
     conv1x1_lu_inverse,
-    random_rotation,
-    random_rotation_lu,
 )
 from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from glowjax.bijections.elementwise import (
@@ -44,7 +44,9 @@ from glowjax.bijections.elementwise import (
     affine_forward,
     affine_inverse,
 )
+from glowjax.bijections.factorizations import random_rotation, random_rotation_lu
 from glowjax.bijections.few_steps import path_in_steps, straightness
+from glowjax.bijections.householder import Householder, householder_forward, householder_inverse
 from glowjax.bijections.logit import Logit, logit_forward, logit_inverse
 from glowjax.bijections.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
 from glowjax.bijections.permute import (
@@ -69,8 +71,16 @@ from glowjax.bijections.spline import rational_quadratic
 from glowjax.bijections.split import Split, TopPrior, unwhiten, whiten
 from glowjax.bijections.squeeze import Squeeze, squeeze_forward, squeeze_inverse
 from glowjax.bijections.sylvester import Sylvester, sylvester_forward, sylvester_inverse
+from glowjax.bijections.woodbury import Woodbury, woodbury_forward, woodbury_inverse
 from glowjax.compose import chain, invert, multiscale, on_last, with_context
 from glowjax.densities import targets, toy
+from glowjax.densities.annealing import (
+    Annealed,
+    anneal,
+    annealed_importance_sampling,
+    fab,
+    tuned_step_size,
+)
 from glowjax.densities.bases import (
     Base,
     class_conditional_normal,
@@ -111,6 +121,7 @@ from glowjax.densities.quantization import (
     quantize,
     to_uint8,
 )
+from glowjax.densities.spaces import circular_base, product_base, von_mises
 from glowjax.densities.standardized import Standardized
 from glowjax.densities.targets import Target
 from glowjax.expression import recorded
@@ -120,6 +131,7 @@ from glowjax.fitting.many import fit_many
 from glowjax.fitting.rows import Batch
 from glowjax.flow import Flow, as_flow
 from glowjax.loops import repeat
+from glowjax.models.circular import circular_maf, circular_spline_flow
 from glowjax.models.dequantizer import dequantization_flow
 from glowjax.models.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.models.maf import iaf, maf
@@ -144,6 +156,7 @@ __all__ = [
     "ActNorm",
     "AdditiveCoupling",
     "AffineCoupling",
+    "Annealed",
     "Autoregressive",
     "Base",
     "Batch",
@@ -157,6 +170,7 @@ __all__ = [
     "Fitted",
     "Flow",
     "GlowActNorm",
+    "Householder",
     "ImageModel",
     "Importance",
     "InvertibleConv1x1",
@@ -177,6 +191,7 @@ __all__ = [
     "Target",
     "Timing",
     "TopPrior",
+    "Woodbury",
     "actnorm_forward",
     "actnorm_inverse",
     "actnorm_statistics",
@@ -185,6 +200,8 @@ __all__ = [
     "affine_forward",
     "affine_inverse",
     "alpha_divergence",
+    "anneal",
+    "annealed_importance_sampling",
     "as_flow",
     "attribute_direction",
     "autoregressive_forward",
@@ -192,7 +209,12 @@ __all__ = [
     "bench",
     "bin_centres",
     "bits_per_dim",
+    "by_column",
     "chain",
+    "circular_base",
+    "circular_maf",
+    "circular_spline",
+    "circular_spline_flow",
     "class_conditional_normal",
     "conv1x1_forward",
     "conv1x1_inverse",
@@ -206,6 +228,7 @@ __all__ = [
     "diagonal_normal",
     "distrax_base",
     "effective_sample_size",
+    "fab",
     "fit",
     "fit_many",
     "flow_matching",
@@ -216,6 +239,8 @@ __all__ = [
     "glow_backbone",
     "glow_step",
     "glow_top",
+    "householder_forward",
+    "householder_inverse",
     "iaf",
     "importance_sampling",
     "importance_weighted_bound",
@@ -245,6 +270,7 @@ __all__ = [
     "planar_forward",
     "planar_inverse",
     "preprocess",
+    "product_base",
     "quantize",
     "radial_forward",
     "radial_inverse",
@@ -275,13 +301,17 @@ __all__ = [
     "to_uint8",
     "toy",
     "trainable",
+    "tuned_step_size",
     "uniform",
     "uniform_dequantizer",
     "unwhiten",
     "variational_dequantizer",
+    "von_mises",
     "weight_norm",
     "whiten",
     "with_context",
+    "woodbury_forward",
+    "woodbury_inverse",
 ]
 
 TRAIN = {"ImageModel": "trained", "load": "loading"}  # what needs glowjax[train], and where it is

@@ -52,8 +52,8 @@ class FreeNumbers(nn.Module):
 
     Attributes:
         flow: without parameters.
-        of: "parts" of a whole, all but the last; "symmetric" matrices, the lower triangle; or
-            "correlations", what is below the diagonal.
+        of: "parts" of a whole, all but the last; a point of the "sphere", the same; "symmetric"
+            matrices, the lower triangle; or "correlations", what is below the diagonal.
     """
 
     flow: glowjax.Flow
@@ -61,6 +61,10 @@ class FreeNumbers(nn.Module):
 
     def forward(self, x):
         x = promote(x)
+        if self.of == "sphere":  # its area over that of the disk below is 1 / height
+            height = jnp.sqrt(1 - jnp.sum(jnp.square(x), axis=-1))
+            z, log_det = self.flow.forward({}, jnp.concatenate([x, height[:, None]], axis=-1))
+            return z, log_det - jnp.log(height)
         if self.of == "parts":
             whole = jnp.concatenate([x, 1 - jnp.sum(x, axis=-1, keepdims=True)], axis=-1)
         else:
@@ -71,6 +75,8 @@ class FreeNumbers(nn.Module):
 
     def inverse(self, z):
         whole, log_det = self.flow.inverse({}, z)
+        if self.of == "sphere":
+            return whole[..., :-1], log_det + jnp.log(whole[..., -1])
         if self.of == "parts":
             return whole[..., :-1], log_det
         return to_triangle(whole, strict=self.of == "correlations"), log_det
@@ -96,6 +102,15 @@ def mixed_columns(x):
     return jnp.stack([x[:, 0], jnp.exp(x[:, 1]), *rising(x[:, 2:]).T], axis=1)
 
 
+def angles(x):
+    return 3 * jnp.sin(x)
+
+
+def on_half_a_sphere(x):
+    """What is left when the last number of a point of the sphere, above 0, is left out."""
+    return 0.9 * x / jnp.sqrt(1 + jnp.sum(jnp.square(x), axis=-1, keepdims=True))
+
+
 VECTOR_STEP = coupling_step(net=SMALL_MLP, scale="tanh")
 
 CASES = {
@@ -103,6 +118,12 @@ CASES = {
     "actnorm_glow": Case(as_flow(glowjax.GlowActNorm()), (3,), ("GlowActNorm",)),
     "conv1x1": Case(as_flow(glowjax.InvertibleConv1x1()), IMAGE, ("InvertibleConv1x1",)),
     "conv1x1_lu": Case(as_flow(glowjax.InvertibleConv1x1("lu")), (2, 2, 5), ()),
+    "conv1x1_qr": Case(as_flow(glowjax.InvertibleConv1x1("qr")), (4,), ()),
+    "conv1x1_svd": Case(as_flow(glowjax.InvertibleConv1x1("svd")), (2, 3), ()),
+    "conv1x1_triangular": Case(as_flow(glowjax.InvertibleConv1x1("triangular")), (4,), ()),
+    "conv1x1_rotation": Case(as_flow(glowjax.InvertibleConv1x1("rotation")), (4,), ()),
+    "householder": Case(as_flow(glowjax.Householder(3)), (5,), ("Householder",)),
+    "woodbury": Case(as_flow(glowjax.Woodbury(2)), (2, 5), ("Woodbury",)),
     "permute": Case(as_flow(glowjax.Permute((2, 0, 1))), (3,), ("Permute",)),
     "reverse": Case(as_flow(glowjax.Reverse()), IMAGE, ("Reverse",)),
     "riffle": Case(as_flow(glowjax.Riffle()), IMAGE, ("Riffle",)),
@@ -152,6 +173,15 @@ CASES = {
         (6,),
         ("preprocess.correlation",),
         within=lambda x: jnp.sin(x) / 3,
+    ),
+    "sphere": Case(
+        free_numbers(preprocess.sphere(), "sphere"),
+        (2,),
+        ("preprocess.sphere",),
+        within=on_half_a_sphere,
+    ),
+    "sphere_4d": Case(
+        free_numbers(preprocess.sphere(), "sphere"), (4,), (), within=on_half_a_sphere
     ),
     "columns": Case(
         preprocess.columns(
@@ -368,6 +398,60 @@ CASES = {
         (),
         noise=0.03,
     ),
+    "circular_spline": Case(
+        as_flow(glowjax.ElementwiseFlow(glowjax.circular_spline(3))),
+        (3,),
+        (),
+        noise=0.5,
+        within=angles,
+    ),
+    "circular_coupling": Case(  # of an angle that a net sees, and of one that it moves
+        as_flow(
+            glowjax.Coupling(
+                glowjax.by_column(glowjax.circular_spline(2), glowjax.affine()),
+                functools.partial(SMALL_MLP, depth=1, angles=(0,)),
+            )
+        ),
+        (3,),
+        ("circular_spline", "by_column"),
+        within=angles,
+    ),
+    "circular_maf": Case(
+        glowjax.circular_maf(("circle", "line", "circle", "interval"), steps=1, bins=3, width=8),
+        (4,),
+        ("circular_maf",),
+        within=lambda x: jnp.sin(x) * jnp.array([3.0, 1.0, 3.0, 0.9]),
+    ),
+    "circular_maf_conditional": Case(
+        glowjax.circular_maf(("line", "circle"), steps=2, bins=3, width=8, depth=0),
+        (2,),
+        (),
+        context=2,
+        within=angles,
+    ),
+    "circular_spline_flow": Case(
+        glowjax.circular_spline_flow(("circle", "line", "circle"), steps=1, bins=2, width=4),
+        (3,),
+        ("circular_spline_flow",),
+        within=lambda x: jnp.sin(x) * jnp.array([3.0, 1.0, 3.0]),
+    ),
+    "circular_spline_flow_conditional": Case(
+        glowjax.circular_spline_flow(("interval", "circle"), steps=2, bins=2, width=4, depth=1),
+        (2,),
+        (),
+        context=2,
+        within=lambda x: jnp.sin(x) * jnp.array([0.9, 3.0]),
+    ),
+    "circular_spline_random_order": Case(
+        as_flow(
+            glowjax.Autoregressive(
+                glowjax.circular_spline(2), functools.partial(SMALL_MADE, order=3, angles=(0, 3))
+            )
+        ),
+        (4,),
+        (),
+        within=angles,
+    ),
     "planar": Case(as_flow(glowjax.Planar()), (5,), ("Planar",), noise=0.5),
     "planar_1d": Case(as_flow(glowjax.Planar()), (1,), (), noise=0.5),
     "planar_net": Case(as_flow(glowjax.Planar(SMALL_MLP)), (2,), (), context=3, noise=0.3),
@@ -493,7 +577,12 @@ if importlib.util.find_spec("diffrax"):  # of the extra continuous
     )
 
 
-LONG = {"continuous", "dequantization_flow"}  # minutes of one core: their tests are slow
+LONG = {  # minutes of one core: their tests are slow
+    "continuous",
+    "dequantization_flow",
+    "circular_maf",
+    "circular_spline_flow",
+}
 # Variants that take long to compile: their tests run with -m exhaustive.
 SLOW = {
     "glow_additive_recompute",

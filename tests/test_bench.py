@@ -103,7 +103,12 @@ def test_flows(in_process, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.float32
+def test_many(in_process, tmp_path):
+    one, two = command(tmp_path, "many", "--repetitions", "3")["rows"]
+    assert (one["fits"], two["fits"], one["price"]) == (1, 2, 1.0)
+    assert 0 < two["least"] <= two["milliseconds"] <= two["most"]
+
+
 @pytest.mark.slow
 def test_fits(in_process, tmp_path):
     (row,) = command(tmp_path, "fits")["rows"]
@@ -138,6 +143,15 @@ def test_the_study_starts_from_the_defaults(kind):
         assert jnp.array_equal(ours, theirs)
 
 
+@pytest.mark.slow
+@pytest.mark.float32
+def test_angles(in_process, tmp_path):
+    (row,) = command(tmp_path, "angles")["rows"]
+    assert row["data"] == "three peaks" and -4 < row["nats"] < -3 and row["standard_error"] < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.float32
 def test_a_setting_has_a_process_of_its_own():
     (row,) = common.in_subprocess(ceilings.measure, {"small": True})
     assert row["facts"]["matmul_peak"] > 0

@@ -13,8 +13,9 @@ from glowjax.runs.config import experiment_files
 
 ENTRIES = {entry.name: entry for entry in listing.entries()}
 SCRIPTS = [name for name, e in ENTRIES.items() if e.command.startswith("python -m experiments.")]
-NEEDS = {"latent_sampling_2d": "blackjax"}
+NEEDS = {"annealing_wells": "blackjax", "latent_sampling_2d": "blackjax"}
 LONG = (  # a minute each, even so: run with -m exhaustive
+    "annealing_wells",
     "conditional_1d",
     "continuous_2d",
     "dequantization_digits",
@@ -22,6 +23,7 @@ LONG = (  # a minute each, even so: run with -m exhaustive
     "funnel_nuts",
     "latent_sampling_2d",
     "latents_digits",
+    "torus_sphere",
 )
 
 

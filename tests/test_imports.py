@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "nets": GROUND,
     "bijections": GROUND | {"nets"},
     "preprocess": GROUND | FLOWS,
-    "models": GROUND | FLOWS | {"nets", "bijections"},
+    "models": GROUND | FLOWS | {"nets", "bijections", "preprocess"},
     "densities": GROUND | FLOWS | {"nets", "bijections"},
     "data": GROUND,
     "fitting": GROUND | {"densities", "data"},

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from glowjax import random_rotation_lu
 from glowjax.bijections import linalg
-from glowjax.bijections.conv1x1 import dense, lu_product
+from glowjax.bijections.factorizations import dense, lu_product
 from glowjax.bijections.residual import limit_spectral_norm
 
 def draw(key):

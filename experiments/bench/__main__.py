@@ -7,12 +7,14 @@ from typing import Any
 import tyro
 
 from experiments.bench import (
+    angles,
     codec,
     compile,
     defaults,
     exactness,
     fits,
     flows,
+    many,
     memory,
     planar,
     precision,
@@ -22,6 +24,7 @@ from experiments.bench import (
 )
 
 COMMANDS: dict[str, Callable[..., Any]] = {
+    "angles": angles.main,
     "train": train.main,
     "sample": sample.main,
     "compile": compile.main,
@@ -30,6 +33,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "defaults": defaults.main,
     "fits": fits.main,
     "flows": flows.main,
+    "many": many.main,
     "precision": precision.main,
     "planar": planar.main,
     "scale": scale.main,

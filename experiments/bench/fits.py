@@ -4,7 +4,7 @@ import copy
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,10 +86,20 @@ class Result(NamedTuple):
 
 def measure(setting: dict[str, Any]) -> Iterator[Row]:
     """A row of each library; those of the peers have our gain on them."""
+    yield from compared(setting, LIBRARIES, tables.parts)
+
+
+def compared(
+    setting: dict[str, Any],
+    libraries: "Mapping[str, Library]",
+    parts: Callable[[str, int], tables.Parts],
+) -> Iterator[Row]:
+    """What `measure` yields, of rows that `parts` makes of a name and a seed."""
     yield {"facts": {"device": jax.devices()[0].device_kind}}
     log_p: dict[str, np.ndarray] = {}
     for library in setting["libraries"]:
-        fits = [fitted(library, setting, seed) for seed in range(setting["seeds"])]
+        fit, seeds = libraries[library], range(setting["seeds"])
+        fits = [fitted(fit, setting, parts(setting["data"], seed), seed) for seed in seeds]
         log_p[library] = np.concatenate([each.log_p for each in fits])
         nats, error = mean_and_error(log_p[library])
         seconds = float(np.mean([each.seconds for each in fits]))
@@ -100,11 +110,10 @@ def measure(setting: dict[str, Any]) -> Iterator[Row]:
         yield row
 
 
-def fitted(library: str, setting: dict[str, Any], seed: int) -> Result:
+def fitted(fit: "Library", setting: dict[str, Any], parts: tables.Parts, seed: int) -> Result:
     """One fit."""
-    parts = tables.parts(setting["data"], seed)
     began = time.perf_counter()
-    log_prob = LIBRARIES[library](setting["kind"], parts, seed, setting["examples"])
+    log_prob = fit(setting["kind"], parts, seed, setting["examples"])
     seconds = time.perf_counter() - began
     pieces = np.array_split(parts.test, max(1, len(parts.test) // 4096))
     return Result(np.concatenate([log_prob(piece) for piece in pieces]), seconds)
@@ -116,7 +125,11 @@ def by_glowjax(kind: Kind, parts: tables.Parts, seed: int, examples: int) -> Log
         "affine": glowjax.realnvp_mlp,
         "spline": glowjax.neural_spline_flow,
     }
-    model = glowjax.density(flows[kind](), parts.train.shape[1:])
+    return trained(glowjax.density(flows[kind](), parts.train.shape[1:]), parts, seed, examples)
+
+
+def trained(model: glowjax.Density, parts: tables.Parts, seed: int, examples: int) -> LogProb:
+    """By the defaults of `glowjax.fit`."""
     fit = glowjax.fit(
         model,
         parts.train,
@@ -155,37 +168,44 @@ def by_flowjax(kind: Kind, parts: tables.Parts, seed: int, examples: int) -> Log
 
 
 def by_zuko(kind: Kind, parts: tables.Parts, seed: int, examples: int) -> LogProb:
-    """The loop evaluates as often as `fit` does."""
     import torch
     from zuko import flows
 
     torch.manual_seed(seed)
     kinds = {"maf": flows.MAF, "affine": flows.RealNVP, "spline": flows.NSF}
     flow = kinds[kind](parts.train.shape[1])
+    return trained_by_torch(flow, lambda x: flow().log_prob(x), parts, examples)
+
+
+def trained_by_torch(flow, log_prob, parts: tables.Parts, examples: int) -> LogProb:
+    """By Adam(1e-3), evaluated as often as `fit` does, to the best step on the validation rows."""
+    import torch
+
     optimizer = torch.optim.Adam(flow.parameters(), lr=1e-3)
     train, validation = torch.as_tensor(parts.train), torch.as_tensor(parts.validation)
     steps, lowest, best = examples // BATCH, np.inf, flow.state_dict()
     every = evaluation_interval(None, steps, math.ceil(len(train) / BATCH))
     for step in range(1, steps + 1):
-        loss = -flow().log_prob(train[torch.randint(len(train), (BATCH,))]).mean()
+        loss = -log_prob(train[torch.randint(len(train), (BATCH,))]).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if step % every == 0:
             with torch.no_grad():
-                value = float(-flow().log_prob(validation).mean())
+                value = float(-log_prob(validation).mean())
             if value < lowest:
                 lowest, best = value, copy.deepcopy(flow.state_dict())
     flow.load_state_dict(best)
 
-    def log_prob(x):
+    def evaluated(x):
         with torch.no_grad():
-            return flow().log_prob(torch.as_tensor(x)).numpy()
+            return log_prob(torch.as_tensor(x)).numpy()
 
-    return log_prob
+    return evaluated
 
 
-LIBRARIES: dict[str, Callable[[Kind, tables.Parts, int, int], LogProb]] = {
+Library = Callable[[Any, tables.Parts, int, int], LogProb]
+LIBRARIES: dict[str, Library] = {
     "glowjax": by_glowjax,
     "flowjax": by_flowjax,
     "zuko": by_zuko,

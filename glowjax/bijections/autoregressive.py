@@ -76,7 +76,8 @@ def autoregressive_inverse(
         return net(x.reshape(z.shape)).reshape(*z_flat.shape, transform.size)
 
     def number(raw, i):
-        return transform.inverse(z_flat[:, i], raw)[0]
+        single = transform.of_column(i) if transform.of_column else transform
+        return single.inverse(z_flat[:, i], raw)[0]
 
     def one_by_one(number, zeros):
         return _substitute(lambda x, i: number(raw(x)[:, i], i), order, zeros)
@@ -123,6 +124,10 @@ class Autoregressive(nn.Module):
 
     transform: Elementwise
     net: Callable[..., nn.Module] = MADE
+
+    @property
+    def fixed_units(self) -> bool:
+        return self.transform.fixed_units
 
     @property
     def takes_context(self) -> bool:

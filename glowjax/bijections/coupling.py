@@ -49,6 +49,10 @@ class Coupling(nn.Module):
     mask: Mask = "channels"
     swap: bool = False
 
+    @property
+    def fixed_units(self) -> bool:
+        return self.transform.fixed_units
+
     def forward(self, x, context=None) -> tuple[jax.Array, jax.Array]:
         return self._couple(self.transform.forward, x, context)
 

@@ -36,12 +36,17 @@ class Elementwise(NamedTuple):
 
     The last `shared` of the `size` parameters bound the others rather than describe one number: a
     `Coupling` learns them once a channel, and its net gives the rest.
+
+    Optional: `fixed_units` says that the map has units of its own, as one of angles has; and where
+    columns have different maps, `of_column(i)` is that of one of them, i perhaps traced.
     """
 
     size: int
     forward: Map
     inverse: Map
     shared: int = 0
+    fixed_units: bool = False
+    of_column: Callable[[Array], "Elementwise"] | None = None
 
 
 @recorded
@@ -183,6 +188,10 @@ class ElementwiseFlow(nn.Module):
     """
 
     transform: Elementwise
+
+    @property
+    def fixed_units(self) -> bool:
+        return self.transform.fixed_units
 
     def forward(self, x) -> tuple[Array, Array]:
         return self._apply(self.transform.forward, x)

@@ -97,12 +97,12 @@ def lu_inverse(lower: Float[Array, "n n"], upper: Float[Array, "n n"]) -> Float[
 def _lu_inverse_jvp(primals, tangents):
     (lower, upper), (dlower, dupper) = primals, tangents
     inverse = lu_inverse(lower, upper)
-    return inverse, _inverse_slope(inverse, _matmul(dlower, upper) + _matmul(lower, dupper))
+    return inverse, _inverse_slope(inverse, product(dlower, upper) + product(lower, dupper))
 
 
 def _inverse_slope(inverse, da):
     """d(A⁻¹) = -A⁻¹·dA·A⁻¹."""
-    return -_matmul(_matmul(inverse, da), inverse)
+    return -product(product(inverse, da), inverse)
 
 
 @_unshared
@@ -142,5 +142,6 @@ def lu_factors(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array
     return scipy_linalg.lu(a)[1:]
 
 
-def _matmul(a, b):
+def product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a·b in full precision."""
     return jnp.matmul(a, b, precision=HIGHEST)

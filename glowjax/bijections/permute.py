@@ -102,30 +102,32 @@ class Riffle(nn.Module):
 
         z[2i] = x[h + i],    z[2i + 1] = x[i],    h = C // 2
 
-    Of two channels it swaps them. After ⌈log₂(C + 1)⌉ riffles every two channels were in different
-    halves at least once: so a few couplings of halves let every channel act on every other, as one
-    reversal after the other does not, which keeps the two halves as they are.
+    An odd last channel goes between the last two: elsewhere it, or another one, would never move.
+    Of two channels it swaps them. After at most ⌈log₂(C + 1)⌉ + 1 riffles every two channels were
+    in different halves, and each was in both: so a few couplings of halves let every channel act on
+    every other, as one reversal after the other does not, which keeps the two halves as they are.
 
     Source: Diaconis, Graham & Kantor 1983, section 1: the in-shuffle.
 
     Examples:
         >>> flow = glowjax.as_flow(glowjax.Riffle())
         >>> flow.forward({}, jnp.array([[0.0, 1.0, 2.0, 3.0, 4.0]]))[0].tolist()
-        [[2.0, 0.0, 3.0, 1.0, 4.0]]
+        [[2.0, 0.0, 3.0, 4.0, 1.0]]
     """
 
     def forward(self, x) -> tuple[Array, Array]:
         x, half = promote(x), x.shape[-1] // 2
-        first, second = x[..., :half], x[..., half:]
-        pairs = jnp.stack([second[..., :half], first], axis=-1)
+        pairs = jnp.stack([x[..., half : 2 * half], x[..., :half]], axis=-1)
         pairs = pairs.reshape(*x.shape[:-1], 2 * half)
-        z = jnp.concatenate([pairs, second[..., half:]], axis=-1)
+        z = jnp.concatenate([pairs[..., :-1], x[..., 2 * half :], pairs[..., -1:]], axis=-1)
         return z, jnp.zeros(x.shape[:1], z.dtype)
 
     def inverse(self, z) -> tuple[Array, Array]:
         z, half = promote(z), z.shape[-1] // 2
-        pairs = z[..., : 2 * half].reshape(*z.shape[:-1], half, 2)
-        x = jnp.concatenate([pairs[..., 1], pairs[..., 0], z[..., 2 * half :]], axis=-1)
+        odd, end = max(2 * half - 1, 0), z.shape[-1] - min(half, 1)  # of one channel: 0 and 1
+        pairs = jnp.concatenate([z[..., :odd], z[..., end:]], axis=-1)
+        pairs = pairs.reshape(*z.shape[:-1], half, 2)
+        x = jnp.concatenate([pairs[..., 1], pairs[..., 0], z[..., odd:end]], axis=-1)
         return x, jnp.zeros(z.shape[:1], x.dtype)
 
 

@@ -95,7 +95,7 @@ def rational_quadratic(
     def inverse(z, raw):
         return apply(_inverse, z, raw, along_z=True)
 
-    return Elementwise(size, forward, inverse)
+    return Elementwise(size, forward, inverse, fixed_units=end_slopes == "circular")
 
 
 class Bin(NamedTuple):
@@ -152,7 +152,10 @@ def _inverse(z, b: Bin):
     constant = s * rise
     # Positive but for rounding; at 0 the gradient of a square root would be lost.
     root = jnp.sqrt(jnp.maximum(linear**2 + 4 * square * constant, jnp.finfo(z.dtype).tiny))
-    t = 2 * constant / (linear + root)
+    rising = linear > 0  # else square is positive, and linear + root would be a small difference
+    top = jnp.where(rising, 2 * constant, root - linear)
+    t = top / jnp.where(rising, linear + root, 2 * square)
+    t = jnp.where(t > 1, 1, t)  # by rounding, where slopes are steep beside s
     return b.x + t * b.width, -_at(t, b)[1]
 
 

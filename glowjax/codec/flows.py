@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from glowjax.codec.modules import IntegerFlow, of_module
+from glowjax.codec.modules import IntegerFlow, of_channels, of_module
 from glowjax.compose import Parts, chain, invert, multiscale, on_last, with_context
 from glowjax.expression import call_of, expanded
 from glowjax.flow import Flow, as_flow
@@ -47,7 +47,9 @@ def _chain(params, event, batch, flows=(), named: Mapping[str, Flow] = MappingPr
     return _in_order(steps)
 
 
-def _in_order(steps: Sequence[IntegerFlow]) -> IntegerFlow:
+def _in_order(each: Sequence[IntegerFlow]) -> IntegerFlow:
+    steps = _merged(each)
+
     def encode(x, coder, context):
         for step in steps:
             x = step.encode(x, coder, context)
@@ -59,6 +61,18 @@ def _in_order(steps: Sequence[IntegerFlow]) -> IntegerFlow:
         return z
 
     return IntegerFlow(encode, decode, steps[-1].event)
+
+
+def _merged(steps):
+    """The steps, but an ActNorm and the 1×1 convolution after it as one."""
+    merged = []
+    for step in steps:
+        before = merged[-1].channels if merged else None
+        if before is not None and before.is_diagonal and step.channels is not None:
+            merged[-1] = of_channels(before.then(step.channels), step.event)
+        else:
+            merged.append(step)
+    return merged
 
 
 def _repeat(params, event, batch, flow, n, **_):

@@ -22,11 +22,11 @@ from glowjax.bijections.split import Split, TopPrior
 from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import require
 from glowjax.codec import nets
-from glowjax.codec.affine import affine, affine_forward, affine_inverse
 from glowjax.codec.bins import coarsen, refine
+from glowjax.codec.channels import ChannelMap, forward_and_inverse
 from glowjax.codec.coder import Coder
-from glowjax.codec.fixed_point import FRACTION, OutOfRange, fixed, in_range
-from glowjax.codec.lifting import factors, lift, unlift
+from glowjax.codec.fixed_point import FRACTION, OutOfRange, fixed
+from glowjax.codec.modular_scale import within
 from glowjax.codec.steady import steady_forward, steady_inverse
 from glowjax.expression import call_of
 from glowjax.flow import Flow
@@ -45,11 +45,24 @@ class IntegerFlow(NamedTuple):
 
     Attributes:
         event: shape of an example of z, or a tuple of shapes.
+        channels: the map, if it is linear in the channels: neighbours can become one.
     """
 
     encode: Step
     decode: Step
     event: Any
+    channels: ChannelMap | None = None
+
+
+def of_channels(by: ChannelMap, event: Any) -> IntegerFlow:
+    """The `IntegerFlow` of a linear map of channels."""
+    forward, inverse = forward_and_inverse(by)
+    return IntegerFlow(
+        lambda x, coder, context: forward(x, coder),
+        lambda z, coder, context: inverse(z, coder),
+        event,
+        by,
+    )
 
 
 def of_module(module: nn.Module, flow: Flow, params: Any, event: Any, batch: int) -> IntegerFlow:
@@ -67,14 +80,9 @@ def of_module(module: nn.Module, flow: Flow, params: Any, event: Any, batch: int
 
 def _actnorm(module, flow, params, event, batch):
     """z = (x + bias)·exp(log_scale) + shift."""
-    with np.errstate(over="ignore", invalid="ignore"):  # of weights that are no model's
-        scale = np.exp(getattr(module, "log_scale_factor", 1.0) * params["log_scale"])
-        by = affine(scale, params["bias"] * scale + params.get("shift", 0.0))
-    return IntegerFlow(
-        lambda x, coder, context: affine_forward(x, by, coder),
-        lambda z, coder, context: affine_inverse(z, by, coder),
-        event,
-    )
+    with np.errstate(over="ignore"):  # of weights that are no model's
+        scale = within(np.exp(getattr(module, "log_scale_factor", 1.0) * params["log_scale"]))
+    return of_channels(ChannelMap(params["bias"] + params.get("shift", 0.0) / scale, scale), event)
 
 
 def _coupling(module, flow, params, event, batch):
@@ -110,35 +118,20 @@ def _changed(module, event):
 
 
 def _conv1x1(module, flow, params, event, batch):
-    """z = x·W, by lifting with triangular factors and scaling with the diagonal one."""
-    by = factors(_weight(params))
-    scale = affine(np.abs(by.scale), np.zeros_like(by.scale))
-    sign = np.sign(by.scale).astype(np.int64)
-
-    def encode(x, coder, context):
-        x = in_range(_channels_last(lift, x[..., by.columns], by.upper))
-        x = _channels_last(lift, affine_forward(x, scale, coder) * sign, by.lower)
-        return in_range(x)[..., np.argsort(by.rows)]
-
-    def decode(z, coder, context):
-        z = _channels_last(unlift, z[..., by.rows], by.lower)
-        z = _channels_last(unlift, affine_inverse(z * sign, scale, coder), by.upper)
-        return z[..., np.argsort(by.columns)]
-
-    return IntegerFlow(encode, decode, event)
+    """z = x·W."""
+    return of_channels(ChannelMap(np.zeros(event[-1]), _weight(module, params)), event)
 
 
-def _weight(params):
-    """W of either parametrization, in float64."""
+def _weight(module, params):
+    """W of any parametrization, in float64."""
     if "weight" in params:
         return params["weight"]
-    packed = params["lu"]
-    lower = np.tril(packed, -1) + np.eye(len(packed))
-    return lower @ (np.triu(packed, 1) + np.diag(np.exp(np.diag(packed))))
-
-
-def _channels_last(function, x, by):
-    return function(x.reshape(-1, x.shape[-1]), by).reshape(x.shape)
+    if "lu" in params:
+        packed = params["lu"]
+        lower = np.tril(packed, -1) + np.eye(len(packed))
+        return lower @ (np.triu(packed, 1) + np.diag(np.exp(np.diag(packed))))
+    with jax.enable_x64(True):
+        return np.asarray(module.matrix(params).weight)
 
 
 def _split(module, flow, params, event, batch):

@@ -37,12 +37,12 @@ def standard_normal() -> Base:
     """ln p(z) = -½ Σ (z² + ln 2π): N(0, I) over all latents; temperature T samples N(0, T²·I)."""
 
     def log_prob(_, z, context=None):
-        return _sum_leaves(lambda a: -0.5 * (jnp.square(a) + jnp.log(2 * jnp.pi)), z)
+        return sum_leaves(lambda a: -0.5 * (jnp.square(a) + jnp.log(2 * jnp.pi)), z)
 
     def sample(_, key, like, temperature, context=None):
         return jax.tree.map(
             lambda k, a: temperature * draw_flat(jax.random.normal, k, a.shape, a.dtype),
-            _key_tree(key, like),
+            key_tree(key, like),
             like,
         )
 
@@ -84,7 +84,7 @@ def distrax_base(distribution: Any) -> Base:
 
     def log_prob(_, z, context=None):
         check(z)
-        return _sum_leaves(distribution.log_prob, z) if scalar else distribution.log_prob(z)
+        return sum_leaves(distribution.log_prob, z) if scalar else distribution.log_prob(z)
 
     def sample(_, key, like, temperature, context=None):
         check(like)
@@ -97,7 +97,7 @@ def distrax_base(distribution: Any) -> Base:
             mean = distribution.mean()
             return mean + temperature * (x - mean)
 
-        return jax.tree.map(draw, _key_tree(key, like), like)
+        return jax.tree.map(draw, key_tree(key, like), like)
 
     return Base(log_prob, sample, takes_context=False)
 
@@ -237,7 +237,7 @@ def gaussian_mixture(components: int) -> Base:
         params = _zeros(z, (components,))
         mean = jax.tree.map(
             lambda k, a: draw_flat(jax.random.normal, k, a.shape, a.dtype),
-            _key_tree(key, params["mean"]),
+            key_tree(key, params["mean"]),
             params["mean"],
         )
         logits = jnp.zeros(components, jax.tree.leaves(mean)[0].dtype)
@@ -387,10 +387,12 @@ def _unvector(v, like):
     )
 
 
-def _sum_leaves(log_prob, z):
+def sum_leaves(log_prob: Callable[[Any], jax.Array], z: Any) -> Any:
+    """A log-density of single numbers, summed over all latents of an example -> `[B]`."""
     return sum(sum_event(promote(log_prob(a))) for a in jax.tree.leaves(z))
 
 
-def _key_tree(key, tree):
+def key_tree(key: jax.Array, tree: Any) -> Any:
+    """A key for each array of a tree."""
     leaves, structure = jax.tree.flatten(tree)
     return structure.unflatten(list(jax.random.split(key, len(leaves))))

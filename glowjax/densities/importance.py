@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from glowjax.checks import check_integer
 from glowjax.densities.density import Density
@@ -65,8 +65,14 @@ def importance_sampling(
     """
     check_integer("n", n, 2)
     x, log_q = density.sample_and_log_prob(params, key, n, context)
-    log_w = target(x) - log_q
-    weights = jax.nn.softmax(log_w)
+    return estimates(x, target(x) - log_q, statistic)
+
+
+def estimates(
+    x: Shaped[Array, "n *event"], log_w: Float[Array, "n"], statistic: Callable[[jax.Array], Any]
+) -> Importance:
+    """The `Importance` of samples and the logarithms of their weights."""
+    n, weights = len(log_w), jax.nn.softmax(log_w)
     size = effective_sample_size(log_w)
     return Importance(
         log_z=log_mean_exp(log_w),

@@ -1,4 +1,4 @@
-"""Densities of the plane to fit, most of them unnormalised, and integrals over a grid."""
+"""Densities to fit, most of the plane and unnormalised, and integrals over a grid."""
 
 import math
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from glowjax.expression import expressed, recorded
 
 @expressed
 class Target(NamedTuple):
-    """A density p of the plane, up to a constant.
+    """A density p of the plane, or of more dimensions D, up to a constant.
 
-        log_prob(x)    -> [B], nats, of x: [B, 2]
-        sample(key, n) -> [n, 2], exact and independent; None where there is no simple way
+        log_prob(x)    -> [B], nats, of x: [B, D]
+        sample(key, n) -> [n, D], exact and independent; None where there is no simple way
 
     `extent`, (low, high) of both axes, is where to look at it.
     """
 
-    log_prob: Callable[[Float[Array, "*B 2"]], Float[Array, "*B"]]
+    log_prob: Callable[[Float[Array, "*B D"]], Float[Array, "*B"]]
     extent: tuple[float, float]
     sample: Callable[..., jax.Array] | None = None
 
@@ -236,6 +236,41 @@ def funnel(*, std: float = 3.0) -> Target:
         return jnp.stack([std * x1, jnp.exp(std * x1 / 2) * e], axis=-1)
 
     return Target(log_prob, (-3 * std, 3 * std), sample)
+
+
+@recorded
+def many_wells(pairs: int = 4) -> Target:
+    """Products of double wells: 2^pairs modes in 2·pairs dimensions, unnormalised, with samples.
+
+        ln p̃(x) = Σ ½·x1 + 6·x1² - x1⁴ - ½·x2², over the pairs (x1, x2) side by side
+
+    For each pair ln Z = ln 11784.509 + ½·ln 2π. Samples of x1 are exact up to a grid of width 10⁻⁴.
+
+    Raises:
+        ValueError: `pairs` is not positive.
+
+    Source: Noé et al. 2019, Boltzmann generators; Midgley et al. 2023, section 4.2.
+    """
+    check_positive(pairs=pairs)
+
+    def log_well(x1):
+        return 0.5 * x1 + 6 * jnp.square(x1) - jnp.square(jnp.square(x1))
+
+    def log_prob(x):
+        x = promote(x)
+        require(x.shape[-1] == 2 * pairs, "x", x.shape, f"of shape [..., {2 * pairs}]")
+        return jnp.sum(log_well(x[..., ::2]) - 0.5 * jnp.square(x[..., 1::2]), axis=-1)
+
+    def sample(key, n):
+        check_positive(n=n)
+        keys = jax.random.split(key)
+        places = jnp.linspace(-4, 4, 80_001)
+        below = jnp.cumsum(jnp.exp(log_well(places) - log_well(places).max()))
+        uniform = jax.random.uniform(keys[0], (n, pairs), maxval=below[-1])
+        x1 = jnp.take(places, jnp.searchsorted(below, uniform))
+        return jnp.stack([x1, jax.random.normal(keys[1], (n, pairs))], -1).reshape(n, 2 * pairs)
+
+    return Target(log_prob, (-3.0, 3.0), sample)
 
 
 def _coordinates(x):

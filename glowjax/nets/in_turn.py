@@ -1,5 +1,6 @@
 """Masked nets whose inputs become known one after the other, for about the price of one pass."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from glowjax.arrays import HIGHEST, vary_as
+from glowjax.nets.angles import cosine_and_sine, kept
 
 Number = Callable[[jax.Array, jax.Array], jax.Array]
 Dense = Callable[[Any, str], jax.Array]
@@ -21,6 +23,7 @@ def solve_in_turn(
     outputs: tuple[jax.Array, jax.Array, jax.Array],
     hidden_layers: Callable[[Dense], jax.Array] | None,
     degrees: np.ndarray,
+    angles: np.ndarray,
 ) -> jax.Array:
     """x `[D, B]`, with x_k = number(net(x)_k, k), for a net of masked layers.
 
@@ -28,21 +31,27 @@ def solve_in_turn(
 
     Args:
         number: from outputs `[B, features]` and k to `[B]`.
-        inputs: `[B, D - 1 + F]`, places for all numbers but the last, and a context.
+        inputs: `[B, N + F]`, places for what is seen of all numbers but the last, and a context.
         layers: weight, masked, and bias of each hidden layer; the first is that of the inputs.
-        outputs: weights of the hidden units and of the inputs, masked, `[N, D, features]`, and what
+        outputs: weights of the hidden units and of the inputs, masked, `[…, D, features]`, and what
             makes raw outputs of their sum, `(bias, scale)`, `[2, D, features]`.
         hidden_layers: the last hidden layer from a function that applies a layer to what has become
             known; None: there is none.
         degrees: `[width]`, increasing: how many numbers a hidden unit sees. Where there is a
             context some are 0.
+        angles: `[D - 1]`, the numbers of which the net sees cosine and sine.
     """
     of_hidden, of_inputs, (bias, scale) = outputs
     size, width = bias.shape[0], len(degrees)
     many = np.bincount(degrees).max()  # units that become known at once, at most
     starts = np.minimum(np.searchsorted(degrees, np.arange(size)), width - many)
     first = next(iter(layers), None)
-    inputs = inputs.T  # all columns are rows here, for rows are what is put in place
+    inputs, rows = inputs.T, 1  # columns are rows here, for rows are what is put in place
+    if np.any(angles):  # each number has two rows, so that all are put in place alike
+        rows, spaced = 2, functools.partial(_spaced, angles)
+        inputs, of_inputs = spaced(inputs), spaced(of_inputs)
+        if first is not None:
+            layers = layers | {first: (spaced(layers[first][0]), layers[first][1])}
     places = {name: jnp.zeros((width, inputs.shape[1]), inputs.dtype) for name in [*layers, "out"]}
     places.pop(first, None)
 
@@ -66,7 +75,8 @@ def solve_in_turn(
     def solved(inputs, raw, k):
         x = number((raw.T + bias[k]) * scale[k], jnp.asarray(k))
         place = jnp.minimum(k, size - 2)  # nothing sees the last number, wherever it is put
-        return _put(inputs, x[None], place), x
+        new = x[None] if rows == 1 else cosine_and_sine(x, jnp.asarray(angles)[place]).T
+        return _put(inputs, new, rows * place), x
 
     seen = vary_as(places, inputs)
     if degrees.min() == 0:  # a context is known from the start
@@ -74,6 +84,14 @@ def solve_in_turn(
     nothing = jnp.zeros_like(inputs, shape=(bias.shape[1], inputs.shape[1]))
     inputs, x = solved(inputs, nothing, 0)
     return jnp.concatenate([x[None], lax.scan(step, (inputs, seen), jnp.arange(1, size))[1]])
+
+
+def _spaced(angles, rows):
+    """Rows, such as those of inputs, with two for each number; what follows the numbers stays."""
+    known = kept(angles)
+    more = len(rows) - len(known)
+    at = np.append(known, 2 * len(angles) + np.arange(more))
+    return jnp.zeros((2 * len(angles) + more, *rows.shape[1:]), rows.dtype).at[at].set(rows)
 
 
 def _put(x, rows, start):

@@ -10,6 +10,7 @@ import numpy as np
 from glowjax.arrays import promote, taken
 from glowjax.checks import check_context, check_integer, check_positive, require
 from glowjax.nets.activations import Activation
+from glowjax.nets.angles import angular, seen
 from glowjax.nets.conv import matmul
 from glowjax.nets.in_turn import Number, solve_in_turn
 from glowjax.nets.layers import LOG_SCALE_FACTOR, ZeroDense, scaled_bias, small_uniform
@@ -32,6 +33,7 @@ class MADE(nn.Module):
         width, depth: of the hidden layers.
         order: `"natural"`, `"reversed"`, or the seed of a fixed random order.
         activation, residual: of the hidden layers, see `MLP`.
+        angles: inputs that are angles in radians: the net sees their cosine and sine.
 
     A float `context` of `[B, F]` is seen by every output.
 
@@ -47,6 +49,7 @@ class MADE(nn.Module):
     order: Order = "natural"
     activation: Activation = "relu"
     residual: bool = False
+    angles: tuple[int, ...] = ()
 
     @nn.nowrap
     def ordering(self, event_shape: tuple[int, ...]) -> np.ndarray:
@@ -89,6 +92,7 @@ class MADE(nn.Module):
             self._outputs(params["out"], hidden, degrees),
             self._hidden_layers if self.depth else None,
             hidden,
+            self._angles(order),
         )
         return taken(x.T, np.argsort(order), axis=1)
 
@@ -111,11 +115,18 @@ class MADE(nn.Module):
     def _inputs(self, x, order, context):
         """What the net sees, and its degrees."""
         # In the stated order; the last input, which no output may see, is left out.
-        inputs, degrees = taken(x, order[:-1], axis=1), np.arange(1, len(order))
+        angles = self._angles(order)
+        inputs = seen(taken(x, order[:-1], axis=1), angles)
+        degrees = np.repeat(np.arange(1, len(order)), 1 + angles)
         if context is None:
             return inputs, degrees
         inputs = jnp.concatenate([inputs, context], axis=-1)
         return inputs, np.append(degrees, np.zeros(jnp.shape(context)[-1], int))
+
+    @nn.nowrap
+    def _angles(self, order):
+        """Which of the inputs that outputs may see are angles, in the stated order."""
+        return angular("angles", self.angles, len(order))[order[:-1]]
 
     @nn.nowrap
     def _hidden(self, degrees, size):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from glowjax.arrays import HIGHEST, promote
 from glowjax.checks import check_context, require
 from glowjax.nets.activations import Activation, activation_function
+from glowjax.nets.angles import angular, seen
 from glowjax.nets.layers import ZeroDense, small_uniform
 
 
@@ -22,11 +23,12 @@ class MLP(nn.Module):
             `"gelu_tanh"`, `"sigmoid"`, `"softplus"`, or a function. What goes through pickle is a
             name, or a function that does, as JAX's own mostly do not.
         residual: makes each layer a residual block, see `hidden_layers`.
+        angles: columns of the input that are angles in radians: the net sees their cosine and sine.
 
     A float `context` of `[B, F]` is appended to the input, which then is of that rank.
 
     Raises:
-        ValueError: the context, or x beside one, is of another shape.
+        ValueError: an attribute is not as above; the context, or x beside one, is of another shape.
     """
 
     features: int
@@ -34,12 +36,14 @@ class MLP(nn.Module):
     depth: int = 2
     activation: Activation = "relu"
     residual: bool = False
+    angles: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x, context=None):
         if context is not None:
             check_context(context, x)
             require(x.ndim == 2, "x", x.shape, "of shape [B, D] where a context is given")
+        x = seen(x, angular("angles", self.angles, x.shape[-1]))
         h = x if context is None else jnp.concatenate([x, context], axis=-1)
 
         def dense(h, name):

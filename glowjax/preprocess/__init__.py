@@ -17,6 +17,7 @@ from glowjax.preprocess.ordering import ordered
 from glowjax.preprocess.positive import exp, power, softplus
 from glowjax.preprocess.scaling import fixed_affine, standardized
 from glowjax.preprocess.simplex import softmax_centered, stick_breaking
+from glowjax.preprocess.spheres import sphere
 from glowjax.preprocess.table import columns
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "sigmoid",
     "softmax_centered",
     "softplus",
+    "sphere",
     "standardized",
     "stick_breaking",
     "tanh",

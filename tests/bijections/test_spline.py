@@ -189,6 +189,22 @@ def test_gradients_at_knots_in_float32():
     np.testing.assert_allclose(slope, 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("end_slopes", ["one", "learned", "circular"])
+def test_the_inverse_of_steep_bins_is_finite_in_float32(end_slopes):
+    """Where slopes at knots are far above the mean slope between them, t is close to 1."""
+    spline = rational_quadratic(8, end_slopes=end_slopes)
+    rng = np.random.default_rng(0)
+    raw = jnp.asarray(8 * rng.normal(size=(20_000, spline.size)), jnp.float32)
+    z = jnp.asarray(rng.uniform(-5, 5, 20_000), jnp.float32)
+    x, log_slope = jax.jit(spline.inverse)(z, raw)
+    assert x.dtype == jnp.float32 and np.all(np.isfinite(log_slope)) and np.max(np.abs(x)) <= 5
+    back, _ = jax.jit(spline.forward)(x, raw)
+    stretched = np.maximum(np.exp(-np.asarray(log_slope)), 1)
+    assert np.max(np.abs(back - z) / stretched) < 1e-5
+    gradient = jax.jit(jax.grad(lambda z, raw: sum(map(jnp.sum, spline.inverse(z, raw))), (0, 1)))
+    assert all(np.all(np.isfinite(g)) for g in gradient(z, raw))
+
+
 def test_gradients_through_the_inverse():
     """Against central differences, whose error is of the order of 1e-5² and 1e-16/1e-5."""
 

@@ -18,6 +18,15 @@ from glowjax.codec.coder import LEAST, WORD, Coder
 from glowjax.codec.fixed_point import FRACTION
 
 SHAPE = (4, 4, 2)
+
+
+def mixed(mixing):
+    """A small flow with a linear map of channels."""
+    coupling = glowjax.AffineCoupling(functools.partial(glowjax.ConvNet, width=4))
+    parts = glowjax.ActNorm(), mixing, coupling
+    return glowjax.chain(*map(glowjax.as_flow, parts))
+
+
 FLOWS = {
     "glow": lambda: glowjax.glow(levels=2, steps=2, width=4),
     "additive": lambda: glowjax.glow(levels=1, steps=1, width=4, coupling="additive"),
@@ -28,6 +37,7 @@ FLOWS = {
         logit=glowjax.as_flow(glowjax.Logit(0.05)),
         couplings=glowjax.realnvp(levels=2, width=2, blocks=1),
     ),
+    "svd": lambda: mixed(glowjax.InvertibleConv1x1("svd")),
     "single scale": lambda: glowjax.realnvp_single_scale(width=2, blocks=1),
 }
 
