@@ -49,8 +49,8 @@ def path_in_steps(
         >>> def velocity(params, x, t, context=None):
         ...     return x
         >>> path = glowjax.path_in_steps(velocity, {}, jnp.ones((1, 2)), 2)
-        >>> path[:, 0, 0]
-        Array([1.  , 0.5 , 0.25], dtype=float32)
+        >>> path[:, 0, 0].tolist()
+        [1.0, 0.5, 0.25]
     """
     check_floats("z", z)
     check_positive(n=n)

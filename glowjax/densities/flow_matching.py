@@ -66,8 +66,8 @@ def flow_matching(
     Examples:
         >>> flow, x = glowjax.Continuous(), jnp.ones((4, 2))
         >>> params = glowjax.as_flow(flow).init(jax.random.key(0), x)
-        >>> glowjax.flow_matching(flow.velocity, params, x, jax.random.key(1), z=x - 1)
-        Array(2., dtype=float32)
+        >>> float(glowjax.flow_matching(flow.velocity, params, x, jax.random.key(1), z=x - 1))
+        2.0
     """
     check_floats("x", x)
     check_choice("pairing", pairing, ("independent", "optimal_transport"))
