@@ -53,6 +53,7 @@ from glowjax.bijections.elementwise import (
     affine_inverse,
 )
 from glowjax.bijections.factorizations import random_rotation, random_rotation_lu
+from glowjax.bijections.few_steps import path_in_steps, straightness
 from glowjax.bijections.householder import Householder, householder_forward, householder_inverse
 from glowjax.bijections.logit import Logit, logit_forward, logit_inverse
 from glowjax.bijections.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
@@ -110,6 +111,7 @@ from glowjax.densities.dequantizers import (
     uniform_dequantizer,
     variational_dequantizer,
 )
+from glowjax.densities.flow_matching import flow_matching
 from glowjax.densities.importance import Importance, importance_sampling
 from glowjax.densities.latents import attribute_direction, interpolate, redraw_levels
 from glowjax.densities.objectives import (
@@ -245,6 +247,7 @@ __all__ = [
     "fab",
     "fit",
     "fit_many",
+    "flow_matching",
     "forward_kl",
     "from_uint8",
     "gaussian_mixture",
@@ -277,6 +280,7 @@ __all__ = [
     "multiscale",
     "neural_spline_flow",
     "on_last",
+    "path_in_steps",
     "permute_forward",
     "permute_inverse",
     "planar_forward",
@@ -304,6 +308,7 @@ __all__ = [
     "squeeze_forward",
     "squeeze_inverse",
     "standard_normal",
+    "straightness",
     "student_t",
     "sum_of_squares",
     "sylvester_forward",

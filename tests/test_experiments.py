@@ -19,6 +19,7 @@ LONG = (  # a minute each, even so: run with -m exhaustive
     "conditional_1d",
     "continuous_2d",
     "dequantization_digits",
+    "flow_matching_2d",
     "funnel_nuts",
     "latent_sampling_2d",
     "latents_digits",

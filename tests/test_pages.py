@@ -59,6 +59,19 @@ def test_small_flows(run):
 
 @pytest.mark.slow
 @pytest.mark.float32
+def test_flow_matching(run):
+    names = run("flow-matching.md")
+    assert names["log_p"].shape == (200,) and jnp.all(jnp.isfinite(names["log_p"]))
+    np.testing.assert_allclose(names["quick"], names["samples"], atol=1)
+    assert not np.allclose(names["samples"], names["z"])
+    params, x = names["fitted"].params, names["x"][:8]
+    regularized = jax.jit(names["regularized"])(params, glowjax.Batch(x), None, 0)
+    likelihood = glowjax.forward_kl(names["model"], params, x)
+    assert likelihood < regularized < likelihood + 1
+
+
+@pytest.mark.slow
+@pytest.mark.float32
 def test_the_change_of_variables(run):
     names = run("change-of-variables.md")
     np.testing.assert_allclose(names["integral"], 1, rtol=1e-5)

@@ -48,6 +48,22 @@ for _ in range(3):
     jax.block_until_ready(many(matrices))
 """
 
+PAIRING = """
+import jax
+import jax.numpy as jnp
+from glowjax.densities.pairing import optimal_transport
+
+def step(matrix, key):
+    x, z = jax.random.normal(key, (2, 128, 64))
+    z = optimal_transport(x, z @ matrix)
+    return matrix + 1e-4 * x.T @ z / len(x), None
+
+keys = jax.random.split(jax.random.key(0), (4, 20))
+many = jax.jit(jax.vmap(lambda keys: jax.lax.scan(step, jnp.eye(64), keys)[0]))
+for _ in range(3):
+    jax.block_until_ready(many(keys))
+"""
+
 
 def ends_on_two_cores(script):
     """Two threads in XLA's pool, whatever the machine has."""
@@ -60,6 +76,11 @@ def ends_on_two_cores(script):
 @pytest.mark.slow
 def test_factorizations_side_by_side_end():
     ends_on_two_cores(SIDE_BY_SIDE)
+
+
+@pytest.mark.slow
+def test_pairs_from_the_host_in_a_loop_end():
+    ends_on_two_cores(PAIRING)
 
 
 def example(size):

@@ -4,101 +4,47 @@ Needs diffrax, `pip install 'glowjax[continuous]'`.
 """
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from glowjax.arrays import promote, vary_as, varying_axes
+from glowjax.arrays import promote
+from glowjax.bijections.along import Costs, flow_along, flow_along_with_costs
+from glowjax.bijections.off_mesh import on_any_devices
 from glowjax.checks import POSITIVE, check_choice, check_context, check_in, check_positive, require
 from glowjax.context import net_inputs, takes_context
-from glowjax.extras import extra
 from glowjax.nets.mlp import MLP
 
 Trace = Literal["exact", "hutchinson"]
 
 
-def flow_along(
-    velocity: Callable[[Float[Array, "D"], Float[Array, ""]], Float[Array, "D"]],
-    x: Float[Array, "D"],
-    probes: Float[Array, "P D"],
-    start: float,
-    stop: float,
-    *,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    max_steps: int = 4096,
-) -> tuple[Float[Array, "D"], Float[Array, ""]]:
-    """Solves dx/dt = velocity(x, t), d log_det/dt = Σₚ vₚᵀ·(∂velocity/∂x)·vₚ for one example.
-
-    By Tsit5 with steps chosen for this example alone. Gradients are those of the steps taken, in
-    reverse mode and of first order (`diffrax.RecursiveCheckpointAdjoint`). The local error of a
-    step is at most atol + rtol·|value|; tolerances below 16 roundings of the dtype are raised to
-    that. More than `max_steps` give NaN.
-
-    Args:
-        x: `[D]` at `start`.
-        probes: `[P, D]`, the rows vₚ: the identity gives the trace, and one random row with
-            E[v·vᵀ] = I an unbiased estimate of it.
-        start, stop: times, in either order.
-
-    Returns:
-        `(x, log_det)` at `stop`: `[D]` and `[]`, in nats; log_det starts at 0.
-
-    Raises:
-        ImportError: diffrax is missing.
-
-    Source: Chen et al. 2018, theorem 1; Grathwohl et al. 2019, section 3.1.
-    """
-    with extra("continuous", "a continuous flow"):
-        import diffrax
-
-    chex.assert_shape(probes, (None, *x.shape))
-    finest = 16 * float(jnp.finfo(x.dtype).eps)
-
-    def rates(t, state, _):
-        rate, push = jax.linearize(lambda x: velocity(x, t), state[0])
-        return rate, jnp.sum(probes * jax.vmap(push)(probes))
-
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(rates),
-        diffrax.Tsit5(),
-        t0=jnp.asarray(start, x.dtype),
-        t1=jnp.asarray(stop, x.dtype),
-        dt0=None,
-        y0=(x, jnp.zeros((), x.dtype)),
-        stepsize_controller=diffrax.PIDController(rtol=max(rtol, finest), atol=max(atol, finest)),
-        max_steps=max_steps,
-        throw=False,
-    )
-    solved = solution.result == diffrax.RESULTS.successful
-    return jax.tree.map(lambda y: jnp.where(solved, y[-1], jnp.nan), solution.ys)
-
-
 class Continuous(nn.Module):
-    """z = x(1) with dx/dt = net(x, t, context) from x(0) = x, for `x: [B, D]`.
+    """z = x(1) with dx/dt = net(x, t, context) from x(0) = x, for `x: [B, ..., C]`.
 
     log_det = ∫ tr(∂net/∂x) dt over 0 … 1. The inverse goes from t = 1 back to 0 by the same solver.
+    Data are at t = 0 and latents at t = 1; much of the literature has it the other way round.
     Errors are the tolerances times how far the flow stretches on the way: for a small net, outputs,
     round trips and log-dets were off by 1 tolerance where it stretches by 3, by 22 where by 35; and
     nothing came back where it stretches by 10²⁶.
 
     Attributes:
-        net: makes the velocity, a Linen module, from `features` = D; it is called with x and, as
-            its last feature, t, `[B, D + 1]`, and with `context`. It must be smooth: ReLU's kinks
-            make the trace jump, and cost the solver its accuracy. With a zero last layer the flow
-            starts as the identity. Default: `MLP` with SiLU.
-        trace: `"exact"`: D derivatives a step, without a key; for low D. `"hutchinson"`: one, along
-            a random probe of signs an example, the same over the whole solution: unbiased, up to
-            the solver's error; the same key gives forward and inverse the same estimate.
+        net: makes the velocity, a Linen module, from `features` = C; it is called with x and, as
+            its last feature, t, `[B, ..., C + 1]`, and with `context`. It must be smooth: ReLU's
+            kinks make the trace jump, and cost the solver its accuracy. With a zero last layer the
+            flow starts as the identity. Default: `MLP` with SiLU, for `[B, C]`.
+        trace: `"exact"`: a derivative a step for each of the D numbers of an example, without a
+            key; for low D. `"hutchinson"`: one, along a random probe of signs an example, the same
+            over the whole solution: unbiased, up to the solver's error; the same key gives forward
+            and inverse the same estimate.
         rtol, atol, max_steps: of the solver, as `flow_along` has them.
 
     Raises:
-        ValueError: an attribute is not as above; x is not `[B, D]`; `trace` needs a key.
+        ValueError: an attribute is not as above; `trace` needs a key.
         ImportError: diffrax is missing.
 
     Sources: Chen et al. 2018; Grathwohl et al. 2019 (FFJORD), section 3.
@@ -123,35 +69,60 @@ class Continuous(nn.Module):
     def forward(self, x, context=None) -> tuple[Array, Array]:
         return self._solve(x, context, 0.0, 1.0)
 
+    def forward_with_costs(self, x, context=None) -> tuple[Array, Array, Costs]:
+        """`forward` that also returns the `Costs` of each path, to keep them low in training.
+
+        z, log_det, costs = flow.apply({"params": params}, x, method="forward_with_costs")
+        """
+        return self._solve(x, context, 0.0, 1.0, flow_along_with_costs)
+
     def inverse(self, z, context=None) -> tuple[Array, Array]:
         return self._solve(z, context, 1.0, 0.0)
 
+    @nn.nowrap
+    def velocity(self, params, x, t, context=None) -> Array:
+        """dx/dt = net(x, t, context): what `flow_matching` and `path_in_steps` take.
+
+        Args:
+            params: of the flow.
+            x: `[B, ..., C]`.
+            t: the time of each x, `[B]`.
+            context: of each x.
+
+        Returns:
+            Of the shape of x, in its units for one unit of time.
+
+        Raises:
+            ValueError: `params` are not the flow's own; t is not `[B]`.
+        """
+        x = promote(x)
+        require(isinstance(params, Mapping), "params", type(params).__name__, "the flow's, a dict")
+        net = self.net(features=x.shape[-1], parent=None)  # a solver takes pure functions only
+        inputs = net_inputs(net, _with_time(x, t), context)
+        rate: Any = net.apply({"params": params.get("net", {})}, *inputs)
+        return promote(rate)
+
     @nn.compact
-    def _solve(self, x, context, start, stop):
+    def _solve(self, x, context, start, stop, along=flow_along):
         x = promote(x)
         check_choice("trace", self.trace, ("exact", "hutchinson"))
         check_positive(max_steps=self.max_steps)
-        require(x.ndim == 2, "x", x.shape, "of shape [B, D]")
         check_context(context, x)
         check_in(POSITIVE, rtol=self.rtol, atol=self.atol)
         if self.is_initializing():
             net = self.net(features=x.shape[-1], name="net")
-            _at_time(lambda x, context: net(*net_inputs(net, x, context)), x, start, context)
-        params = self.get_variable("params", "net", {})
+            net(*net_inputs(net, _with_time(x, jnp.full(len(x), start)), context))
+        params = {"net": self.get_variable("params", "net", {})}
         x = x.astype(jnp.result_type(x, *jax.tree.leaves(params)))  # the solver keeps one dtype
-        net = self.net(features=x.shape[-1], parent=None)  # a solver takes pure functions only
 
         def solve(params, x, probes, context):
-            def velocity(x, t):
-                def apply(x, context):
-                    return net.apply({"params": params}, *net_inputs(net, x, context))
+            def velocity(state, t):
+                one = jax.tree.map(lambda a: a[None], (state.reshape(x.shape), context))
+                return self.velocity(params, one[0], t[None], one[1]).ravel()
 
-                one = jax.tree.map(lambda a: a[None], (x, context))
-                return _at_time(apply, one[0], t, one[1])[0]
-
-            return flow_along(
+            z, *rest = along(
                 velocity,
-                x,
+                x.ravel(),
                 probes,
                 start,
                 stop,
@@ -159,66 +130,21 @@ class Continuous(nn.Module):
                 atol=self.atol,
                 max_steps=self.max_steps,
             )
+            return z.reshape(x.shape), *rest
 
         solve_all = jax.vmap(solve, in_axes=(None, 0, 0, 0))
-        return _on_any_devices(solve_all, params, x, self._probes(x), context)
+        return on_any_devices(solve_all, params, x, self._probes(x), context)
 
     def _probes(self, x):
+        size = math.prod(x.shape[1:])
         if self.trace == "exact":
-            return jnp.broadcast_to(jnp.eye(x.shape[1], dtype=x.dtype), (*x.shape, x.shape[1]))
+            return jnp.broadcast_to(jnp.eye(size, dtype=x.dtype), (len(x), size, size))
         require(self.has_rng("log_det"), "key", None, "a JAX key, which trace='hutchinson' needs")
-        return jax.random.rademacher(self.make_rng("log_det"), x.shape, x.dtype)[:, None]
+        return jax.random.rademacher(self.make_rng("log_det"), (len(x), 1, size), x.dtype)
 
 
-def _on_any_devices(solve: Callable, *inputs: Any) -> Any:
-    """`solve(*inputs)` with its gradient, inside of `jax.pmap` and `jax.shard_map` too.
-
-    There JAX gives arrays types that tell on which devices they are and whether they differ, and
-    the loops of diffrax, which start from constants, do not keep theirs. So it is traced without.
-    """
-    varying = [leaf for leaf in jax.tree.leaves(inputs) if varying_axes(leaf)]
-    if varying:
-        return _uncounted(_off_mesh(solve), varying[0])(*vary_as(inputs, varying[0]))
-    return _off_mesh(solve)(*inputs)
-
-
-def _off_mesh(solve: Callable) -> Callable:
-    """`solve` without the mesh in its types."""
-
-    def traced(function, *inputs):
-        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
-            return function(*inputs)
-
-    solved = jax.custom_vjp(functools.partial(traced, solve))
-    solved.defvjp(functools.partial(traced, functools.partial(jax.vjp, solve)), traced)
-    return solved
-
-
-def _uncounted(solve: Callable, like: jax.Array) -> Callable:
-    """`solve`, whose inputs vary as `like`, without a count of the axes over which arrays vary.
-
-    Its gradient solves once more: what it would save cannot leave the inner `shard_map`.
-    """
-
-    def traced(function, *inputs):
-        def plain(*inputs):  # a computed array, unlike an input, has no count
-            return function(*jax.tree.map(lambda a: a[None][0], inputs))
-
-        specs: Any = {"in_specs": jax.P(), "out_specs": jax.P(), "axis_names": set()}
-        return vary_as(jax.shard_map(plain, **specs, check_vma=False)(*inputs), like)
-
-    def save(*inputs):
-        return solved(*inputs), inputs
-
-    def pull(inputs, cotangents):
-        return traced(lambda inputs, g: jax.vjp(solve, *inputs)[1](g), inputs, cotangents)
-
-    solved = jax.custom_vjp(functools.partial(traced, solve))
-    solved.defvjp(save, pull)
-    return solved
-
-
-def _at_time(apply, x, t, context):
-    """`apply` to x with t as its last feature."""
-    time = jnp.full((x.shape[0], 1), t, x.dtype)
-    return promote(apply(jnp.concatenate([x, time], axis=-1), context))
+def _with_time(x, t):
+    """x with the time of each example as its last feature."""
+    require(jnp.shape(t) == x.shape[:1], "t", jnp.shape(t), f"of shape ({len(x)},)")
+    time = jnp.reshape(t, (-1,) + (1,) * (x.ndim - 1)).astype(x.dtype)
+    return jnp.concatenate([x, jnp.broadcast_to(time, (*x.shape[:-1], 1))], axis=-1)

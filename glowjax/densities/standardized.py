@@ -36,7 +36,7 @@ def taking_standardized(model: Density) -> Density:
     def encode_and_log_prob(params, x, context=None, key=None):
         if not isinstance(params, Standardized):
             return model.encode_and_log_prob(params, x, context, key)
-        u = _standard(params, x)
+        u = standard(params, x)
         z, log_prob = model.encode_and_log_prob(params.params, u, context, key)
         return z, log_prob - _log_scale(params)
 
@@ -57,7 +57,7 @@ def taking_standardized(model: Density) -> Density:
     def encode(params, x, context=None):
         if not isinstance(params, Standardized):
             return model.encode(params, x, context)
-        return model.encode(params.params, _standard(params, x), context)
+        return model.encode(params.params, standard(params, x), context)
 
     def decode(params, z, context=None):
         if not isinstance(params, Standardized):
@@ -74,7 +74,8 @@ def taking_standardized(model: Density) -> Density:
     )
 
 
-def _standard(params: Standardized, x):
+def standard(params: Standardized, x: Any) -> jax.Array:
+    """u = (x - location) / scale."""
     return (promote(x) - params.location) / params.scale
 
 

@@ -169,12 +169,13 @@ def lines(
             _line(axes, name, points, names.index(name), len(names), log_x)
         if title in levels:
             axes.axhline(levels[title], color=GREY, linestyle="--", linewidth=1, zorder=1)
-        axes.set_ylim(limits.get(title))
         if log_x:
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
         if log_y:
             axes.set_yscale("log")
+        if title in limits:
+            axes.set_ylim(limits[title])
         dress(axes, xlabel=xlabel, ylabel=ylabel, title=title)
     handles = {n: h for a in frames for h, n in zip(*a.get_legend_handles_labels(), strict=True)}
     if len(panels) == 1:

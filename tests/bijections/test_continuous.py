@@ -14,7 +14,8 @@ from glowjax import as_flow
 
 pytest.importorskip("diffrax")
 
-from glowjax.bijections.continuous import Continuous, flow_along
+from glowjax.bijections.along import flow_along, flow_along_with_costs
+from glowjax.bijections.continuous import Continuous
 
 MATRIX = np.array([[0.3, -0.8], [0.5, -0.6]])
 
@@ -44,6 +45,25 @@ def test_a_velocity_needs_no_parameters():
     z, log_det = jax.jit(as_flow(Continuous(Decay)).forward)({}, x)
     np.testing.assert_allclose(z, x * np.exp(-1), rtol=1e-4)
     np.testing.assert_allclose(log_det, -2, rtol=1e-4)
+
+
+class DecayOfImages(nn.Module):
+    """velocity = -t·x, of the time in the last channel of images."""
+
+    features: int
+
+    def __call__(self, x_and_t):
+        return -x_and_t[..., -1:] * x_and_t[..., :-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+def test_images_flow_too(trace):
+    x = jax.random.normal(jax.random.key(0), (2, 3, 2, 2))
+    flow = as_flow(Continuous(DecayOfImages, trace=trace))
+    z, log_det = jax.jit(flow.forward)({}, x, None, jax.random.key(1))
+    np.testing.assert_allclose(z, x * np.exp(-0.5), rtol=1e-4)
+    np.testing.assert_allclose(log_det, -12 * 0.5, rtol=1e-4)
 
 
 @functools.cache
@@ -129,6 +149,29 @@ def test_gradients_are_those_of_the_closed_form():
 
     solved, closed = both(MATRIX, x)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-8), solved, closed)
+
+
+@pytest.mark.slow
+def test_costs_of_a_path_are_those_of_the_closed_form():
+    flow = Continuous(Linear, rtol=1e-9, atol=1e-9)
+    x, variables = jnp.array([[1.0, -2.0], [0.5, 0.3]]), {"params": {"net": {"matrix": MATRIX}}}
+    z, log_det, costs = jax.jit(lambda x: flow.apply(variables, x, method="forward_with_costs"))(x)
+    np.testing.assert_allclose(z, x @ jax.scipy.linalg.expm(MATRIX), rtol=1e-7)
+    np.testing.assert_allclose(log_det, np.trace(MATRIX), rtol=1e-7)
+    times = (np.arange(2000) + 0.5) / 2000
+    rates = [x @ jax.scipy.linalg.expm(MATRIX * t) @ MATRIX for t in times]
+    np.testing.assert_allclose(costs.kinetic, np.square(rates).sum(-1).mean(0), rtol=1e-6)
+    np.testing.assert_allclose(costs.frobenius, np.square(MATRIX).sum(), rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_costs_grow_in_either_direction_of_time():
+    def velocity(x, t):
+        return jnp.full_like(x, 2.0)
+
+    for start, stop in ((0.0, 1.0), (1.0, 0.0)):
+        _, _, costs = flow_along_with_costs(velocity, jnp.zeros(3), jnp.eye(3), start, stop)
+        np.testing.assert_allclose(costs, (12.0, 0.0), atol=1e-9)
 
 
 # ------------------------------------------------------------------------------- the estimate
@@ -223,8 +266,10 @@ def test_errors():
     for f in (flow.forward, flow.inverse):
         with pytest.raises(ValueError, match="key must be a JAX key, which trace='hutchinson'"):
             f(params, x)
-    with pytest.raises(ValueError, match=r"x must be of shape \[B, D\]"):
-        flow.init(jax.random.key(0), x[:, None])
+    with pytest.raises(ValueError, match=r"t must be of shape \(2,\), got \(\)"):
+        Continuous().velocity(params, x, 0.5)
+    with pytest.raises(ValueError, match="params must be the flow's, a dict, got 'tuple'"):
+        Continuous().velocity((params, None), x, jnp.zeros(2))
     with pytest.raises(ValueError, match=r"params of Continuous do not fit x"):
         bent()[0].forward(params, x[:, :2])
 
