@@ -24,8 +24,8 @@ import numpy as np
 import glowjax
 from experiments import common
 from glowjax import plots
-from glowjax.bijections.along import flow_along
-from glowjax.bijections.continuous import Continuous
+from glowjax.bijections.ode.along import flow_along
+from glowjax.bijections.ode.continuous import Continuous
 from glowjax.densities import targets, toy
 
 TOLERANCES = 1e-1, 1e-2, 1e-3, 1e-4, 1e-5

@@ -24,7 +24,7 @@ from scipy.stats import kstest
 import glowjax
 from experiments import common
 from glowjax import plots
-from glowjax.bijections.mixture_cdf import Target
+from glowjax.bijections.scalar.mixture_cdf import Target
 
 FAMILY = "gaussian"
 WEIGHTS = jnp.array([0.35, 0.35, 0.3])

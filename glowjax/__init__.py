@@ -25,38 +25,30 @@ from glowjax.bijections.autoregressive import (
     autoregressive_forward,
     autoregressive_inverse,
 )
-from glowjax.bijections.bernstein import bernstein
 from glowjax.bijections.block_autoregressive import (
     BlockAutoregressive,
     BlockLayer,
     block_autoregressive_forward,
     block_autoregressive_inverse,
 )
-from glowjax.bijections.by_column import by_column
-from glowjax.bijections.circular import circular_spline
-from glowjax.bijections.continuous import Continuous
-from glowjax.bijections.conv1x1 import (
+from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
+from glowjax.bijections.linear.conv1x1 import (
     InvertibleConv1x1,
     conv1x1_forward,
     conv1x1_inverse,
     conv1x1_lu_forward,
     conv1x1_lu_inverse,
 )
-from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
-from glowjax.bijections.deep_sigmoidal import deep_sigmoidal
-from glowjax.bijections.elementwise import (
-    Elementwise,
-    ElementwiseFlow,
-    additive,
-    affine,
-    affine_forward,
-    affine_inverse,
+from glowjax.bijections.linear.factorizations import random_rotation, random_rotation_lu
+from glowjax.bijections.linear.householder import (
+    Householder,
+    householder_forward,
+    householder_inverse,
 )
-from glowjax.bijections.factorizations import random_rotation, random_rotation_lu
-from glowjax.bijections.few_steps import path_in_steps, straightness
-from glowjax.bijections.householder import Householder, householder_forward, householder_inverse
+from glowjax.bijections.linear.woodbury import Woodbury, woodbury_forward, woodbury_inverse
 from glowjax.bijections.logit import Logit, logit_forward, logit_inverse
-from glowjax.bijections.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
+from glowjax.bijections.ode.continuous import Continuous
+from glowjax.bijections.ode.few_steps import path_in_steps, straightness
 from glowjax.bijections.permute import (
     Permute,
     Reverse,
@@ -75,13 +67,25 @@ from glowjax.bijections.residual import (
     residual_log_det_series,
 )
 from glowjax.bijections.roots import increasing_root
-from glowjax.bijections.spline import rational_quadratic
+from glowjax.bijections.scalar.bernstein import bernstein
+from glowjax.bijections.scalar.by_column import by_column
+from glowjax.bijections.scalar.circular import circular_spline
+from glowjax.bijections.scalar.deep_sigmoidal import deep_sigmoidal
+from glowjax.bijections.scalar.elementwise import (
+    Elementwise,
+    ElementwiseFlow,
+    additive,
+    affine,
+    affine_forward,
+    affine_inverse,
+)
+from glowjax.bijections.scalar.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
+from glowjax.bijections.scalar.spline import rational_quadratic
+from glowjax.bijections.scalar.sum_of_squares import sum_of_squares
+from glowjax.bijections.scalar.unconstrained_monotonic import unconstrained_monotonic
 from glowjax.bijections.split import Split, TopPrior, unwhiten, whiten
 from glowjax.bijections.squeeze import Squeeze, squeeze_forward, squeeze_inverse
-from glowjax.bijections.sum_of_squares import sum_of_squares
 from glowjax.bijections.sylvester import Sylvester, sylvester_forward, sylvester_inverse
-from glowjax.bijections.unconstrained_monotonic import unconstrained_monotonic
-from glowjax.bijections.woodbury import Woodbury, woodbury_forward, woodbury_inverse
 from glowjax.compose import chain, invert, multiscale, on_last, with_context
 from glowjax.densities import targets, toy
 from glowjax.densities.annealing import (

@@ -30,7 +30,7 @@ MORE = {
     ),
 }
 if "continuous" in CASES:
-    from glowjax.bijections.continuous import Continuous
+    from glowjax.bijections.ode.continuous import Continuous
 
     net = functools.partial(SMALL_MLP, depth=1, activation="silu")
     hutchinson = as_flow(Continuous(net, trace="hutchinson", rtol=1e-11, atol=1e-11))

@@ -35,7 +35,7 @@ NAMES_OF_EXPRESSIONS = {
     "FreeNumbers": FreeNumbers,
 }
 if "continuous" in CASES:
-    from glowjax.bijections.continuous import Continuous
+    from glowjax.bijections.ode.continuous import Continuous
 
     NAMES_OF_EXPRESSIONS["Continuous"] = Continuous
 

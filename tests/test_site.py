@@ -253,7 +253,10 @@ onload = () => { document.body.textContent = found().map((link) => link.href).jo
 def test_the_search_of_a_browser_finds_a_name_by_its_words(address, built, tmp_path):
     (built / "search.html").write_text(SEARCH)
     page = dumped(f"{address}/search.html", tmp_path)
-    assert "/api/bijections/" in page and "#glowjax.bijections.spline.rational_quadratic" in page
+    assert (
+        "/api/bijections/" in page
+        and "#glowjax.bijections.scalar.spline.rational_quadratic" in page
+    )
 
 
 FRAMES = """<!doctype html><style>iframe {{ width: 400px; border: 0 }}</style>{frames}<script>

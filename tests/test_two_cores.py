@@ -28,8 +28,8 @@ SIDE_BY_SIDE = """
 import jax
 import jax.numpy as jnp
 from glowjax import random_rotation_lu
-from glowjax.bijections import linalg
-from glowjax.bijections.factorizations import dense, lu_product
+from glowjax.bijections.linear import linalg
+from glowjax.bijections.linear.factorizations import dense, lu_product
 from glowjax.bijections.residual import limit_spectral_norm
 
 def draw(key):

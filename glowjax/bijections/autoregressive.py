@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Integer
 
 from glowjax.arrays import promote, sum_event, vary_as
-from glowjax.bijections.elementwise import Elementwise
+from glowjax.bijections.scalar.elementwise import Elementwise
 from glowjax.checks import require
 from glowjax.context import net_inputs, takes_context
 from glowjax.nets.in_turn import Number

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import promote, sum_event
-from glowjax.bijections.elementwise import Elementwise, Scale, additive, affine
 from glowjax.bijections.masks import Mask, Partition, partition
+from glowjax.bijections.scalar.elementwise import Elementwise, Scale, additive, affine
 from glowjax.context import net_inputs, takes_context
 from glowjax.nets.convnet import ConvNet
 from glowjax.nets.mlp import MLP

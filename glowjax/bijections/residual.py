@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Integer, Shaped
 
 from glowjax.arrays import HIGHEST, AnyArray, promote, sum_event, vary_as
-from glowjax.bijections.linalg import inverse_and_log_abs_det, spectral_norm
+from glowjax.bijections.linear.linalg import inverse_and_log_abs_det, spectral_norm
 from glowjax.checks import Interval, check_choice, check_context, check_in, check_positive, require
 
 LogDet = Literal["exact", "power_series", "roulette"]

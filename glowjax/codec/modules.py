@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from glowjax.bijections.actnorm import ActNorm, GlowActNorm
-from glowjax.bijections.conv1x1 import InvertibleConv1x1
 from glowjax.bijections.coupling import Coupling
-from glowjax.bijections.elementwise import additive
-from glowjax.bijections.elementwise import affine as affine_map
+from glowjax.bijections.linear.conv1x1 import InvertibleConv1x1
 from glowjax.bijections.logit import Logit
 from glowjax.bijections.masks import partition
 from glowjax.bijections.permute import Permute, Reverse, Riffle, Shuffle
+from glowjax.bijections.scalar.elementwise import additive
+from glowjax.bijections.scalar.elementwise import affine as affine_map
 from glowjax.bijections.split import Split, TopPrior
 from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import require

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glowjax.arrays import promote, split_key
-from glowjax.bijections.circular import Space, check_spaces, wrap
+from glowjax.bijections.scalar.circular import Space, check_spaces, wrap
 from glowjax.checks import NON_NEGATIVE, check_in, check_integer, described, require
 from glowjax.densities.bases import Base, key_tree, standard_normal, sum_leaves, uniform
 from glowjax.expression import recorded

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glowjax.bijections.elementwise import Elementwise, affine
-from glowjax.bijections.spline import rational_quadratic
+from glowjax.bijections.scalar.elementwise import Elementwise, affine
+from glowjax.bijections.scalar.spline import rational_quadratic
 from glowjax.checks import require
 from glowjax.flow import Flow
 from glowjax.interop import parts

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from glowjax.bijections.elementwise import additive, affine
+from glowjax.bijections.scalar.elementwise import additive, affine
 from glowjax.checks import require
 from glowjax.flow import Flow
 from glowjax.interop import parts, torch_nets

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from glowjax.bijections.elementwise import additive, affine
+from glowjax.bijections.scalar.elementwise import additive, affine
 from glowjax.checks import check_choice, require
 from glowjax.flow import Flow
 from glowjax.interop import image_parts, parts, torch_nets

@@ -15,12 +15,12 @@ import numpy as np
 
 from glowjax.bijections.actnorm import ActNorm
 from glowjax.bijections.autoregressive import Autoregressive
-from glowjax.bijections.conv1x1 import InvertibleConv1x1
 from glowjax.bijections.coupling import Coupling
-from glowjax.bijections.elementwise import Elementwise, ElementwiseFlow
+from glowjax.bijections.linear.conv1x1 import InvertibleConv1x1
 from glowjax.bijections.permute import Permute
 from glowjax.bijections.planar import Planar
 from glowjax.bijections.radial import Radial
+from glowjax.bijections.scalar.elementwise import Elementwise, ElementwiseFlow
 from glowjax.checks import require
 from glowjax.compose import chain, invert
 from glowjax.flow import Flow, as_flow

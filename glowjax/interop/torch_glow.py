@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from glowjax.bijections.actnorm import GlowActNorm
-from glowjax.bijections.conv1x1 import InvertibleConv1x1
 from glowjax.bijections.coupling import Coupling
-from glowjax.bijections.elementwise import affine
+from glowjax.bijections.linear.conv1x1 import InvertibleConv1x1
+from glowjax.bijections.scalar.elementwise import affine
 from glowjax.bijections.split import Split
 from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import described, require

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glowjax.bijections.elementwise import Elementwise
-from glowjax.bijections.spline import rational_quadratic
+from glowjax.bijections.scalar.elementwise import Elementwise
+from glowjax.bijections.scalar.spline import rational_quadratic
 from glowjax.checks import require
 from glowjax.interop import conditional_nets, parts
 from glowjax.interop.parts import Dense, Masked, Net, Part

@@ -7,12 +7,12 @@ from itertools import groupby
 
 from glowjax.bijections.actnorm import ActNorm
 from glowjax.bijections.autoregressive import Autoregressive
-from glowjax.bijections.by_column import by_column
-from glowjax.bijections.circular import Space, check_spaces, circular_spline
 from glowjax.bijections.coupling import Coupling
-from glowjax.bijections.elementwise import Elementwise
 from glowjax.bijections.permute import Permute
-from glowjax.bijections.spline import rational_quadratic
+from glowjax.bijections.scalar.by_column import by_column
+from glowjax.bijections.scalar.circular import Space, check_spaces, circular_spline
+from glowjax.bijections.scalar.elementwise import Elementwise
+from glowjax.bijections.scalar.spline import rational_quadratic
 from glowjax.checks import check_integer, check_positive, require
 from glowjax.compose import chain, invert
 from glowjax.expression import recorded

@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from glowjax.bijections.actnorm import GlowActNorm
-from glowjax.bijections.conv1x1 import InvertibleConv1x1
 from glowjax.bijections.coupling import Coupling
-from glowjax.bijections.elementwise import Scale, additive, affine
+from glowjax.bijections.linear.conv1x1 import InvertibleConv1x1
 from glowjax.bijections.permute import Reverse, Shuffle
+from glowjax.bijections.scalar.elementwise import Scale, additive, affine
 from glowjax.bijections.split import Split, TopPrior
 from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import check_choice, check_image_shape, check_positive

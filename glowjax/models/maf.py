@@ -7,8 +7,8 @@ import flax.linen as nn
 
 from glowjax.bijections.actnorm import ActNorm
 from glowjax.bijections.autoregressive import Autoregressive
-from glowjax.bijections.elementwise import Elementwise, affine
 from glowjax.bijections.permute import Reverse, Riffle, Shuffle
+from glowjax.bijections.scalar.elementwise import Elementwise, affine
 from glowjax.checks import check_integer, check_positive, require
 from glowjax.compose import chain, invert
 from glowjax.expression import recorded

@@ -5,7 +5,7 @@ import functools
 from glowjax.bijections.actnorm import ActNorm
 from glowjax.bijections.coupling import Coupling
 from glowjax.bijections.permute import Riffle
-from glowjax.bijections.spline import rational_quadratic
+from glowjax.bijections.scalar.spline import rational_quadratic
 from glowjax.checks import check_positive
 from glowjax.compose import chain
 from glowjax.expression import recorded

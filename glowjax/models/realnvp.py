@@ -4,9 +4,9 @@ import functools
 
 from glowjax.bijections.actnorm import ActNorm
 from glowjax.bijections.coupling import Coupling
-from glowjax.bijections.elementwise import Elementwise, affine
 from glowjax.bijections.masks import Mask
 from glowjax.bijections.permute import Riffle
+from glowjax.bijections.scalar.elementwise import Elementwise, affine
 from glowjax.bijections.split import Split
 from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import check_positive

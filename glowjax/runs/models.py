@@ -14,9 +14,9 @@ import tyro
 from glowjax.arrays import one_hot
 from glowjax.bijections import autoregressive
 from glowjax.bijections.actnorm import ActNorm
-from glowjax.bijections.elementwise import Scale, affine
 from glowjax.bijections.logit import Logit
-from glowjax.bijections.mixture_cdf import mixture_cdf
+from glowjax.bijections.scalar.elementwise import Scale, affine
+from glowjax.bijections.scalar.mixture_cdf import mixture_cdf
 from glowjax.checks import check_choice, check_labels
 from glowjax.compose import chain, with_context
 from glowjax.expression import recorded

@@ -13,7 +13,7 @@ from test_flow_properties import close
 
 import glowjax
 from glowjax import as_flow
-from glowjax.bijections.elementwise import Elementwise
+from glowjax.bijections.scalar.elementwise import Elementwise
 
 AFFINE = glowjax.affine(bound=2.0)
 RANDOM_ORDER = functools.partial(SMALL_MADE, depth=1, order=3)

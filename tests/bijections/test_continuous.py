@@ -14,8 +14,8 @@ from glowjax import as_flow
 
 pytest.importorskip("diffrax")
 
-from glowjax.bijections.along import flow_along, flow_along_with_costs
-from glowjax.bijections.continuous import Continuous
+from glowjax.bijections.ode.along import flow_along, flow_along_with_costs
+from glowjax.bijections.ode.continuous import Continuous
 
 MATRIX = np.array([[0.3, -0.8], [0.5, -0.6]])
 

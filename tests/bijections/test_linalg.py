@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.scipy.linalg import solve_triangular
 
-from glowjax.bijections import linalg
+from glowjax.bijections.linear import linalg
 
 
 def unit_lower(a):

@@ -9,8 +9,8 @@ import pytest
 
 import glowjax
 from glowjax import as_flow
-from glowjax.bijections import factorizations, householder, woodbury
-from glowjax.bijections.matrix import LowRank, Matrix, mix, unmix
+from glowjax.bijections.linear import factorizations, householder, woodbury
+from glowjax.bijections.linear.matrix import LowRank, Matrix, mix, unmix
 
 C, K = 6, 3
 RNG = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import scipy.special
 import scipy.stats
 
 from glowjax import mixture_cdf, mixture_log_prob, mixture_sample
-from glowjax.bijections.mixture_cdf import _lower_normal_quantile
+from glowjax.bijections.scalar.mixture_cdf import _lower_normal_quantile
 
 FAMILIES = {"logistic": scipy.stats.logistic, "gaussian": scipy.stats.norm}
 TARGETS = {

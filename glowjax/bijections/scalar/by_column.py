@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glowjax.arrays import promote, taken
-from glowjax.bijections.elementwise import Elementwise
+from glowjax.bijections.scalar.elementwise import Elementwise
 from glowjax.checks import require
 from glowjax.expression import recorded
 

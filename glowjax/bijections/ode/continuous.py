@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from glowjax.arrays import promote
-from glowjax.bijections.along import Costs, flow_along, flow_along_with_costs
-from glowjax.bijections.off_mesh import on_any_devices
+from glowjax.bijections.ode.along import Costs, flow_along, flow_along_with_costs
+from glowjax.bijections.ode.off_mesh import on_any_devices
 from glowjax.checks import POSITIVE, check_choice, check_context, check_in, check_positive, require
 from glowjax.context import net_inputs, takes_context
 from glowjax.nets.mlp import MLP

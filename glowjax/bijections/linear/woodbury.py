@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from glowjax.arrays import AnyArray, draw_flat, promote
-from glowjax.bijections.linalg import inverse_and_log_abs_det, product
-from glowjax.bijections.matrix import Draw, LowRank, Matrix, Mixing, mix, unmix
+from glowjax.bijections.linear.linalg import inverse_and_log_abs_det, product
+from glowjax.bijections.linear.matrix import Draw, LowRank, Matrix, Mixing, mix, unmix
 from glowjax.checks import check_positive
 
 

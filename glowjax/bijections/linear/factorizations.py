@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from glowjax.arrays import AnyArray, draw_flat, promote
-from glowjax.bijections.linalg import (
+from glowjax.bijections.linear.linalg import (
     inverse_and_log_abs_det,
     lu_factors,
     lu_inverse,
     orthogonal_factor,
     product,
 )
-from glowjax.bijections.matrix import Matrix
+from glowjax.bijections.linear.matrix import Matrix
 from glowjax.checks import require
 
 

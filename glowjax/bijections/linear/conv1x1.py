@@ -8,8 +8,8 @@ import jax
 from jaxtyping import Array, Float
 
 from glowjax.arrays import AnyArray
-from glowjax.bijections import factorizations
-from glowjax.bijections.factorizations import (
+from glowjax.bijections.linear import factorizations
+from glowjax.bijections.linear.factorizations import (
     dense,
     lu_product,
     qr_product,
@@ -17,7 +17,7 @@ from glowjax.bijections.factorizations import (
     svd_product,
     triangle,
 )
-from glowjax.bijections.matrix import Draw, Matrix, Mixing, mix, unmix
+from glowjax.bijections.linear.matrix import Draw, Matrix, Mixing, mix, unmix
 from glowjax.checks import check_choice
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from jax import lax
 
 from glowjax.arrays import HIGHEST
-from glowjax.bijections.elementwise import Elementwise
-from glowjax.bijections.linear_tails import linear_tails, positive
+from glowjax.bijections.scalar.elementwise import Elementwise
+from glowjax.bijections.scalar.linear_tails import linear_tails, positive
 from glowjax.checks import POSITIVE, Interval, check_in, check_integer
 from glowjax.expression import recorded
 

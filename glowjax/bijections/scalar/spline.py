@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from glowjax.arrays import HIGHEST, promote
-from glowjax.bijections.elementwise import Elementwise
-from glowjax.bijections.linear_tails import positive
+from glowjax.bijections.scalar.elementwise import Elementwise
+from glowjax.bijections.scalar.linear_tails import positive
 from glowjax.checks import POSITIVE, Interval, check_choice, check_in, check_integer
 from glowjax.expression import recorded
 

@@ -5,9 +5,9 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
-from glowjax.bijections.elementwise import Elementwise
-from glowjax.bijections.linear_tails import linear_tails
-from glowjax.bijections.quadrature import integral_from_zero
+from glowjax.bijections.scalar.elementwise import Elementwise
+from glowjax.bijections.scalar.linear_tails import linear_tails
+from glowjax.bijections.scalar.quadrature import integral_from_zero
 from glowjax.checks import POSITIVE, Interval, check_in, check_integer
 from glowjax.expression import recorded
 

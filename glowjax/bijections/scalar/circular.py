@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from glowjax.arrays import AnyArray, promote
-from glowjax.bijections.elementwise import Elementwise
-from glowjax.bijections.spline import rational_quadratic
+from glowjax.bijections.scalar.elementwise import Elementwise
+from glowjax.bijections.scalar.spline import rational_quadratic
 from glowjax.checks import check_choice, require
 from glowjax.expression import recorded
 

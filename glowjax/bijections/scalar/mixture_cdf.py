@@ -11,8 +11,8 @@ from jax.scipy.special import log_ndtr, logsumexp
 from jaxtyping import Array, Float
 
 from glowjax.arrays import AnyArray, draw_flat, promote
-from glowjax.bijections.elementwise import Elementwise
 from glowjax.bijections.roots import increasing_root
+from glowjax.bijections.scalar.elementwise import Elementwise
 from glowjax.checks import check_choice, check_integer, require
 from glowjax.expression import recorded
 

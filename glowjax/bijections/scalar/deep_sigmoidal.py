@@ -10,8 +10,8 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 from glowjax.arrays import promote
-from glowjax.bijections.elementwise import Elementwise
 from glowjax.bijections.roots import increasing_root
+from glowjax.bijections.scalar.elementwise import Elementwise
 from glowjax.checks import check_integer
 from glowjax.expression import recorded
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from glowjax.arrays import promote, vary_as
-from glowjax.bijections.elementwise import Elementwise
 from glowjax.bijections.roots import increasing_root
+from glowjax.bijections.scalar.elementwise import Elementwise
 
 Curve = Callable[
     [Float[Array, "*shape"]],

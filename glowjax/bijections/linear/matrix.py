@@ -9,7 +9,7 @@ import jax
 from jaxtyping import Array, Float
 
 from glowjax.arrays import AnyArray, per_example, positions, promote
-from glowjax.bijections.linalg import product
+from glowjax.bijections.linear.linalg import product
 from glowjax.checks import require
 
 Draw = Callable[[jax.Array, int, Any], jax.Array]

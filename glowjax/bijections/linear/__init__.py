@@ -1,0 +1,1 @@
+"""Linear maps of channels, and the linear algebra that they need."""

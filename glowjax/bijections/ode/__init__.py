@@ -1,0 +1,1 @@
+"""Continuous flows: solutions of ordinary differential equations."""

@@ -1,0 +1,1 @@
+"""Maps of single numbers, for couplings and autoregressive flows."""
