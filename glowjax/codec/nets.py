@@ -57,7 +57,12 @@ def prepared(module: Coupling, params: Any) -> tuple[Coupling, Any]:
     """A coupling whose net has no narrower floats inside, and the variables to apply it with."""
     module = module.clone(net=_not_narrowed(module.net))
     with jax.enable_x64(True):
-        return module, jax.jit(module.prepare)(params)
+        return module, _prepare(module, params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prepare(module, params):
+    return module.prepare(params)
 
 
 @functools.cache  # partials are equal if they are one: else each step would compile its own
