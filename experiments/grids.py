@@ -127,7 +127,8 @@ def maps() -> dict[str, tuple[Map, tuple[float, float]]]:
     squares = waves([0.0] * 6, [0.6, 0.2, 0.5, 0.1, 0.2, 0.0])
     sigmoidal = waves([0.3] * 2 + [-0.3] * 2 + [0.0] * 14, [0.0] * 4 + [1.5, -1.5] + [0.0] * 12)
     umnn = waves([0.0, -0.1, 0.4, -0.4] + [1.0] * 2 + [0.0] * 2, [0.3] + [0.0] * 5 + [0.4] * 2)
-    autoregressive = as_flow(glowjax.Autoregressive(glowjax.affine(bound=1.0)))
+    smooth = functools.partial(glowjax.MADE, activation="silu")
+    autoregressive = as_flow(glowjax.Autoregressive(glowjax.affine(bound=1.0), smooth))
     planar = {"u": array([-1.6, 0.6]), "w": array([1.6, 0.8]), "b": array(-0.4)}
     radial = {"centre": array([0.5, 0.5]), "raw_alpha": array(0.5), "raw_beta": array(2.0)}
     sylvester = {
@@ -149,8 +150,8 @@ def maps() -> dict[str, tuple[Map, tuple[float, float]]]:
         "unconstrained_monotonic": coupling(
             glowjax.unconstrained_monotonic(2, bound=2.5, steepness=6.0), umnn
         ),
-        "maf": drawn(autoregressive, 0, 0.1),
-        "iaf": drawn(glowjax.invert(autoregressive), 0, 0.1),
+        "maf": drawn(autoregressive, 0, 0.15),
+        "iaf": drawn(glowjax.invert(autoregressive), 0, 0.07),
         "block_autoregressive": drawn(as_flow(glowjax.BlockAutoregressive(width=4)), 1, 0.5),
         "planar": lambda x: glowjax.planar_forward(x, **planar),
         "radial": lambda x: glowjax.radial_forward(x, **radial),
