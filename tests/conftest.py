@@ -12,6 +12,8 @@ os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=4"
+    # On busy cores a device may come to a sum later than after 40 s, and XLA would end the process.
+    + " --xla_cpu_collective_call_terminate_timeout_seconds=600"
     # Halves the time to compile; later versions have no such flag. The older emitters would fuse
     # multiplications and additions in one program and not in another, were it not for AVX alone.
     + " --xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX"
