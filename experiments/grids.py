@@ -150,7 +150,7 @@ def maps() -> dict[str, tuple[Map, tuple[float, float]]]:
         "unconstrained_monotonic": coupling(
             glowjax.unconstrained_monotonic(2, bound=2.5, steepness=6.0), umnn
         ),
-        "maf": drawn(autoregressive, 0, 0.15),
+        "maf": drawn(autoregressive, 0, 0.07),
         "iaf": drawn(glowjax.invert(autoregressive), 0, 0.07),
         "block_autoregressive": drawn(as_flow(glowjax.BlockAutoregressive(width=4)), 1, 0.5),
         "planar": lambda x: glowjax.planar_forward(x, **planar),
