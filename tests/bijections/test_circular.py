@@ -123,7 +123,7 @@ def test_poles_of_the_sphere_have_finite_gradients_and_come_back():
     assert log_det[0] == 0 and log_det[1] == -np.inf
 
 
-@pytest.mark.parametrize("concentration", [0.0, 30.0])
+@pytest.mark.parametrize("concentration", [0.0, pytest.param(30.0, marks=pytest.mark.slow)])
 def test_von_mises_is_that_of_scipy(concentration):
     base, z = glowjax.von_mises(concentration), np.linspace(-9, 9, 40)[:, None]
     if concentration:

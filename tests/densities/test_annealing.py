@@ -46,6 +46,7 @@ def test_estimates_and_their_stated_error():
     np.testing.assert_allclose(jnp.std(result.log_z), jnp.mean(result.log_z_error), rtol=0.3)
 
 
+@pytest.mark.slow
 def test_more_temperatures_make_weights_more_equal_and_one_is_importance_sampling():
     key = jax.random.key(1)
     sizes = [float(estimate(key, k, 1000).effective_sample_size) for k in (1, 4, 16)]
@@ -82,6 +83,7 @@ def test_a_density_given_a_context_is_annealed():
     assert found.x.shape == (50, 2) and bool(jnp.all(jnp.isfinite(found.log_w)))
 
 
+@pytest.mark.slow
 def test_the_gradient_of_fab_is_that_of_the_mass_of_p2_over_q():
     def mass(params):  # ln of the integral of p²/q, on a grid, with q unnormalised by nothing
         x, area = targets.grid((-9, 9), 300)
@@ -118,6 +120,7 @@ def test_fab_finds_a_mode_that_reverse_kl_leaves_out():
     assert fitted(glowjax.reverse_kl) > 0.99
 
 
+@pytest.mark.slow
 def test_wells_have_the_mass_and_the_samples_that_they_say():
     wells = targets.many_wells(1)
     assert float(targets.grid_log_normalizer(wells._replace(extent=(-9, 9)), 1000)) == (
