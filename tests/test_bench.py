@@ -12,6 +12,7 @@ import tyro
 import glowjax
 from experiments.bench import ceilings, common, defaults, peers, train
 from experiments.bench.__main__ import COMMANDS
+from experiments.bench.flow_peers import MODELS
 from glowjax.timing import measure, summary, time_calls
 
 
@@ -128,12 +129,7 @@ def test_defaults(in_process, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("kind", ["maf", "affine", "spline"])
 def test_the_study_starts_from_the_defaults(kind):
-    models = {
-        "maf": glowjax.maf,
-        "affine": glowjax.realnvp_mlp,
-        "spline": glowjax.neural_spline_flow,
-    }
-    flow, x = models[kind](), jax.random.normal(jax.random.key(0), (20, 3))
+    flow, x = MODELS[kind](), jax.random.normal(jax.random.key(0), (20, 3))
     params = flow.init(jax.random.key(1), x)
     params = jax.tree.map(lambda p: p + 0.1 * jnp.cos(jnp.arange(p.size)).reshape(p.shape), params)
     studied = defaults.flow_of(kind, defaults.Choice())

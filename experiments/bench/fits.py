@@ -15,7 +15,7 @@ import numpy as np
 import glowjax
 from experiments.bench import tables
 from experiments.bench.common import Columns, Report, Row
-from experiments.bench.flow_peers import Kind, check_installed
+from experiments.bench.flow_peers import MODELS, Kind, check_installed
 from experiments.common import mean_and_error
 from glowjax.checks import check_choice, check_positive
 from glowjax.fitting.fit import evaluation_interval
@@ -120,12 +120,7 @@ def fitted(fit: "Library", setting: dict[str, Any], parts: tables.Parts, seed: i
 
 
 def by_glowjax(kind: Kind, parts: tables.Parts, seed: int, examples: int) -> LogProb:
-    flows = {
-        "maf": glowjax.maf,
-        "affine": glowjax.realnvp_mlp,
-        "spline": glowjax.neural_spline_flow,
-    }
-    return trained(glowjax.density(flows[kind](), parts.train.shape[1:]), parts, seed, examples)
+    return trained(glowjax.density(MODELS[kind](), parts.train.shape[1:]), parts, seed, examples)
 
 
 def trained(model: glowjax.Density, parts: tables.Parts, seed: int, examples: int) -> LogProb:

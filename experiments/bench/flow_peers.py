@@ -17,6 +17,13 @@ import optax
 import glowjax
 
 Kind = Literal["maf", "spline", "affine"]
+MODELS: dict[Kind, Callable[..., glowjax.Flow]] = {
+    "maf": glowjax.maf,
+    "affine": glowjax.realnvp_mlp,
+    "spline": glowjax.neural_spline_flow,
+}
+"""What makes a flow of a kind, as it is by default."""
+
 LAYERS: dict[Kind, int] = {"maf": 5, "spline": 8, "affine": 8}
 WIDTH, DEPTH, BINS = 64, 2, 8
 RATE = 1e-3
@@ -44,12 +51,8 @@ def check_installed(libraries: tuple[str, ...]) -> None:
 
 
 def of_glowjax(kind: Kind, dims: int) -> Calls:
-    """`maf` or `realnvp_mlp`, as they are by default."""
-    if kind == "maf":
-        flow = glowjax.maf(steps=LAYERS[kind], width=WIDTH, depth=DEPTH)
-    else:
-        spline = glowjax.rational_quadratic(BINS) if kind == "spline" else None
-        flow = glowjax.realnvp_mlp(steps=LAYERS[kind], width=WIDTH, depth=DEPTH, transform=spline)
+    """A flow of `MODELS`, whose splines have `BINS` bins by default."""
+    flow = MODELS[kind](steps=LAYERS[kind], width=WIDTH, depth=DEPTH)
     model = glowjax.density(flow, (dims,))
     x = jax.random.normal(jax.random.key(1), (100, dims))
     params = jax.jit(model.init)(jax.random.key(0), x)

@@ -10,12 +10,11 @@ import numpy as np
 
 import glowjax
 from experiments.bench.common import Columns, Report, Row
-from experiments.bench.flow_peers import Kind
+from experiments.bench.flow_peers import MODELS, Kind
 from experiments.bench.flows import timed
 from glowjax.checks import check_positive
 from glowjax.timing import check_repetitions
 
-FLOWS = {"maf": glowjax.maf, "affine": glowjax.realnvp_mlp, "spline": glowjax.neural_spline_flow}
 COLUMNS: Columns = {
     "flow": lambda r: f"{r['kind']}, D = {r['dims']}",
     "batch": lambda r: f"{r['batch_size']:,}",
@@ -71,7 +70,7 @@ def main(
 def measure(setting: dict[str, Any]) -> Iterator[Row]:
     """A row of each number of fits."""
     yield {"facts": {"device": jax.devices()[0].device_kind}}
-    model = glowjax.density(FLOWS[setting["kind"]](), (setting["dims"],))
+    model = glowjax.density(MODELS[setting["kind"]](), (setting["dims"],))
     x = np.random.default_rng(0).normal(size=(40 * setting["batch_size"], setting["dims"]))
     one = 0.0
     for count in setting["fits"]:

@@ -56,10 +56,11 @@ class IntegerFlow(NamedTuple):
 
 def of_channels(by: ChannelMap, event: Any) -> IntegerFlow:
     """The `IntegerFlow` of a linear map of channels."""
-    forward, inverse = forward_and_inverse(by)
+    # Factored when used: a neighbour may take this map into its own.
+    maps = functools.cache(functools.partial(forward_and_inverse, by))
     return IntegerFlow(
-        lambda x, coder, context: forward(x, coder),
-        lambda z, coder, context: inverse(z, coder),
+        lambda x, coder, context: maps()[0](x, coder),
+        lambda z, coder, context: maps()[1](z, coder),
         event,
         by,
     )
