@@ -161,21 +161,23 @@ def flow_of(kind: Kind, choice: Choice) -> glowjax.Flow:
 def first_params(model: glowjax.Density, rows: np.ndarray, factor: float, seed: int) -> Any:
     """Initial parameters, with the nets' matrices times a factor."""
     params = jax.jit(model.init)(jax.random.key(seed), rows[:1024])
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: factor * leaf if "kernel" in jax.tree_util.keystr(path) else leaf,
-        params,
-    )
+
+    def scaled(path, leaf):
+        return factor * leaf if path[-1].key in ("kernel", "weight") else leaf
+
+    return jax.tree_util.tree_map_with_path(scaled, params)
 
 
 def summary(rows: list[Row]) -> str:
     """Of each alternative: on how many sets it is behind and ahead by two standard errors."""
-    errors: dict[tuple[str, str], list[float]] = {}
+    gains: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
         if "gain" in row:
-            key = row["kind"], row["choice"]
-            errors.setdefault(key, []).append(row["gain"] / row["gain_error"])
+            gains.setdefault((row["kind"], row["choice"]), []).append(
+                (row["gain"], row["gain_error"])
+            )
     return "\n".join(
-        f"{kind}, {choice}: behind on {sum(gain < -2 for gain in gains)},"
-        f" ahead on {sum(gain > 2 for gain in gains)} of {len(gains)}"
-        for (kind, choice), gains in errors.items()
+        f"{kind}, {choice}: behind on {sum(gain < -2 * error for gain, error in each)},"
+        f" ahead on {sum(gain > 2 * error for gain, error in each)} of {len(each)}"
+        for (kind, choice), each in gains.items()
     )
