@@ -1,7 +1,6 @@
 """Batches of images on a coder's stack, by a model."""
 
 import hashlib
-import importlib.metadata
 import inspect
 import math
 import platform
@@ -9,8 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
+import scipy
 
+import glowjax
 from glowjax.checks import check_positive, described, require
 from glowjax.codec.bins import coarsen, refine
 from glowjax.codec.coder import WORD, Coder
@@ -22,7 +24,7 @@ from glowjax.densities.density import Density, density
 from glowjax.expression import call_of
 
 DIGITS = 32  # of a hexadecimal SHA-256 that a header keeps
-PACKAGES = ("glowjax", "jax", "jaxlib", "numpy", "scipy")
+PACKAGES = glowjax, jax, jaxlib, np, scipy
 
 
 class BatchCoder:
@@ -133,7 +135,7 @@ class BatchCoder:
 
 def made_with() -> dict[str, str]:
     """Versions and device, on which the last bits of the nets' outputs depend."""
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    versions = {package.__name__: package.__version__ for package in PACKAGES}
     device = f"{jax.default_backend()}, {jax.devices()[0].device_kind}, {platform.machine()}"
     return versions | {"device": device}
 
