@@ -55,7 +55,7 @@ def splines() -> gj.Flow:
     return gj.repeat(step, 4)
 
 
-MEAN_FIELD = gj.as_flow(gj.ActNorm())
+MEAN_FIELD = gj.as_flow(gj.GlowActNorm(log_scale_factor=1.0))
 ALONE = {
     "mean field": MEAN_FIELD,
     "planar": planar(),

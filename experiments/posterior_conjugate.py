@@ -30,9 +30,11 @@ from glowjax import plots
 from glowjax.densities.objectives import LogProb
 
 SIZE, OBSERVATIONS, NOISE = 8, 24, 0.5
+# A mean in the units of w, whatever the deviation: it goes far from where it starts.
+MEAN_FIELD = gj.as_flow(gj.GlowActNorm(log_scale_factor=1.0))
 FAMILIES = {
-    "mean field": gj.as_flow(gj.ActNorm()),
-    "full Gaussian": gj.chain(gj.as_flow(gj.ActNorm()), gj.as_flow(gj.InvertibleConv1x1())),
+    "mean field": MEAN_FIELD,
+    "full Gaussian": gj.chain(MEAN_FIELD, gj.as_flow(gj.InvertibleConv1x1())),
     "planar": gj.chain(gj.as_flow(gj.ActNorm()), gj.invert(gj.repeat(gj.as_flow(gj.Planar()), 32))),
     "IAF": gj.iaf(steps=2, width=32, depth=1),
     "coupling": gj.realnvp_mlp(steps=8, width=32),
