@@ -1,16 +1,15 @@
-"""Surjections on two sets of the plane: noise columns that help, and symmetries that are known.
+"""Surjections on eight Gaussians: noise columns that help, and symmetries that are known.
 
     python -m experiments.surjections_2d
 
-Flows of affine couplings, with linear maps between them, model each set four ways. "Plain" is the
+Flows of 2 affine couplings, with linear maps between them, model the set four ways. "Plain" is the
 flow alone. "Augmented" gives it two more columns of noise, as VFlow does; its nets are narrower, so
-that it has no more parameters. "Folded" lets it see |x| of eight Gaussians, which are symmetric
-about both axes, and the checkerboard in order, x_1 < x_2, since it is symmetric about its diagonal.
-The last are the affine couplings of zuko, plain. Flows of 2 couplings see the same 20,000 points
-for 1,000 steps of 256: few, since deep ones need no help. Figures are the mean log-likelihood of
-2,000 other points in nats, over three seeds; of the augmented flow it is a bound from below, here
-with 100 draws a point, and in brackets with one. Install zuko by `pip install 'glowjax[bench]'`, or
-it is left out.
+that it has no more parameters. "Folded" lets it see |x|, since the set is symmetric about both
+axes. "Folded twice" also puts |x| in order, since it is symmetric about its diagonal too. The last
+are the affine couplings of zuko, plain. All see the same 20,000 points for 1,000 steps of 256.
+Figures are the mean log-likelihood of 2,000 other points in nats, over three seeds; of the
+augmented flow it is a bound from below, here with 100 draws a point, and in brackets with one. The
+picture has samples. Install zuko by `pip install 'glowjax[bench]'`, or it is left out.
 
 Time: TODO
 Expected: TODO
@@ -23,6 +22,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import glowjax
@@ -32,9 +32,7 @@ from experiments.monotone_peers import Budget, trained_by_zuko
 from glowjax import plots, preprocess, surjections, toy
 from glowjax.densities import targets
 
-EXTENT = (-5.0, 5.0)
 EXTRA = 2  # columns of noise
-LogP = Callable[[Any], Any]  # [N, 2] -> [N], nats
 
 
 class Sizes(NamedTuple):
@@ -47,63 +45,22 @@ class Sizes(NamedTuple):
 
 
 def main(run: common.Run) -> common.Figures:
-    n, points = run.size(20_000, 300), run.size(150, 20)
+    n, shown = run.size(20_000, 300), run.size(2000, 20)
     sizes = Sizes(couplings=2, width=run.size(64, 8), training=run.size(1000, 3))
-    x, _ = targets.grid(EXTENT, points)
-    figures: common.Figures = {}
-    panels, samples = {}, {}
-    for name, data in SETS.items():
-        keys = jax.random.split(jax.random.key(run.seed))
-        train, test = (np.asarray(data.draw(key, n)) for key in keys)
-        test = test[:2000]
-        figures[f"{name}, truth"] = f"{np.mean(data.truth(test)):.3f}"
-        panels[name], samples[name] = np.full((points, points), -np.inf), train[:5000]
-        for kind, model in models(data, sizes).items():
-            row = f"{name}, {kind}"
-            figures[row], log_p = measured(model, train, test, sizes, run)
-            panels[row] = log_p(x).reshape(points, points)
-        if importlib.util.find_spec("zuko"):
-            row = f"{name}, plain of zuko"
-            figures[row] = common.mean(peers(train, test, sizes, run))
-    plots.density_2d(
-        run.folder / "surjections_2d.png",
-        panels,
-        extent=EXTENT,
-        samples=samples,
-        points=points,
-        columns=4,
-    )
+    keys = jax.random.split(jax.random.key(run.seed))
+    train, test = (np.asarray(toy.eight_gaussians(key, n)) for key in keys)
+    test = test[:2000]
+    truth = targets.circular_gaussians(8).log_prob(jnp.asarray(test))
+    figures: common.Figures = {"truth": f"{np.mean(truth):.3f}"}
+    panels = {"data": train[:shown]}
+    for name, model in models(sizes).items():
+        figures[name], params = measured(model, train, test, sizes, run)
+        sample = jax.jit(functools.partial(model.sample, n=shown))
+        panels[name] = np.asarray(sample(params, jax.random.key(run.seed)))
+    if importlib.util.find_spec("zuko"):
+        figures["plain, zuko"] = common.mean(peers(train, test, sizes, run))
+    plots.scatter_2d(run.folder / "surjections_2d.png", panels, extent=(-4.0, 4.0))
     return figures
-
-
-def uniform_on_squares(x: np.ndarray) -> np.ndarray:
-    """The log-density of `toy.checkerboard`: eight squares of side 2."""
-    return np.full(len(x), -np.log(32.0))
-
-
-class Set(NamedTuple):
-    """Data of the plane, their log-density, and the surjection that knows their symmetry."""
-
-    draw: Callable[..., jax.Array]
-    truth: LogP
-    fold: glowjax.Surjection
-    support: glowjax.Flow  # of what it makes
-
-
-SETS = {
-    "eight Gaussians": Set(
-        toy.eight_gaussians,
-        targets.circular_gaussians(8).log_prob,
-        surjections.absolute_value(),
-        preprocess.softplus(),
-    ),
-    "checkerboard": Set(
-        toy.checkerboard,
-        uniform_on_squares,
-        surjections.sorting(),
-        preprocess.ordered(),
-    ),
-}
 
 
 def couplings(sizes: Sizes, width: int) -> glowjax.Flow:
@@ -117,21 +74,27 @@ def couplings(sizes: Sizes, width: int) -> glowjax.Flow:
     return glowjax.repeat(step, sizes.couplings)
 
 
-def models(data: Set, sizes: Sizes) -> dict[str, glowjax.Density]:
+def models(sizes: Sizes) -> dict[str, glowjax.Density]:
     plain = couplings(sizes, sizes.width)
     wide = glowjax.density(couplings(sizes, sizes.width - 2 * EXTRA), (2 + EXTRA,))
-    folded = glowjax.density(glowjax.chain(data.support, plain), (2,))
+    above_zero = glowjax.chain(preprocess.softplus(), plain)
+    wedge = glowjax.chain(  # 0 < x_1 < x_2
+        preprocess.ordered(), preprocess.columns(preprocess.softplus(), None), plain
+    )
+    folding, ordering = surjections.absolute_value(), surjections.sorting()
+    ordered = glowjax.inference_surjection(glowjax.density(wedge, (2,)), ordering)
     return {
         "plain": glowjax.density(plain, (2,)),
         "augmented": glowjax.generative_surjection(wide, surjections.slicing(EXTRA)),
-        "folded": glowjax.inference_surjection(folded, data.fold),
+        "folded": glowjax.inference_surjection(glowjax.density(above_zero, (2,)), folding),
+        "folded twice": glowjax.inference_surjection(ordered, folding),
     }
 
 
 def measured(
     model: glowjax.Density, train: np.ndarray, test: np.ndarray, sizes: Sizes, run: common.Run
-) -> tuple[str, LogP]:
-    """Log-likelihoods of several seeds as text, and the log-density of the last."""
+) -> tuple[str, Any]:
+    """Log-likelihoods of several seeds as text, and the parameters of the last."""
     optimizer = common.clipped(sizes.rate, sizes.training)
     draws = run.size(100, 3)
     many, one = log_density(model, draws), log_density(model, 1)
@@ -150,8 +113,7 @@ def measured(
         of_one.append(np.mean(one(params, test)))
     size = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
     more = f" ({common.mean(of_one)})" if model.bound else ""
-    text = f"{common.mean(scores)}{more}; {size:,} parameters"
-    return text, lambda x: np.asarray(many(params, x))
+    return f"{common.mean(scores)}{more}; {size:,} parameters", params
 
 
 def log_density(model: glowjax.Density, draws: int) -> Callable[..., jax.Array]:
