@@ -12,8 +12,8 @@ augmented flow it is a bound from below, here with 100 draws a point, and in bra
 picture has samples. Install zuko by `pip install 'glowjax[bench]'`, or it is left out.
 
 Time: 3 min on 2 busy CPU cores with zuko.
-Expected: augmented is ahead of plain by 0.27 nats, with fewer parameters, and folded by 0.37; folded
-twice is no better than folded, and differs more from seed to seed.
+Expected: augmented is ahead of plain by 0.27 nats, with fewer parameters, and folded by 0.37;
+folded twice is no better than folded, and differs more from seed to seed.
 Source: Chen et al. 2020 (VFlow), section 4.1; Nielsen et al. 2020 (SurVAE flows), section 5.1.
 """
 
