@@ -29,6 +29,7 @@ API = {
     "nets": ("Nets", ["nets"]),
     "preprocess": ("Preprocess", ["preprocess"]),
     "densities": ("Densities and objectives", ["densities"]),
+    "surjections": ("Surjections", ["surjections", "densities.surjection"]),
     "targets": ("Targets and toy data", ["densities.targets", "densities.toy"]),
     "fitting": ("Fit", ["fitting"]),
     "trained-models": ("Trained models", ["runs"]),
@@ -137,7 +138,7 @@ def is_class(name_and_path: tuple[str, str]) -> bool:
 
 def public_names(modules: list[str]) -> Iterator[tuple[str, str]]:
     """The public names of modules and packages, as people write them, and where they are."""
-    for package in (glowjax, glowjax.preprocess, codec):
+    for package in (glowjax, glowjax.preprocess, glowjax.surjections, codec):
         for name in package.__all__:
             found = getattr(package, name)
             where = getattr(found, "__module__", "glowjax.").removeprefix("glowjax.")

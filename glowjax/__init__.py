@@ -11,7 +11,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from glowjax import preprocess, testing
+from glowjax import preprocess, surjections, testing
 from glowjax.arrays import actnorm_statistics
 from glowjax.bijections.actnorm import (
     ActNorm,
@@ -116,7 +116,11 @@ from glowjax.densities.dequantizers import (
     variational_dequantizer,
 )
 from glowjax.densities.flow_matching import flow_matching
-from glowjax.densities.importance import Importance, importance_sampling
+from glowjax.densities.importance import (
+    Importance,
+    importance_sampling,
+    importance_weighted_log_prob,
+)
 from glowjax.densities.latents import attribute_direction, interpolate, redraw_levels
 from glowjax.densities.objectives import (
     alpha_divergence,
@@ -137,6 +141,11 @@ from glowjax.densities.quantization import (
 )
 from glowjax.densities.spaces import circular_base, product_base, von_mises
 from glowjax.densities.standardized import Standardized
+from glowjax.densities.surjection import (
+    Surjection,
+    generative_surjection,
+    inference_surjection,
+)
 from glowjax.densities.targets import Target
 from glowjax.expression import recorded
 from glowjax.extras import extra
@@ -203,6 +212,7 @@ __all__ = [
     "Split",
     "Squeeze",
     "Standardized",
+    "Surjection",
     "Sylvester",
     "Target",
     "Timing",
@@ -255,6 +265,7 @@ __all__ = [
     "forward_kl",
     "from_uint8",
     "gaussian_mixture",
+    "generative_surjection",
     "glow",
     "glow_backbone",
     "glow_step",
@@ -264,7 +275,9 @@ __all__ = [
     "iaf",
     "importance_sampling",
     "importance_weighted_bound",
+    "importance_weighted_log_prob",
     "increasing_root",
+    "inference_surjection",
     "interpolate",
     "invert",
     "lipswish",
@@ -315,6 +328,7 @@ __all__ = [
     "straightness",
     "student_t",
     "sum_of_squares",
+    "surjections",
     "sylvester_forward",
     "sylvester_inverse",
     "targets",

@@ -64,7 +64,8 @@ def recorded(function: Callable[P, T]) -> Callable[P, T]:
         pickle.dumps(my_flow(steps=4))  # holds `my_flow` by its name, and steps=4
 
     `function` is one of a module, so that it can be found by its name, and returns a `Flow`,
-    `Density`, `Base`, `Elementwise`, `Dequantizer` or `Target` that its arguments alone decide.
+    `Density`, `Base`, `Elementwise`, `Dequantizer`, `Surjection` or `Target` that its arguments
+    alone decide.
     Defaults are pickled too: another version of the function with other defaults makes the same.
     """
     signature = inspect.signature(function)

@@ -88,17 +88,17 @@ def check_flow(
     key = jax.random.key(0) if key is None else key
     if free is not None:
         take, make = free
-        _agree("the second of free must make x of what the first takes", make(take(x)), x, 1e-6)
+        agree("the second of free must make x of what the first takes", make(take(x)), x, 1e-6)
         flow, x = _of_free_numbers(flow, take, make), take(x)
     with jax.enable_x64(True):
-        args = _cast((params, x, context), np.float64)
+        args = cast((params, x, context), np.float64)
         measured = _in_float64(flow, *args, key, noise, tolerance)
         params = measured.params
         if unjitted:
             log_det = flow.log_det(params, *args[1:])
-            _agree("log_det must be the same without jit", log_det, measured.log_det, tolerance)
+            agree("log_det must be the same without jit", log_det, measured.log_det, tolerance)
     with jax.enable_x64(False):
-        _in_float32(flow, *_cast((params, x, context), np.float32), tolerance_float32)
+        _in_float32(flow, *cast((params, x, context), np.float32), tolerance_float32)
 
 
 def moved(params: Any, noise: float, seed: Any = 0) -> Any:
@@ -148,8 +148,16 @@ def _in_float64(flow: Flow, params, x, context, key, noise, tolerance) -> _Measu
     measure = functools.partial(_measure, flow, init_key, noise, seed)
     measured = jax.jit(measure)(params, x, context)  # its parts take longer in all
     for claim, pair in zip(CLAIMS, measured.pairs, strict=True):
-        _agree(claim, *pair, tolerance)
-    _check_gradients(measured, x)
+        agree(claim, *pair, tolerance)
+    check_gradients(
+        dict(zip(("params", "x"), measured.gradients, strict=True)),
+        (trainable(measured.params), trainable(x)),
+    )
+    by_gradients, by_differences = measured.slopes
+    assert abs(by_gradients - by_differences) <= 1e-4 * (1 + measured.steepest), (
+        "gradients must be those of finite differences: in a direction drawn at random they give"
+        f" {by_gradients:.6g}, and differences {by_differences:.6g}"
+    )
     return measured
 
 
@@ -207,22 +215,16 @@ def _direction(seed, slope, gradients, params, x):
     return direction / jnp.linalg.norm(direction)
 
 
-def _check_gradients(measured: _Measured, x) -> None:
-    gradients = dict(zip(("params", "x"), measured.gradients, strict=True))
-    trained = jax.tree.leaves((trainable(measured.params), trainable(x)))
-    for (path, gradient), is_trained in zip(
-        jax.tree_util.tree_leaves_with_path(gradients), trained, strict=True
+def check_gradients(gradients: dict[str, Any], is_trained: Any) -> None:
+    """Raises `AssertionError` unless gradients are finite, and nothing that is trained has none."""
+    for (path, gradient), trained in zip(
+        jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(is_trained), strict=True
     ):
         name = "gradient" + jax.tree_util.keystr(path)
         assert np.all(np.isfinite(gradient)), f"gradients must be finite: {name} is not"
-        assert np.any(gradient != 0) or not is_trained, (
+        assert np.any(gradient != 0) or not trained, (
             f"all of params and x must have an effect: {name} is 0"
         )
-    by_gradients, by_differences = measured.slopes
-    assert abs(by_gradients - by_differences) <= 1e-4 * (1 + measured.steepest), (
-        "gradients must be those of finite differences: in a direction drawn at random they give"
-        f" {by_gradients:.6g}, and differences {by_differences:.6g}"
-    )
 
 
 def _in_float32(flow: Flow, params, x, context, tolerance):
@@ -232,9 +234,9 @@ def _in_float32(flow: Flow, params, x, context, tolerance):
         return log_det, *_inverse(flow, params, z, context, like=x)
 
     log_det, back, inverse_log_det = measure(params, x, context)
-    _agree("inverse(forward(x)) must be x, in float32", back, x, tolerance)
+    agree("inverse(forward(x)) must be x, in float32", back, x, tolerance)
     numbers = flat(x).shape[1]
-    _agree(
+    agree(
         "inverse's log_det must be minus forward's, in float32",
         inverse_log_det,
         -log_det,
@@ -297,7 +299,7 @@ def _halves(tree):
     return tuple(jax.tree.map(lambda a, s=s: a[s], tree) for s in np.s_[:middle, middle:])
 
 
-def _cast(tree, dtype):
+def cast(tree: Any, dtype: Any) -> Any:
     """`tree` with its floats in `dtype`, and whole numbers of the width that goes with it."""
 
     def cast(leaf):
@@ -307,7 +309,7 @@ def _cast(tree, dtype):
     return jax.tree.map(cast, tree)
 
 
-def _agree(claim: str, got: Any, expected: Any, tolerance: float) -> None:
+def agree(claim: str, got: Any, expected: Any, tolerance: float) -> None:
     """Raises `AssertionError` unless two trees of arrays are the same, but for rounding."""
     for (path, a), b in zip(
         jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True

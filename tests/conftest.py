@@ -30,7 +30,8 @@ import pytest
 
 # Calls of the pure functions, and of what is beside them, are held to the shapes that they state.
 jaxtyping.install_import_hook(
-    ["glowjax.arrays", "glowjax.bijections", "glowjax.densities"], "shapes.checked"
+    ["glowjax.arrays", "glowjax.bijections", "glowjax.densities", "glowjax.surjections"],
+    "shapes.checked",
 )
 
 jax.config.update("jax_disable_most_optimizations", True)  # halves the time to compile

@@ -18,6 +18,7 @@ import glowjax
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 LIBRARY = ["models", "bijections", "compose", "loops", "flow", "densities", "fitting", "testing"]
+LIBRARY += ["surjections"]
 
 MAPS = ("_forward", "_inverse")
 REFERS = re.compile(r"\b(?:as|see)(?: for| in)? `")  # to another docstring

@@ -24,7 +24,9 @@ LONG = (  # a minute each, even so: run with -m exhaustive
     "latent_sampling_2d",
     "latents_digits",
     "torus_sphere",
+    "mixed_table",
     "monotone_2d",
+    "surjections_2d",
 )
 
 

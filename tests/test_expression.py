@@ -16,12 +16,12 @@ import pytest
 from cases import CASES, SLOW, SMALL_MLP, FreeNumbers, data, drawn
 
 import glowjax
-from glowjax import Base, Density, Dequantizer, Elementwise, Flow, Target
+from glowjax import Base, Density, Dequantizer, Elementwise, Flow, Surjection, Target
 from glowjax.densities import targets
 from glowjax.expression import WIDTH
 from glowjax.runs.models import KINDS
 
-KINDS_OF_TUPLE = (Base, Density, Dequantizer, Elementwise, Flow, Target)
+KINDS_OF_TUPLE = (Base, Density, Dequantizer, Elementwise, Flow, Surjection, Target)
 NAMES_OF_EXPRESSIONS = {
     **{name: getattr(glowjax, name) for name in glowjax.__all__},
     **{name: value for name, value in vars(targets).items() if callable(value)},
@@ -30,6 +30,7 @@ NAMES_OF_EXPRESSIONS = {
         for name in glowjax.preprocess.__all__
         if name != "standardized"
     },
+    **{name: getattr(glowjax.surjections, name) for name in glowjax.surjections.__all__},
     "partial": functools.partial,
     "drawn": drawn,
     "FreeNumbers": FreeNumbers,

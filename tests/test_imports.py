@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "preprocess": GROUND | FLOWS,
     "models": GROUND | FLOWS | {"nets", "bijections", "preprocess"},
     "densities": GROUND | FLOWS | {"nets", "bijections"},
+    "surjections": GROUND | FLOWS | {"nets", "bijections", "preprocess", "densities", "testing"},
     "data": GROUND,
     "fitting": GROUND | {"densities", "data"},
     "plots": GROUND | {"densities"},

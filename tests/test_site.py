@@ -53,10 +53,13 @@ def test_the_api_has_every_public_name_once(pages):
         for name in glowjax.__all__
         if not inspect.ismodule(getattr(glowjax, name))
     }
-    of_preprocess = {f"glowjax.preprocess.{name}" for name in glowjax.preprocess.__all__}
-    of_codec = {f"glowjax.codec.{name}" for name in codec.__all__}
+    of_rooms = {
+        f"{room.__name__}.{name}"
+        for room in (glowjax.preprocess, glowjax.surjections, codec)
+        for name in room.__all__
+    }
     others = {f"glowjax.{module}.{name}" for module, names in site.OTHERS.items() for name in names}
-    assert sorted(found) == sorted(of_glowjax | of_preprocess | of_codec | others)
+    assert sorted(found) == sorted(of_glowjax | of_rooms | others)
 
 
 def test_names_are_where_the_api_takes_them_from(pages):

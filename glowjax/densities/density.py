@@ -44,7 +44,9 @@ class Density(NamedTuple):
     `params` are the flow's, or the pair of the flow's and the base's where the base has any; or
     either of them in `Standardized`, which `fit` returns for data in other units.
     `sample_and_log_prob` goes through the flow once, from the base, and is what reverse KL needs.
-    `fixed_units` is the flow's.
+    `fixed_units` is the flow's. `bound` says that log_prob is not exact: it is a draw, by the key,
+    whose mean is at most ln p(x). `importance_weighted_log_prob` comes closer. A `density` is exact
+    as its flow is; `generative_surjection` and `dequantized` make bounds.
     """
 
     init: Callable[..., Any]
@@ -56,6 +58,7 @@ class Density(NamedTuple):
     encode_and_log_prob: Callable[..., tuple[Any, jax.Array]]
     decode: Callable[..., Any]
     fixed_units: bool = False
+    bound: bool = False
 
 
 @recorded

@@ -194,4 +194,5 @@ def dequantized(model: Density, dequantizer: Dequantizer) -> Density:
         encode_and_log_prob=of_model(model.encode_and_log_prob),
         decode=of_model(model.decode),
         fixed_units=model.fixed_units,
+        bound=True,
     )

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from glowjax.checks import check_integer
+from glowjax.arrays import AnyArray, split_key
+from glowjax.checks import check_integer, check_positive, require
 from glowjax.densities.density import Density
 from glowjax.densities.objectives import LogProb, effective_sample_size, log_mean_exp
 
@@ -66,6 +67,51 @@ def importance_sampling(
     check_integer("n", n, 2)
     x, log_q = density.sample_and_log_prob(params, key, n, context)
     return estimates(x, target(x) - log_q, statistic)
+
+
+def importance_weighted_log_prob(
+    model: Density,
+    params: Any,
+    x: Shaped[AnyArray, "B *event"],
+    key: jax.Array,
+    n: int,
+    *,
+    context: Any = None,
+) -> Float[Array, "B"]:
+    """ln((1/n) Σ_i w_i), ln w_i a draw of `model.log_prob`: a bound that rises to ln p(x) with n.
+
+    Its mean is at most ln p(x), rises with n, and tends to ln p(x) if the draws cover all that may
+    have made x. The draws are made one after the other, so that memory does not grow with n.
+
+    Args:
+        model: a density whose log_prob is a `bound`.
+        params: of the model.
+        x: `[B, ...]`.
+        key: of the draws.
+        n: how many, for each x.
+        context: of each x.
+
+    Returns:
+        `[B]`, nats.
+
+    Raises:
+        ValueError: n < 1; the log_prob of `model` is no bound, and needs no such estimate.
+
+    Source: Burda et al. 2016, equation 8 and theorem 1.
+
+    Examples:
+        >>> noise = glowjax.surjections.slicing(1)
+        >>> flow = glowjax.as_flow(glowjax.ActNorm())
+        >>> model = glowjax.generative_surjection(glowjax.density(flow, (3,)), noise)
+        >>> x = jax.random.normal(jax.random.key(0), (8, 2))
+        >>> params = model.init(jax.random.key(1), x)
+        >>> glowjax.importance_weighted_log_prob(model, params, x, jax.random.key(2), 10).shape
+        (8,)
+    """
+    check_positive(n=n)
+    require(model.bound, "model", model, "a density whose log_prob is a bound")
+    keys = split_key(key, n)
+    return log_mean_exp(jax.lax.map(lambda k: model.log_prob(params, x, context, k), keys))
 
 
 def estimates(

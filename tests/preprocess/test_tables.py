@@ -249,15 +249,17 @@ def test_a_row_outside_of_the_support_is_named():
 
 @pytest.mark.slow
 @pytest.mark.float32
-def test_the_example_of_the_page(monkeypatch):
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_examples_of_the_page(monkeypatch):
+    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     short = functools.partial(glowjax.fit, steps=20, show=False)
     monkeypatch.setattr(glowjax, "fit", short)
     names: dict[str, Any] = {}
-    exec(example, names)
+    exec("\n".join(examples), names)
     new = np.asarray(names["new"])
     assert np.all(new[:, 0] > 0) and np.all((new[:, 1] > 0) & (new[:, 1] < 1))
-    assert names["log_p"].shape == (5000,) and np.all(np.isfinite(names["log_p"]))
+    assert set(np.unique(names["new_rows"][:, 1])) <= {0, 1, 2}
+    assert np.all(np.isfinite(names["log_p"])) and names["log_p"].shape == (200,)
+    assert np.mean(names["log_p"]) > np.mean(names["bound"])
 
 
 def test_the_page_names_every_bijection():
