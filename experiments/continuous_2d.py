@@ -41,9 +41,7 @@ def density(run: common.Run, tolerance: float = 1e-3, trace="exact") -> glowjax.
 
 
 def net(run: common.Run) -> functools.partial:
-    return functools.partial(
-        glowjax.MLP, width=run.size(64, 4), depth=run.size(2, 1), activation="silu"
-    )
+    return functools.partial(Continuous().net, width=run.size(64, 4), depth=run.size(2, 1))
 
 
 def train(name: str, run: common.Run) -> tuple[Any, jax.Array]:

@@ -28,6 +28,11 @@ small_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """Weights from U(-1/√n, 1/√n), n the inputs: nets that start larger overfit small tables."""
 
 
+def lecun_normal(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
+    """Weights of variance 1/n, n the inputs; unlike Flax's own, it goes through pickle."""
+    return nn.initializers.lecun_normal()(key, shape, dtype)
+
+
 class ConvWeight(nn.Module):
     """The weight of a convolution, from N(0, 0.05²)."""
 

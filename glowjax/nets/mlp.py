@@ -10,7 +10,7 @@ from glowjax.arrays import HIGHEST, promote
 from glowjax.checks import check_context, require
 from glowjax.nets.activations import Activation, activation_function
 from glowjax.nets.angles import angular, seen
-from glowjax.nets.layers import ZeroDense, small_uniform
+from glowjax.nets.layers import Initializer, ZeroDense, small_uniform
 
 
 class MLP(nn.Module):
@@ -24,6 +24,7 @@ class MLP(nn.Module):
             name, or a function that does, as JAX's own mostly do not.
         residual: makes each layer a residual block, see `hidden_layers`.
         angles: columns of the input that are angles in radians: the net sees their cosine and sine.
+        kernel_init: of the hidden layers' matrices; default: U(-1/√n, 1/√n) for n inputs.
 
     A float `context` of `[B, F]` is appended to the input, which then is of that rank.
 
@@ -37,6 +38,7 @@ class MLP(nn.Module):
     activation: Activation = "relu"
     residual: bool = False
     angles: tuple[int, ...] = ()
+    kernel_init: Initializer = small_uniform
 
     @nn.compact
     def __call__(self, x, context=None):
@@ -49,7 +51,7 @@ class MLP(nn.Module):
         def dense(h, name):
             layer = nn.Dense(
                 self.width,
-                kernel_init=small_uniform,
+                kernel_init=self.kernel_init,
                 param_dtype=promote(x).dtype,
                 precision=HIGHEST,
                 name=name,

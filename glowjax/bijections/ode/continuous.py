@@ -18,6 +18,7 @@ from glowjax.bijections.ode.along import Costs, flow_along, flow_along_with_cost
 from glowjax.bijections.ode.off_mesh import on_any_devices
 from glowjax.checks import POSITIVE, check_choice, check_context, check_in, check_positive, require
 from glowjax.context import net_inputs, takes_context
+from glowjax.nets.layers import lecun_normal
 from glowjax.nets.mlp import MLP
 
 Trace = Literal["exact", "hutchinson"]
@@ -36,7 +37,8 @@ class Continuous(nn.Module):
         net: makes the velocity, a Linen module, from `features` = C; it is called with x and, as
             its last feature, t, `[B, ..., C + 1]`, and with `context`. It must be smooth: ReLU's
             kinks make the trace jump, and cost the solver its accuracy. With a zero last layer the
-            flow starts as the identity. Default: `MLP` with SiLU, for `[B, C]`.
+            flow starts as the identity. Default: `MLP` with SiLU and LeCun's first weights, with
+            which it learns faster than with smaller ones, for `[B, C]`.
         trace: `"exact"`: a derivative a step for each of the D numbers of an example, without a
             key; for low D. `"hutchinson"`: one, along a random probe of signs an example, the same
             over the whole solution: unbiased, up to the solver's error; the same key gives forward
@@ -56,7 +58,9 @@ class Continuous(nn.Module):
         ((4, 2), (4,))
     """
 
-    net: Callable[..., nn.Module] = functools.partial(MLP, activation="silu")
+    net: Callable[..., nn.Module] = functools.partial(
+        MLP, activation="silu", kernel_init=lecun_normal
+    )
     trace: Trace = "exact"
     rtol: float = 1e-5
     atol: float = 1e-5
