@@ -1,5 +1,7 @@
 """RealNVP's conditioner: a residual network of weight-normalised convolutions. No flow logic."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -57,27 +59,31 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x, context=None):
         check_image_shape("x", x)
-        x = jnp.asarray(x, self.dtype or promote(x).dtype)
-        image, features = _image_and_features(x, context)
-        if image is not None:
-            x = jnp.concatenate([x, image.astype(x.dtype)], axis=-1)
-        h = _Conv(self.width, name="conv")(x)
-        if features is not None:
-            dense = nn.Dense(
-                self.width,
-                use_bias=False,
-                param_dtype=promote(x).dtype,
-                precision=HIGHEST,
-                name="context",
-            )
-            h += dense(features)[:, None, None, :].astype(h.dtype)
+        h = first_layer(jnp.asarray(x, self.dtype or promote(x).dtype), context, self.width)
         blocks = nn.scan(
             _Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.blocks
         )
-        start = (h, _Conv(self.width, 1, name="skip")(h))
+        start = (h, WeightNormConv(self.width, 1, name="skip")(h))
         (_, skips), _ = blocks(name="blocks")(start, None)
-        out = _Conv(self.features, 1, scale_init=nn.initializers.zeros, name="out")
+        out = WeightNormConv(self.features, 1, scale_init=nn.initializers.zeros, name="out")
         return out(nn.relu(promote(skips)))
+
+
+def first_layer(x: jax.Array, context: Any, width: int) -> jax.Array:
+    """A 3×3 convolution of x and its context, in the dtype of x; called in a compact method.
+
+    Its layers are the caller's `conv` and, for features, `context`. Errors as for `ResNet`.
+    """
+    image, features = _image_and_features(x, context)
+    if image is not None:
+        x = jnp.concatenate([x, image.astype(x.dtype)], axis=-1)
+    h = WeightNormConv(width, name="conv")(x)
+    if features is None:
+        return h
+    dense = nn.Dense(
+        width, use_bias=False, param_dtype=promote(x).dtype, precision=HIGHEST, name="context"
+    )
+    return h + dense(features)[:, None, None, :].astype(h.dtype)
 
 
 class _Block(nn.Module):
@@ -85,12 +91,12 @@ class _Block(nn.Module):
     def __call__(self, carry, _):
         h, skips = carry
         width = h.shape[-1]
-        y = _Conv(width, name="conv1")(nn.relu(h))
-        h = h + _Conv(width, name="conv2")(nn.relu(y))
-        return (h, skips + _Conv(width, 1, name="skip")(h)), None
+        y = WeightNormConv(width, name="conv1")(nn.relu(h))
+        h = h + WeightNormConv(width, name="conv2")(nn.relu(y))
+        return (h, skips + WeightNormConv(width, 1, name="skip")(h)), None
 
 
-class _Conv(nn.Module):
+class WeightNormConv(nn.Module):
     """Weight-normalised convolution with zero padding, and bias, in the dtype of its input."""
 
     features: int
