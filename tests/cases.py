@@ -642,7 +642,7 @@ CASES |= {
         glowjax.flowpp(steps=(2, 1, 1), backprop="invert", **SMALL_FLOWPP), (2, 4, 1), ()
     ),
     "flowpp_noise": Case(
-        glowjax.flowpp_noise(steps=2, **SMALL_FLOWPP),
+        glowjax.flowpp_noise(steps=2, backprop="invert", **SMALL_FLOWPP),
         (2, 4, 1),
         ("flowpp_noise",),
         context=(2, 4, 1),
@@ -688,6 +688,7 @@ SLOW = {
     "neural_spline_flow",
     "realnvp_single_scale",
     "deep_sigmoidal_autoregressive",
+    "flowpp_invert",
     "flowpp_recompute",
     "flowpp_step_features",
 }

@@ -2,6 +2,8 @@
 
 import functools
 
+import jax.numpy as jnp
+
 from glowjax.arrays import promote
 from glowjax.bijections.actnorm import ActNorm
 from glowjax.bijections.checkerboard import CheckerboardSqueeze, checkerboard_forward
@@ -11,7 +13,7 @@ from glowjax.bijections.scalar.composed import composed
 from glowjax.bijections.scalar.elementwise import affine
 from glowjax.bijections.scalar.mixture_cdf import mixture_cdf
 from glowjax.bijections.squeeze import Squeeze
-from glowjax.checks import check_positive, require
+from glowjax.checks import check_positive, described, is_array, require
 from glowjax.compose import chain, invert, with_context
 from glowjax.expression import recorded
 from glowjax.flow import Flow, as_flow
@@ -33,10 +35,11 @@ def flowpp(
     backprop: Backprop = "store",
     unroll: int | bool = 1,
 ) -> Flow:
-    """Flow++: images `[B, H, W, C]` -> a latent `[B, H/2, W/2, 4·C]`; H and W even.
+    """Flow++: images `[B, H, W, C]` -> a latent `[B, H/2, W/2, 4·C]`.
 
-    K₁ steps on the two colours of a checkerboard, squeeze, K₂ steps on the halves of the channels,
-    and K₃ on the colours of a checkerboard of the squeezed image, each a `flowpp_step`.
+    H is even, and W a multiple of 4. K₁ steps on the two colours of a checkerboard, squeeze, K₂
+    steps on the halves of the channels, and K₃ on the colours of a checkerboard of the squeezed
+    image; each is a `flowpp_step`.
 
     Two things are changed. A step's 1×1 convolution mixes all channels, as Glow's does, where the
     paper has one for each half. And the last latent is squeezed, which changes its shape alone. The
@@ -128,7 +131,7 @@ def flowpp_noise(
         components, width, blocks, heads, dropout, dtype, backprop, unroll: see `flowpp`.
 
     Raises:
-        ValueError: an argument is not as above; x is no image, or of an odd width.
+        ValueError: an argument is not as above; x or the context is no image of an even width.
 
     Source: Ho et al. 2019, sections 3.1 and 4, and the released code.
     """
@@ -148,4 +151,9 @@ def _on_checkerboard(flow):
 
 
 def _colours(image):
+    shape = jnp.shape(image) if is_array(image) else ()
+    if len(shape) != 4 or 0 in shape or shape[2] % 2:
+        raise ValueError(
+            f"context must be images [B, H, W, C] of an even width, got {described(image)}"
+        )
     return checkerboard_forward(promote(image))[0]

@@ -27,6 +27,8 @@ class GatedAttention(nn.Module):
     Attention is multi-head scaled dot-product self-attention, each pixel one token, and `position`
     is learned in each block, so that a net is for images of one size. Convolutions are
     weight-normalised. The result starts at zero. In the paper, the last convolution is a 3×3 one.
+    `jax.nn.dot_product_attention` computes the softmax, whose digits are float32's in float64 too:
+    both directions of a coupling see the same ones.
 
     Attributes:
         features: output channels.

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from glowjax.arrays import promote
 from glowjax.bijections.scalar.elementwise import Elementwise
-from glowjax.checks import described, require
+from glowjax.checks import require
 from glowjax.expression import recorded
 
 
@@ -37,7 +37,7 @@ def composed(*transforms: Elementwise) -> Elementwise:
     for i, transform in enumerate(transforms):
         name = f"transforms[{i}]"
         is_map = isinstance(transform, Elementwise)
-        require(is_map, name, described(transform), "an Elementwise, as affine() makes")
+        require(is_map, name, transform, "an Elementwise, as affine() makes")
         require(not transform.shared, f"{name}.shared", transform.shared, "0 for a composed map")
         require(transform.of_column is None, name, "one by column", "the same map of all columns")
     size = sum(transform.size for transform in transforms)

@@ -1,0 +1,32 @@
+"""Flow++ on scikit-learn's digits (8×8, 17 grey levels).
+
+    glowjax train flowpp_digits
+
+Time: TODO
+Expected: TODO
+Source: Ho et al. 2019; settings our own.
+"""
+
+from glowjax.runs import Config, Data, FlowPP, Optimizer, Transform
+
+config = Config(
+    data=Data(name="digits", transform=Transform(shift=0.125)),
+    model=FlowPP(
+        components=4,
+        width=16,
+        blocks=1,
+        heads=2,
+        noise_steps=2,
+        noise_width=16,
+        noise_blocks=1,
+    ),
+    optimizer=Optimizer(
+        name="adam", learning_rate=5e-3, clip_norm=20, warmup_images=6400, decay="cosine"
+    ),
+    train_steps=600,
+    batch_size=64,
+    ema=0.99,
+    evaluate_every=100,
+    evaluate_samples=16,
+    log_every=50,
+)
