@@ -21,12 +21,12 @@ config = Config(
         noise_blocks=1,
     ),
     optimizer=Optimizer(
-        name="adam", learning_rate=5e-3, clip_norm=20, warmup_images=6400, decay="cosine"
+        name="adam", learning_rate=1e-2, clip_norm=20, warmup_images=6400, decay="cosine"
     ),
-    train_steps=600,
+    train_steps=900,
     batch_size=64,
     ema=0.99,
-    evaluate_every=100,
+    evaluate_every=150,
     evaluate_samples=16,
     log_every=50,
 )

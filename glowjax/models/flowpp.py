@@ -123,8 +123,9 @@ def flowpp_noise(
 ) -> Flow:
     """Flow++'s flow of the noise, for `variational_dequantizer`: `[B, H, W, C]` to the same.
 
-    K `flowpp_step`s on the two colours of a checkerboard. Their nets see the context, an image of
-    the same height and width, as it is; in the paper, a net of its own reads it first.
+    It is the inverse of K `flowpp_step`s on the two colours of a checkerboard, so that to draw
+    noise, by `inverse`, needs no iterations. The nets see the context, an image of the same height
+    and width, as it is; in the paper, a net of its own reads it first.
 
     Args:
         steps: K.
@@ -141,7 +142,7 @@ def flowpp_noise(
     )
     step = flowpp_step(net=net, components=components)
     flow = repeat(step, steps, backprop=backprop, unroll=unroll)
-    return with_context(_on_checkerboard(flow), _colours)
+    return with_context(invert(_on_checkerboard(flow)), _colours)
 
 
 def _on_checkerboard(flow):

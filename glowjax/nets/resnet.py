@@ -1,5 +1,6 @@
 """RealNVP's conditioner: a residual network of weight-normalised convolutions. No flow logic."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ from jax import lax
 
 from glowjax.arrays import HIGHEST, promote, space_to_depth
 from glowjax.checks import check_image_shape, described, is_array
+from glowjax.nets.conv import matmul, patch_weight, patches
 from glowjax.nets.layers import Dtype, Initializer, small_normal
 
 
@@ -97,7 +99,13 @@ class _Block(nn.Module):
 
 
 class WeightNormConv(nn.Module):
-    """Weight-normalised convolution with zero padding, and bias, in the dtype of its input."""
+    """Weight-normalised convolution with zero padding, and bias, in the dtype of its input.
+
+    Attributes:
+        features: output channels.
+        size: of the kernel, 1 or 3.
+        scale_init: of the norms of the output channels' kernels.
+    """
 
     features: int
     size: int = 3
@@ -110,15 +118,29 @@ class WeightNormConv(nn.Module):
         direction = self.param("direction", small_normal, shape, dtype)
         scale = self.param("scale", self.scale_init, (self.features,), dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), dtype)
-        y = lax.conv_general_dilated(
-            x,
-            weight_norm(direction, scale).astype(x.dtype),
-            window_strides=(1, 1),
-            padding="SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision=HIGHEST if x.dtype == dtype else None,
-        )
-        return y + bias.astype(x.dtype)
+        weight = weight_norm(direction, scale).astype(x.dtype)
+        if self.size == 1:
+            return matmul(x, weight[0, 0]) + bias.astype(x.dtype)
+        # XLA's own convolution takes several times as long in a loop on CPUs.
+        return lax.platform_dependent(x, weight, bias, cpu=_conv_of_patches, default=_conv)
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False)
+def _conv_of_patches(x, weight, bias):
+    """A gradient keeps x and gathers the patches again, which are nine times as many numbers."""
+    return matmul(patches(x, ring=False), patch_weight(weight, bias))
+
+
+def _conv(x, weight, bias):
+    y = lax.conv_general_dilated(
+        x,
+        weight,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=HIGHEST if x.dtype == promote(x).dtype else None,
+    )
+    return y + bias.astype(x.dtype)
 
 
 def _image_and_features(x, context):
