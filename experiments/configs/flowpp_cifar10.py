@@ -1,11 +1,14 @@
-"""Flow++ on CIFAR-10, with the paper's architecture, in half an hour of one GPU.
+"""Flow++ on CIFAR-10: the paper's architecture, for half an hour of one GPU.
 
     glowjax train flowpp_cifar10
 
-TODO
+It has 27.0 million parameters, 0.4 million of them for the noise of dequantization; the paper has
+31.4 million, and 3.08 bits/dim on test. Three parts differ: 1×1 convolutions, which mix all
+channels; the nets' last convolutions, which are 1×1; and the noise's nets, which see the image
+itself. The paper trains for 400 epochs with dropout 0.2, and this config for 43 without.
 
-Time: TODO
-Expected:
+Time: not run here; its number of steps is a guess at half an hour on one H200.
+Expected: not known.
 Source: Ho et al. 2019, section 4.
 """
 
@@ -17,9 +20,9 @@ config = Config(
     optimizer=Optimizer(
         name="adam", learning_rate=1e-3, clip_norm=1.0, warmup_images=50_000, decay="cosine"
     ),
-    train_steps=6_000,
-    batch_size=64,
+    train_steps=15_000,
+    batch_size=128,
     ema=0.999,
-    evaluate_every=1000,
+    evaluate_every=3_000,
     log_every=100,
 )

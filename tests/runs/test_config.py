@@ -348,14 +348,15 @@ def test_the_papers_realnvp():
 
 @pytest.mark.slow
 def test_the_papers_flowpp():
-    """Of 31.4 million parameters, in the paper's count."""
+    """It has 31.4 million parameters in the paper, whose last convolutions are 3×3."""
     config = experiment("flowpp_cifar10")
     model = config.model
     assert isinstance(model, FlowPP)
     assert (model.steps, model.components, model.heads) == ((4, 2, 3), 32, 4)
     assert (model.width, model.blocks, model.logit) == (96, 10, 0.05)
     params = build(config, (32, 32, 3), 256, 10).params
-    assert sizes(params) == 0
+    assert sizes(params.flow[0]) == 26_590_728
+    assert sizes(params.flow[1]) == 445_832
 
 
 def sizes(tree):
