@@ -12,6 +12,7 @@ from cases import SMALL_ATTENTION, SMALL_FLOWPP
 
 import glowjax
 from glowjax import as_flow
+from glowjax.bijections.masks import partition
 from glowjax.testing import moved
 
 # ------------------------------------------------------------------------------------- net
@@ -140,7 +141,7 @@ def test_dropout_needs_a_key_and_drops_the_same_both_ways():
 @pytest.mark.parametrize("swap", [False, True])
 def test_a_checkerboard_of_channels_is_the_checkerboard_of_the_mask(swap):
     x = jnp.arange(1.0, 49.0).reshape(1, 4, 6, 2)
-    parts = glowjax.bijections.masks.partition("checkerboard", x, swap=swap)
+    parts = partition("checkerboard", x, swap=swap)
     z, _ = glowjax.checkerboard_forward(x)
     halves = jnp.split(z, 2, axis=-1)
     for half, whole in zip(halves[::-1] if swap else halves, parts.split(x), strict=True):
@@ -225,7 +226,8 @@ def test_composed_maps_follow_each_other():
 def test_maps_that_cannot_be_composed_are_named():
     with pytest.raises(ValueError, match="transforms must be one elementwise map at least"):
         glowjax.composed()
+    wrong: Any = 3
     with pytest.raises(ValueError, match=r"transforms\[1\] must be an Elementwise, .* got 3"):
-        glowjax.composed(glowjax.affine(), 3)
+        glowjax.composed(glowjax.affine(), wrong)
     with pytest.raises(ValueError, match=r"transforms\[0\].shared must be 0 .* got 2"):
         glowjax.composed(glowjax.affine(scale="tanh"))

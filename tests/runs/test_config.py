@@ -199,7 +199,6 @@ BAD_MODELS: list[tuple[Any, dict[str, Any], str]] = [
     (FlowPP, {"steps": 4}, "steps must be three whole numbers, got 4"),
     (FlowPP, {"noise_steps": -1}, "steps must be a whole number of at least 1, got -1"),
     (FlowPP, {"dtype": "float16"}, "dtype must be one of"),
-    (FlowPP, {"width": 6}, "width must be a multiple of 4, got 6"),
 ]
 
 
@@ -234,7 +233,7 @@ MODELS = [
     Autoregressive(**SMALL[Autoregressive], transform="affine", logit=None, conditional=True),
     Autoregressive(**SMALL[Autoregressive], transform="gaussian_mixture", kernel=5),
     FlowPP(**SMALL[FlowPP], conditional=True),
-    exhaustive(FlowPP(**(SMALL[FlowPP] | {"noise_steps": 0}), logit=None, dtype="bfloat16")),
+    exhaustive(dataclasses.replace(FlowPP(**SMALL[FlowPP]), noise_steps=0, dtype="bfloat16")),
 ]
 
 
