@@ -155,8 +155,10 @@ _compiled = functools.partial(jax.jit, static_argnums=0)
 @_compiled
 def _log_prob(model, params, images, key, labels):
     bins = math.prod(model.image_shape) * math.log(model.levels)
-    if model.learned_noise:
-        return model.density.log_prob(params, images, labels, key) - bins
+    if model.learned_noise:  # by one key an image, since exported programs know no batch
+        fold = functools.partial(jax.random.fold_in, key)
+        keys = jax.vmap(fold)(jnp.arange(images.shape[0]))
+        return model.density.log_prob(params, images, labels, keys) - bins
     x = dequantize(key, images, levels=model.levels)
     return model.density.log_prob(params, x, labels) - bins
 

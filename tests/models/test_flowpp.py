@@ -151,7 +151,7 @@ def test_a_checkerboard_of_channels_is_the_checkerboard_of_the_mask(swap):
 @pytest.mark.slow
 @pytest.mark.float32
 def test_round_trips_in_float32():
-    """The error that is stated in docs/flows.md."""
+    """Moved parameters are rougher than those of the trained model that docs/flows.md tells of."""
     flow = glowjax.chain(as_flow(glowjax.Logit(0.05)), glowjax.flowpp(**SMALL_FLOWPP, unroll=1))
     x = jax.random.uniform(jax.random.key(0), (8, 8, 8, 3)) - 0.5
 
