@@ -17,7 +17,17 @@ import pytest
 import glowjax
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-LIBRARY = ["models", "bijections", "compose", "loops", "flow", "densities", "fitting", "testing"]
+LIBRARY = [
+    "models",
+    "nets",
+    "bijections",
+    "compose",
+    "loops",
+    "flow",
+    "densities",
+    "fitting",
+    "testing",
+]
 
 MAPS = ("_forward", "_inverse")
 REFERS = re.compile(r"\b(?:as|see)(?: for| in)? `")  # to another docstring
