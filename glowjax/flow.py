@@ -144,14 +144,18 @@ class _Maps:
             result, variables = self.module.init_with_output(keys, *args, method=method)
         _check_parameters_only(self.name, variables)
         params = variables.get("params", {})
-        jax.eval_shape(functools.partial(self.apply, side, method), params, array, context, key)
+        check = functools.partial(self._apply, side, method)
+        jax.eval_shape(check, params, array, context, {"log_det": key})  # without a dropout's key
         return params, _pair(f"{self.name}.{method}", result, array)[0]
 
     def apply(self, side, method, params, array, context=None, key=None):
-        args, rngs = self._inputs(side, array, context), None
-        if key is not None:
-            check_key("key", key)
-            rngs = {"log_det": key, "dropout": key}
+        if key is None:
+            return self._apply(side, method, params, array, context, None)
+        check_key("key", key)
+        return self._apply(side, method, params, array, context, {"log_det": key, "dropout": key})
+
+    def _apply(self, side, method, params, array, context, rngs):
+        args = self._inputs(side, array, context)
         variables = params.variables if isinstance(params, Prepared) else {"params": params}
         try:
             with _drawing_nothing(self.name):
