@@ -19,8 +19,8 @@ from glowjax import bits_per_dim, plots
 from glowjax.runs import results
 from glowjax.runs.config import Config
 from glowjax.runs.folder import Run
+from glowjax.runs.likelihood import EVALUATION_NOISE, TRAIN_NOISE, noisy
 from glowjax.runs.sources import load_split
-from glowjax.runs.steps import EVALUATION_NOISE, TRAIN_NOISE, noisy
 
 COMPONENTS = (1, 2, 5, 10, 20, 40)
 REGULARIZATION = 1e-4  # added to the mixture's variances; the noise of a grey level has 3e-4

@@ -31,6 +31,11 @@ from glowjax.bijections.block_autoregressive import (
     block_autoregressive_forward,
     block_autoregressive_inverse,
 )
+from glowjax.bijections.checkerboard import (
+    CheckerboardSqueeze,
+    checkerboard_forward,
+    checkerboard_inverse,
+)
 from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from glowjax.bijections.linear.conv1x1 import (
     InvertibleConv1x1,
@@ -70,6 +75,7 @@ from glowjax.bijections.roots import increasing_root
 from glowjax.bijections.scalar.bernstein import bernstein
 from glowjax.bijections.scalar.by_column import by_column
 from glowjax.bijections.scalar.circular import circular_spline
+from glowjax.bijections.scalar.composed import composed
 from glowjax.bijections.scalar.deep_sigmoidal import deep_sigmoidal
 from glowjax.bijections.scalar.elementwise import (
     Elementwise,
@@ -156,11 +162,13 @@ from glowjax.flow import Flow, as_flow
 from glowjax.loops import repeat
 from glowjax.models.circular import circular_maf, circular_spline_flow
 from glowjax.models.dequantizer import dequantization_flow
+from glowjax.models.flowpp import flowpp, flowpp_noise, flowpp_step
 from glowjax.models.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.models.maf import iaf, maf
 from glowjax.models.neural_spline import neural_spline_flow
 from glowjax.models.realnvp import realnvp, realnvp_mlp, realnvp_single_scale, realnvp_step
 from glowjax.nets.convnet import ConvNet
+from glowjax.nets.gated_attention import GatedAttention
 from glowjax.nets.made import MADE
 from glowjax.nets.mlp import MLP
 from glowjax.nets.pixelcnn import PixelCNN
@@ -185,6 +193,7 @@ __all__ = [
     "Batch",
     "BlockAutoregressive",
     "BlockLayer",
+    "CheckerboardSqueeze",
     "Continuous",
     "ConvNet",
     "Coupling",
@@ -194,6 +203,7 @@ __all__ = [
     "ElementwiseFlow",
     "Fitted",
     "Flow",
+    "GatedAttention",
     "GlowActNorm",
     "Householder",
     "ImageModel",
@@ -240,11 +250,14 @@ __all__ = [
     "block_autoregressive_inverse",
     "by_column",
     "chain",
+    "checkerboard_forward",
+    "checkerboard_inverse",
     "circular_base",
     "circular_maf",
     "circular_spline",
     "circular_spline_flow",
     "class_conditional_normal",
+    "composed",
     "conv1x1_forward",
     "conv1x1_inverse",
     "conv1x1_lu_forward",
@@ -262,6 +275,9 @@ __all__ = [
     "fit",
     "fit_many",
     "flow_matching",
+    "flowpp",
+    "flowpp_noise",
+    "flowpp_step",
     "forward_kl",
     "from_uint8",
     "gaussian_mixture",

@@ -61,8 +61,8 @@ class Flow(NamedTuple):
     `x` and `z` are arrays `[B, ...]` or tuples of them; `log_det: [B]`, in nats, is log|det J| of
     the map just applied, so that `inverse`'s is minus `forward`'s at the matching point. `context`
     is what the flow is conditioned on, an array or a tree of arrays, if `takes_context`: else it
-    must be None. `key` is used by estimated log-determinants only. An `init` may be an `Init`, as
-    those of `as_flow` and of flows of flows are.
+    must be None. `key` is used by estimated log-determinants and by dropout only. An `init` may be
+    an `Init`, as those of `as_flow` and of flows of flows are.
 
     Optional: `init_inverse(key, z, context=None)` initialises from the latent side; `backward` is
     what `glowjax.reversible.backward` calls instead of its default; `prepare(params)` does what
@@ -93,11 +93,12 @@ def as_flow(module: nn.Module) -> Flow:
     Both take `(array, context=None)` and return `(array, log_det)`; a module that takes no context
     leaves that parameter out, and one of which it depends on its options says so by a property
     `takes_context`. An attribute `fixed_units = True` is handed on to the flow. A module that
-    estimates its log-determinant finds its key with `self.make_rng("log_det")`. While the module is
-    initialised, it must return what it will return with the parameters it makes. A third method,
-    `prepare(params)`, may be there for `Flow.prepare`: under `nn.nowrap`, a pure function of the
-    module's own parameters, to which `vmap` can be applied, that returns variables as `Prepared`
-    holds them.
+    estimates its log-determinant finds its key with `self.make_rng("log_det")`. One with a net that
+    drops numbers in training does so where `self.has_rng("dropout")`; by one key, both directions
+    drop the same. While the module is initialised, it must return what it will return with the
+    parameters it makes. A third method, `prepare(params)`, may be there for `Flow.prepare`: under
+    `nn.nowrap`, a pure function of the module's own parameters, to which `vmap` can be applied,
+    that returns variables as `Prepared` holds them.
 
     Raises:
         ValueError: an input is not a batched float array, or does not fit the parameters; a context
@@ -143,14 +144,18 @@ class _Maps:
             result, variables = self.module.init_with_output(keys, *args, method=method)
         _check_parameters_only(self.name, variables)
         params = variables.get("params", {})
-        jax.eval_shape(functools.partial(self.apply, side, method), params, array, context, key)
+        check = functools.partial(self._apply, side, method)
+        jax.eval_shape(check, params, array, context, {"log_det": key})  # without a dropout's key
         return params, _pair(f"{self.name}.{method}", result, array)[0]
 
     def apply(self, side, method, params, array, context=None, key=None):
-        args, rngs = self._inputs(side, array, context), None
-        if key is not None:
-            check_key("key", key)
-            rngs = {"log_det": key}
+        if key is None:
+            return self._apply(side, method, params, array, context, None)
+        check_key("key", key)
+        return self._apply(side, method, params, array, context, {"log_det": key, "dropout": key})
+
+    def _apply(self, side, method, params, array, context, rngs):
+        args = self._inputs(side, array, context)
         variables = params.variables if isinstance(params, Prepared) else {"params": params}
         try:
             with _drawing_nothing(self.name):

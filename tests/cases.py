@@ -22,6 +22,7 @@ SMALL_MLP = functools.partial(glowjax.MLP, width=8)
 SMALL_MADE = functools.partial(glowjax.MADE, width=8)
 SMALL_PIXELCNN = functools.partial(glowjax.PixelCNN, width=4, depth=2)
 SMALL_RESNET = functools.partial(glowjax.ResNet, width=6, blocks=2)
+SMALL_ATTENTION = functools.partial(glowjax.GatedAttention, width=4, blocks=1, heads=2)
 SMALL_RESIDUAL = functools.partial(glowjax.Residual, width=8)
 
 
@@ -605,9 +606,55 @@ for name, transform in MONOTONE.items():
     CASES[f"{name}_autoregressive"] = Case(autoregressive, (3,), ())
 
 
+SMALL_FLOWPP: Any = {"components": 2, "width": 4, "blocks": 1, "heads": 2}
+CASES |= {
+    "checkerboard": Case(
+        as_flow(glowjax.CheckerboardSqueeze()), (3, 4, 2), ("CheckerboardSqueeze",)
+    ),
+    "composed": Case(
+        as_flow(
+            glowjax.ElementwiseFlow(
+                glowjax.composed(glowjax.affine(), glowjax.mixture_cdf(2), glowjax.affine())
+            )
+        ),
+        (3,),
+        ("composed",),
+    ),
+    "flowpp_step": Case(
+        glowjax.flowpp_step(net=SMALL_MLP, components=2), (3,), ("flowpp_step",), context=2
+    ),
+    "flowpp_step_images": Case(
+        glowjax.flowpp_step(net=SMALL_ATTENTION, components=2), IMAGE, (), context=(4, 4, 1)
+    ),
+    "flowpp_step_features": Case(
+        glowjax.flowpp_step(
+            net=functools.partial(SMALL_ATTENTION, blocks=2, dropout=0.5), components=3
+        ),
+        (2, 3, 3),
+        (),
+        context=2,
+    ),
+    "flowpp": Case(glowjax.flowpp(steps=(1, 1, 1), **SMALL_FLOWPP), (4, 4, 1), ("flowpp",)),
+    "flowpp_recompute": Case(
+        glowjax.flowpp(steps=(2, 1, 1), backprop="recompute", **SMALL_FLOWPP), (2, 4, 1), ()
+    ),
+    "flowpp_invert": Case(
+        glowjax.flowpp(steps=(2, 1, 1), backprop="invert", **SMALL_FLOWPP), (2, 4, 1), ()
+    ),
+    "flowpp_noise": Case(
+        glowjax.flowpp_noise(steps=2, backprop="invert", **SMALL_FLOWPP),
+        (2, 4, 1),
+        ("flowpp_noise",),
+        context=(2, 4, 1),
+    ),
+}
+
+
 LONG = {  # minutes of one core: their tests are slow
     "continuous",
     "dequantization_flow",
+    "flowpp",
+    "flowpp_noise",
     "circular_maf",
     "circular_spline_flow",
 }
@@ -641,6 +688,9 @@ SLOW = {
     "neural_spline_flow",
     "realnvp_single_scale",
     "deep_sigmoidal_autoregressive",
+    "flowpp_invert",
+    "flowpp_recompute",
+    "flowpp_step_features",
 }
 
 

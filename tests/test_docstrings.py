@@ -17,8 +17,18 @@ import pytest
 import glowjax
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-LIBRARY = ["models", "bijections", "compose", "loops", "flow", "densities", "fitting", "testing"]
-LIBRARY += ["surjections"]
+LIBRARY = [
+    "models",
+    "nets",
+    "bijections",
+    "compose",
+    "loops",
+    "flow",
+    "densities",
+    "fitting",
+    "surjections",
+    "testing",
+]
 
 MAPS = ("_forward", "_inverse")
 REFERS = re.compile(r"\b(?:as|see)(?: for| in)? `")  # to another docstring

@@ -14,13 +14,13 @@ from experiments.bench.common import Columns, Report
 from glowjax import data
 from glowjax.fitting.optim import Optimizer
 from glowjax.runs.config import Config
+from glowjax.runs.likelihood import noisy
 from glowjax.runs.models import Glow
 from glowjax.runs.steps import (
     Mapped,
     Trainer,
     make_trainer,
     mapped,
-    noisy,
     on_one_device,
     replicate,
 )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glowjax.bijections.actnorm import ActNorm, GlowActNorm
+from glowjax.bijections.checkerboard import CheckerboardSqueeze
 from glowjax.bijections.coupling import Coupling
 from glowjax.bijections.linear.conv1x1 import InvertibleConv1x1
 from glowjax.bijections.logit import Logit
@@ -219,6 +220,7 @@ MODULES = {
     Split: _split,
     TopPrior: _top,
     Logit: _logit,
+    CheckerboardSqueeze: _moved,
     Squeeze: _moved,
     Permute: _moved,
     Reverse: _moved,

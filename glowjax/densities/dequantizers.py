@@ -95,7 +95,7 @@ def variational_dequantizer(flow: Flow, *, levels: int = 256) -> Dequantizer:
 
     def sample(params, key, images):
         check_images(images, levels)
-        if not one_key_each(key, len(images)):
+        if not one_key_each(key, jnp.shape(images)[0]):
             return draw(params, key, images)
         one = jax.vmap(functools.partial(draw, params))(key, jnp.asarray(images)[:, None])
         return jax.tree.map(lambda a: a[:, 0], one)

@@ -1,5 +1,8 @@
 """RealNVP's conditioner: a residual network of weight-normalised convolutions. No flow logic."""
 
+import functools
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,6 +10,7 @@ from jax import lax
 
 from glowjax.arrays import HIGHEST, promote, space_to_depth
 from glowjax.checks import check_image_shape, described, is_array
+from glowjax.nets.conv import matmul, patch_weight, patches
 from glowjax.nets.layers import Dtype, Initializer, small_normal
 
 
@@ -57,27 +61,31 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x, context=None):
         check_image_shape("x", x)
-        x = jnp.asarray(x, self.dtype or promote(x).dtype)
-        image, features = _image_and_features(x, context)
-        if image is not None:
-            x = jnp.concatenate([x, image.astype(x.dtype)], axis=-1)
-        h = _Conv(self.width, name="conv")(x)
-        if features is not None:
-            dense = nn.Dense(
-                self.width,
-                use_bias=False,
-                param_dtype=promote(x).dtype,
-                precision=HIGHEST,
-                name="context",
-            )
-            h += dense(features)[:, None, None, :].astype(h.dtype)
+        h = first_layer(jnp.asarray(x, self.dtype or promote(x).dtype), context, self.width)
         blocks = nn.scan(
             _Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.blocks
         )
-        start = (h, _Conv(self.width, 1, name="skip")(h))
+        start = (h, WeightNormConv(self.width, 1, name="skip")(h))
         (_, skips), _ = blocks(name="blocks")(start, None)
-        out = _Conv(self.features, 1, scale_init=nn.initializers.zeros, name="out")
+        out = WeightNormConv(self.features, 1, scale_init=nn.initializers.zeros, name="out")
         return out(nn.relu(promote(skips)))
+
+
+def first_layer(x: jax.Array, context: Any, width: int) -> jax.Array:
+    """A 3×3 convolution of x and its context, in the dtype of x; called in a compact method.
+
+    Its layers are the caller's `conv` and, for features, `context`. Errors as for `ResNet`.
+    """
+    image, features = _image_and_features(x, context)
+    if image is not None:
+        x = jnp.concatenate([x, image.astype(x.dtype)], axis=-1)
+    h = WeightNormConv(width, name="conv")(x)
+    if features is None:
+        return h
+    dense = nn.Dense(
+        width, use_bias=False, param_dtype=promote(x).dtype, precision=HIGHEST, name="context"
+    )
+    return h + dense(features)[:, None, None, :].astype(h.dtype)
 
 
 class _Block(nn.Module):
@@ -85,13 +93,19 @@ class _Block(nn.Module):
     def __call__(self, carry, _):
         h, skips = carry
         width = h.shape[-1]
-        y = _Conv(width, name="conv1")(nn.relu(h))
-        h = h + _Conv(width, name="conv2")(nn.relu(y))
-        return (h, skips + _Conv(width, 1, name="skip")(h)), None
+        y = WeightNormConv(width, name="conv1")(nn.relu(h))
+        h = h + WeightNormConv(width, name="conv2")(nn.relu(y))
+        return (h, skips + WeightNormConv(width, 1, name="skip")(h)), None
 
 
-class _Conv(nn.Module):
-    """Weight-normalised convolution with zero padding, and bias, in the dtype of its input."""
+class WeightNormConv(nn.Module):
+    """Weight-normalised convolution with zero padding, and bias, in the dtype of its input.
+
+    Attributes:
+        features: output channels.
+        size: of the kernel, 1 or 3.
+        scale_init: of the norms of the output channels' kernels.
+    """
 
     features: int
     size: int = 3
@@ -104,15 +118,29 @@ class _Conv(nn.Module):
         direction = self.param("direction", small_normal, shape, dtype)
         scale = self.param("scale", self.scale_init, (self.features,), dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), dtype)
-        y = lax.conv_general_dilated(
-            x,
-            weight_norm(direction, scale).astype(x.dtype),
-            window_strides=(1, 1),
-            padding="SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision=HIGHEST if x.dtype == dtype else None,
-        )
-        return y + bias.astype(x.dtype)
+        weight = weight_norm(direction, scale).astype(x.dtype)
+        if self.size == 1:
+            return matmul(x, weight[0, 0]) + bias.astype(x.dtype)
+        # XLA's own convolution takes several times as long in a loop on CPUs.
+        return lax.platform_dependent(x, weight, bias, cpu=_conv_of_patches, default=_conv)
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False)
+def _conv_of_patches(x, weight, bias):
+    """A gradient keeps x and gathers the patches again, which are nine times as many numbers."""
+    return matmul(patches(x, ring=False), patch_weight(weight, bias))
+
+
+def _conv(x, weight, bias):
+    y = lax.conv_general_dilated(
+        x,
+        weight,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=HIGHEST if x.dtype == promote(x).dtype else None,
+    )
+    return y + bias.astype(x.dtype)
 
 
 def _image_and_features(x, context):

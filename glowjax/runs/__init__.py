@@ -3,6 +3,15 @@
 from glowjax.data import Transform
 from glowjax.fitting.optim import Optimizer
 from glowjax.runs.config import Config, Data
-from glowjax.runs.models import Autoregressive, Glow, RealNVP
+from glowjax.runs.models import Autoregressive, FlowPP, Glow, RealNVP
 
-__all__ = ["Autoregressive", "Config", "Data", "Glow", "Optimizer", "RealNVP", "Transform"]
+__all__ = [
+    "Autoregressive",
+    "Config",
+    "Data",
+    "FlowPP",
+    "Glow",
+    "Optimizer",
+    "RealNVP",
+    "Transform",
+]

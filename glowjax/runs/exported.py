@@ -10,6 +10,7 @@
 `glowjax.runs.exporting` writes it.
 """
 
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,10 @@ def load_exported(folder: Path) -> tuple[ImageModel, Any, dict[str, Any]]:
 
 
 def flat(tree: Any) -> dict[str, Any]:
-    """A tree of dicts as one, its names joined by dots."""
+    """A tree of dicts and tuples as one dict, its names and numbers joined by dots."""
     leaves, _ = jax.tree.flatten_with_path(tree)
-    return {".".join(str(key.key) for key in path): leaf for path, leaf in leaves}
+    name = functools.partial(jax.tree_util.keystr, simple=True, separator=".")
+    return {name(path): leaf for path, leaf in leaves}
 
 
 def like(tree: Any, arrays: dict[str, Any]) -> Any:

@@ -19,9 +19,11 @@ from glowjax.bijections.scalar.elementwise import Scale, affine
 from glowjax.bijections.scalar.mixture_cdf import mixture_cdf
 from glowjax.checks import check_choice, check_labels
 from glowjax.compose import chain, with_context
+from glowjax.densities.dequantizers import Dequantizer, variational_dequantizer
 from glowjax.expression import recorded
 from glowjax.flow import Flow, as_flow
 from glowjax.loops import Backprop
+from glowjax.models.flowpp import flowpp, flowpp_noise
 from glowjax.models.glow import CouplingMap, Mixing, glow_backbone, glow_top
 from glowjax.models.realnvp import realnvp, realnvp_single_scale
 from glowjax.nets.pixelcnn import PixelCNN
@@ -198,8 +200,97 @@ class Autoregressive:
         return [("ActNorm", size, flow["actnorm"]), ("PixelCNN", size, flow["pixels"])]
 
 
-Model = Glow | RealNVP | Autoregressive
-KINDS = {"glow": Glow, "realnvp": RealNVP, "autoregressive": Autoregressive}
+@dataclass(frozen=True, kw_only=True)
+class FlowPP:
+    """Options of `glowjax.flowpp`, and of `glowjax.flowpp_noise`, its learned dequantization."""
+
+    kind: Annotated[Literal["flowpp"], tyro.conf.Suppress] = "flowpp"
+    steps: tuple[int, int, int] = (4, 2, 3)
+    """Steps on a checkerboard, on the squeezed image's channels, and on its checkerboard."""
+    components: int = 32
+    """Of the mixtures of logistics."""
+    width: int = 96
+    """Hidden channels of the coupling nets."""
+    blocks: int = 10
+    """Blocks of a net, each a gated convolution and gated attention."""
+    heads: int = 4
+    """Of the attention."""
+    dropout: float = 0.0
+    """Share of hidden numbers that are left out in training."""
+    noise_steps: int = 4
+    """Steps of the flow of the dequantization noise; 0: the noise is uniform."""
+    noise_width: int = 32
+    """Hidden channels of its nets."""
+    noise_blocks: int = 2
+    """Blocks of its nets."""
+    logit: float | None = 0.05
+    """α of the logit of the pixels, `glowjax.Logit`, taken first; None takes none."""
+    conditional: bool = False
+    """Show the nets the data set's labels."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the nets' hidden layers; bfloat16 is faster on GPU and TPU."""
+    backprop: Backprop = "store"
+    """Activations for the gradient: stored, recomputed, or rebuilt through the inverse."""
+    unroll: int = 1
+    """Steps per iteration of the compiled loop."""
+
+    def parts(self, num_classes: int | None) -> dict[str, Flow]:
+        """The whole model, for data with `num_classes` labels; errors as for `Glow`."""
+        options = _options(self)
+        classes = _classes(options.pop("conditional"), num_classes)
+        for name in ("logit", "noise_steps", "noise_width", "noise_blocks"):
+            del options[name]
+        flow = chain(**_logit(self.logit), couplings=flowpp(**options))
+        return {"flow": flow if classes is None else _of_labels(flow, classes)}
+
+    def dequantizer(self, levels: int) -> Dequantizer | None:
+        """The learned noise of images of `levels` grey levels; None where it is uniform.
+
+        Its parameters come after the flow's, as a pair of both.
+        """
+        if self.noise_steps == 0:
+            return None
+        shared = ("components", "heads", "dropout", "dtype", "backprop", "unroll")
+        options = {name: value for name, value in _options(self).items() if name in shared}
+        noise = flowpp_noise(
+            steps=self.noise_steps, width=self.noise_width, blocks=self.noise_blocks, **options
+        )
+        return variational_dequantizer(noise, levels=levels)
+
+    @property
+    def divisor(self) -> int:
+        """Height and width of an image must be multiples of it."""
+        return 4
+
+    def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
+        """Its parts with the shapes they work on and their parameters."""
+        params, noise = params if self.noise_steps else (params, None)
+        params, (height, width, channels) = params["flow"]["couplings"], shape
+        image, squeezed = (
+            f"{height}×{width}×{channels}",
+            f"{height // 2}×{width // 2}×{4 * channels}",
+        )
+        first, second, third = self.steps
+        return [
+            *([("noise", image, noise)] if self.noise_steps else []),
+            (f"{first} steps, checkerboard", image, params["checkerboard1"]),
+            (f"{second} steps, channels", squeezed, params["channels"]),
+            (f"{third} steps, checkerboard", squeezed, params["checkerboard2"]),
+        ]
+
+
+Model = Glow | RealNVP | Autoregressive | FlowPP
+KINDS = {"glow": Glow, "realnvp": RealNVP, "autoregressive": Autoregressive, "flowpp": FlowPP}
+
+
+def dequantizer(model: Model, levels: int) -> Dequantizer | None:
+    """The learned noise of a model that has one, for images of `levels` grey levels."""
+    return model.dequantizer(levels) if isinstance(model, FlowPP) else None
+
+
+def without_dropout(model: Model) -> Model:
+    """The model as it is evaluated, of the same parameters."""
+    return dataclasses.replace(model, dropout=0.0) if isinstance(model, FlowPP) else model
 
 
 def _logit(alpha: float | None) -> dict[str, Flow]:
@@ -217,7 +308,7 @@ def _of_labels(flow: Flow, num_classes: int) -> Flow:
     return with_context(flow, embed)
 
 
-def _options(model: Glow | RealNVP) -> dict[str, Any]:
+def _options(model: Glow | RealNVP | FlowPP) -> dict[str, Any]:
     """The fields of a model as arguments, with its dtype as an array's (None: as the flow's own).
 
     Raises:

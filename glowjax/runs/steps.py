@@ -16,18 +16,24 @@ from jax import lax
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from glowjax.compose import chain, passing_by
-from glowjax.densities.density import Density, density
-from glowjax.densities.quantization import bits_per_dim, check_images, dequantize
+from glowjax.densities.density import Density
+from glowjax.densities.quantization import bits_per_dim, check_images
 from glowjax.fitting.descent import TrainState, descent
 from glowjax.fitting.optim import learning_rate_schedule, make_optimizer
 from glowjax.flow import Flow
 from glowjax.nets.layers import ZeroDense
 from glowjax.runs.config import Config
+from glowjax.runs.likelihood import (
+    DROPOUT,
+    EVALUATION_NOISE,
+    TRAIN_NOISE,
+    Likelihood,
+    noise_keys,
+    step_key,
+)
+from glowjax.runs.models import dequantizer, without_dropout
 
 AXIS = "data"
-
-
-TRAIN_NOISE, EVALUATION_NOISE = 0, 1  # independent streams of one seed
 
 
 class Params(NamedTuple):
@@ -65,7 +71,7 @@ def make_trainer(
         ValueError: the data have no labels, and a conditional model or a classifier needs them;
             the model has one part, and a classifier needs what comes before the last.
     """
-    parts = config.model.parts(num_classes)
+    parts = without_dropout(config.model).parts(num_classes)
     if config.classifier_weight > 0:
         _check_classifier(config, num_classes, len(parts))
     steps = _Steps(config, parts, image_shape, levels, num_classes)
@@ -101,8 +107,15 @@ class _Steps:
         levels: int,
         num_classes: int | None,
     ):
-        self.config, self.parts, self.flow = config, parts, chain(**parts)
-        self.density = density(self.flow, image_shape)
+        self.config, self.parts = config, parts
+        evaluated = without_dropout(config.model)
+        self.likelihood = Likelihood(chain(**parts), levels, dequantizer(evaluated, levels))
+        self.in_training = self.likelihood
+        self.drops = evaluated != config.model
+        if self.drops:
+            flow = chain(**config.model.parts(num_classes))
+            self.in_training = Likelihood(flow, levels, dequantizer(config.model, levels))
+        self.density = self.likelihood.density(image_shape)
         self.levels, self.num_classes = levels, num_classes
         self.classes = num_classes if config.classifier_weight > 0 else None
         run_length = {"batch_size": config.batch_size, "total_steps": config.train_steps}
@@ -116,12 +129,12 @@ class _Steps:
             _check_labels(batch.get("label"), self.num_classes)
 
     def init(self, batch):
-        key = jax.random.key(self.config.seed)
-        x = self._noisy(TRAIN_NOISE, 0, jnp.arange(len(batch["image"])), batch)
-        model = self._density_of(x)
-        params = Params(model.init(key, x, self._context(batch)))
+        key, images = jax.random.key(self.config.seed), batch["image"]
+        keys = noise_keys(self.config.seed, TRAIN_NOISE, 0, jnp.arange(len(images)))
+        context = self._context(batch)
+        params = Params(self.likelihood.init(key, images, keys, context))
         if self.classes is not None:
-            z = model.encode(params.flow, x, self._context(batch))
+            z, _ = self.likelihood.encode(params.flow, images, keys, context)
             h = self._features(params, z, batch)
             params = params._replace(classifier=classifier_init(key, h, self.classes))
         return self.descent.init(params)
@@ -129,9 +142,10 @@ class _Steps:
     def objective(self, params, batch, step):
         size = len(batch["image"])
         index = lax.axis_index(AXIS) * size + jnp.arange(size)
-        x = self._noisy(TRAIN_NOISE, step, index, batch)
-        model = self._density_of(x)
-        z, log_prob = model.encode_and_log_prob(params.flow, x, self._context(batch))
+        keys = noise_keys(self.config.seed, TRAIN_NOISE, step, index)
+        z, log_prob = self.in_training.encode(
+            params.flow, batch["image"], keys, self._context(batch), self._dropout_key(step)
+        )
         loss = jnp.mean(self._bits(log_prob, batch))
         metrics = {"train_bits_per_dim": loss}
         if self.classes is not None:
@@ -148,8 +162,9 @@ class _Steps:
 
     def evaluate_step(self, params, batch, samples):
         def sample_bits(sample):
-            x = self._noisy(EVALUATION_NOISE, sample, batch["index"], batch)
-            log_prob = self.density.log_prob(params, x, self._context(batch))
+            keys = noise_keys(self.config.seed, EVALUATION_NOISE, sample, batch["index"])
+            context = self._context(batch)
+            _, log_prob = self.likelihood.encode(params, batch["image"], keys, context)
             return self._bits(log_prob, batch)
 
         mean = jnp.mean(lax.map(sample_bits, jnp.arange(samples)), axis=0)
@@ -157,12 +172,11 @@ class _Steps:
         sums = {"count": weight, "bits": weight * mean, "squares": weight * jnp.square(mean)}
         return lax.psum(jax.tree.map(jnp.sum, sums), AXIS)
 
-    def _density_of(self, x):
-        """The density of images of the size of x, which is smaller in first steps on crops."""
-        return density(self.flow, x.shape[1:])
-
-    def _noisy(self, stream, step, index, batch):
-        return noisy(self.config.seed, stream, step, index, batch["image"], self.levels)
+    def _dropout_key(self, step):
+        """A device's key for one step; of several devices, other numbers than one drops."""
+        if not self.drops:
+            return None
+        return jax.random.fold_in(step_key(self.config.seed, DROPOUT, step), lax.axis_index(AXIS))
 
     def _context(self, batch):
         return batch["label"] if self.config.model.conditional else None
@@ -200,21 +214,6 @@ def halted(before: TrainState, after: TrainState, metrics: dict[str, jax.Array])
     good = finite & (before.step >= 0)
     kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
     return kept._replace(step=jnp.where(good, after.step, jnp.minimum(before.step, ~before.step)))
-
-
-def noisy(seed: int, stream: int, step: Any, index: Any, images: Any, levels: int) -> jax.Array:
-    """Dequantizes images with noise by (seed, stream, step, example): on all devices the same.
-
-    Args:
-        seed: of the run.
-        stream: `TRAIN_NOISE` or `EVALUATION_NOISE`.
-        step: of training; in evaluation, which draw of several.
-        index: `[B]`, each example's place in the global batch or in the split.
-        images, levels: as for `dequantize`.
-    """
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), step)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
-    return dequantize(keys, images, levels=levels)
 
 
 def classifier_init(key: jax.Array, h: jax.Array, num_classes: int) -> Any:

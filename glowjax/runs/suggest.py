@@ -10,6 +10,7 @@ import jax
 
 from glowjax.extras import extra
 from glowjax.runs.config import Config
+from glowjax.runs.models import FlowPP
 
 SIDE = 64  # pixels of the longer side that a first run had better not exceed
 LOOKED_AT = 1000  # images whose sizes are read
@@ -101,7 +102,8 @@ def as_arguments(options: dict[str, Any]) -> list[str]:
 def smoke(config: Config) -> Config:
     """The config at a size that ends in about a minute on two cores: does everything work?"""
     model = config.model
-    small = {"steps": 2, "width": 8, "depth": 1, "blocks": 1, "components": 2}
+    small = {"width": 8, "depth": 1, "blocks": 1, "components": 2, "noise_steps": 1}
+    small["steps"] = (1, 1, 1) if isinstance(model, FlowPP) else 2
     fields = {field.name for field in dataclasses.fields(model)}
     return dataclasses.replace(
         config,

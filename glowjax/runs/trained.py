@@ -22,6 +22,7 @@ from glowjax.densities.quantization import (
     quantize,
 )
 from glowjax.runs.config import Config
+from glowjax.runs.models import dequantizer
 from glowjax.runs.steps import Trainer
 
 
@@ -41,7 +42,8 @@ class ImageModel:
     but `prepare` are pure, and compiled once for each size of their arguments.
 
     Attributes:
-        density: of the dequantized images, floats in (-½, ½): what goes into JAX code.
+        density: of the dequantized images, floats in (-½, ½): what goes into JAX code. If the model
+            has learned its noise, log_prob takes whole images and a key: see `dequantized`.
         config: of the training run.
         image_shape: (H, W, C).
         levels: grey levels of the images.
@@ -62,6 +64,11 @@ class ImageModel:
     def conditional(self) -> bool:
         """Whether it wants labels."""
         return self.config.model.conditional
+
+    @property
+    def learned_noise(self) -> bool:
+        """Whether the noise of dequantization is the model's own."""
+        return dequantizer(self.config.model, self.levels) is not None
 
     @property
     def images(self) -> dict[str, Any]:
@@ -147,8 +154,12 @@ _compiled = functools.partial(jax.jit, static_argnums=0)
 
 @_compiled
 def _log_prob(model, params, images, key, labels):
-    x = dequantize(key, images, levels=model.levels)
     bins = math.prod(model.image_shape) * math.log(model.levels)
+    if model.learned_noise:  # by one key an image, since exported programs know no batch
+        fold = functools.partial(jax.random.fold_in, key)
+        keys = jax.vmap(fold)(jnp.arange(images.shape[0]))
+        return model.density.log_prob(params, images, labels, keys) - bins
+    x = dequantize(key, images, levels=model.levels)
     return model.density.log_prob(params, x, labels) - bins
 
 

@@ -240,6 +240,11 @@ def test_the_file_ends_with_its_digest(file):
     [
         (lambda: glowjax.as_flow(glowjax.ElementwiseFlow(glowjax.affine())), "ElementwiseFlow"),
         (lambda: glowjax.as_flow(glowjax.Coupling(glowjax.mixture_cdf(2))), "mixture_cdf"),
+        pytest.param(
+            lambda: glowjax.flowpp(width=4, blocks=1),
+            r"composed\(.*mixture_cdf",
+            marks=pytest.mark.slow,
+        ),
         (lambda: glowjax.as_flow(glowjax.Logit(0.0)), "alpha of Logit"),
         (lambda: glowjax.as_flow(glowjax.ActNorm())._replace(), "recorded"),
     ],

@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 import glowjax
-from glowjax.runs import Glow, RealNVP
+from glowjax.runs import FlowPP, Glow, RealNVP
 
 
 def options(function):
@@ -33,6 +33,12 @@ def test_the_two_directions_of_a_masked_autoregressive_flow_have_the_same_option
     [
         (Glow, glowjax.glow, {"conditional"}, {"num_classes", "output_init"}),
         (RealNVP, glowjax.realnvp, {"architecture", "logit", "conditional"}, set()),
+        (
+            FlowPP,
+            glowjax.flowpp,
+            {"noise_steps", "noise_width", "noise_blocks", "logit", "conditional"},
+            set(),
+        ),
     ],
 )
 def test_the_model_of_a_config_has_the_options_of_its_function(kind, function, own, left_out):

@@ -13,7 +13,7 @@ import pytest
 from glowjax.data.transform import Transform
 from glowjax.fitting.optim import Optimizer, learning_rate_schedule, warmup
 from glowjax.runs.config import Config, Data, experiment, experiment_files, from_json, to_json
-from glowjax.runs.models import KINDS, Autoregressive, Glow, RealNVP
+from glowjax.runs.models import KINDS, Autoregressive, FlowPP, Glow, RealNVP
 from glowjax.runs.steps import make_trainer
 
 EXPERIMENTS = sorted(experiment_files())
@@ -31,6 +31,8 @@ TABLE = {
 }
 # Kind, grey levels, shape.
 OTHERS = {
+    "flowpp_digits": (FlowPP, 17, (8, 8, 1)),
+    "flowpp_cifar10": (FlowPP, 256, (32, 32, 3)),
     "realnvp_digits": (RealNVP, 17, (8, 8, 1)),
     "realnvp_mnist": (RealNVP, 256, (28, 28, 1)),
     "realnvp_cifar10": (RealNVP, 256, (32, 32, 3)),
@@ -65,6 +67,8 @@ def test_models_without_a_kind_are_glow():
 
 
 WARMUP_IMAGES = {
+    "flowpp_cifar10": 50_000,
+    "flowpp_digits": 6_400,
     "glow_celebahq256": 7_800,
     "glow_cifar10": 500_000,
     "glow_cifar10_conditional": 500_000,
@@ -166,6 +170,15 @@ SMALL: dict[Any, dict[str, Any]] = {
     Glow: {"levels": 1, "steps": 2, "width": 4},
     RealNVP: {"width": 4, "blocks": 1},
     Autoregressive: {"width": 4, "depth": 1, "components": 2},
+    FlowPP: {
+        "steps": (1, 1, 1),
+        "components": 2,
+        "width": 4,
+        "blocks": 1,
+        "noise_steps": 1,
+        "noise_width": 4,
+        "noise_blocks": 1,
+    },
 }
 BAD_MODELS: list[tuple[Any, dict[str, Any], str]] = [
     (Glow, {"levels": 0}, "levels must be a whole number"),
@@ -183,6 +196,9 @@ BAD_MODELS: list[tuple[Any, dict[str, Any], str]] = [
     (Autoregressive, {"components": 1}, "components must be a whole number of at least 2"),
     (Autoregressive, {"kernel": 4}, "kernel must be odd"),
     (Autoregressive, {"depth": 0}, "depth must be a whole number"),
+    (FlowPP, {"steps": 4}, "steps must be three whole numbers, got 4"),
+    (FlowPP, {"noise_steps": -1}, "steps must be a whole number of at least 1, got -1"),
+    (FlowPP, {"dtype": "float16"}, "dtype must be one of"),
 ]
 
 
@@ -192,7 +208,7 @@ def test_bad_models_are_refused(kind, arguments, message):
         build(Config(model=kind(**(SMALL[kind] | arguments))), (4, 4, 1), 17, None)
 
 
-@pytest.mark.parametrize("kind", [RealNVP, Autoregressive])
+@pytest.mark.parametrize("kind", [RealNVP, Autoregressive, FlowPP])
 def test_a_classifier_needs_a_model_of_two_parts(kind):
     config = Config(model=kind(**SMALL[kind]), classifier_weight=0.01)
     with pytest.raises(
@@ -216,6 +232,8 @@ MODELS = [
     Autoregressive(**SMALL[Autoregressive]),
     Autoregressive(**SMALL[Autoregressive], transform="affine", logit=None, conditional=True),
     Autoregressive(**SMALL[Autoregressive], transform="gaussian_mixture", kernel=5),
+    FlowPP(**SMALL[FlowPP], conditional=True),
+    exhaustive(dataclasses.replace(FlowPP(**SMALL[FlowPP]), noise_steps=0, dtype="bfloat16")),
 ]
 
 
@@ -229,7 +247,7 @@ def test_outlines_hold_all_parameters(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [exhaustive(RealNVP), Autoregressive])
+@pytest.mark.parametrize("kind", [exhaustive(RealNVP), Autoregressive, exhaustive(FlowPP)])
 def test_labels_condition(kind):
     flow = kind(**SMALL[kind], conditional=True).parts(3)["flow"]
     x = jax.random.uniform(jax.random.key(0), (4, 4, 4, 1)) - 0.5
@@ -325,6 +343,19 @@ def test_the_papers_realnvp():
     assert (model.blocks, model.logit) == (8, 0.05)
     assert (optimizer.name, optimizer.learning_rate, config.batch_size) == ("adam", 1e-3, 64)
     assert config.data.transform.flip
+
+
+@pytest.mark.slow
+def test_the_papers_flowpp():
+    """It has 31.4 million parameters in the paper, whose last convolutions are 3×3."""
+    config = experiment("flowpp_cifar10")
+    model = config.model
+    assert isinstance(model, FlowPP)
+    assert (model.steps, model.components, model.heads) == ((4, 2, 3), 32, 4)
+    assert (model.width, model.blocks, model.logit) == (96, 10, 0.05)
+    params = build(config, (32, 32, 3), 256, 10).params
+    assert sizes(params.flow[0]) == 26_590_728
+    assert sizes(params.flow[1]) == 445_832
 
 
 def sizes(tree):

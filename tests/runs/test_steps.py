@@ -18,11 +18,10 @@ from glowjax.fitting import optim
 from glowjax.fitting.optim import Optimizer
 from glowjax.models.glow import glow, glow_backbone
 from glowjax.runs.config import Config
+from glowjax.runs.likelihood import EVALUATION_NOISE, TRAIN_NOISE, noisy
 from glowjax.runs.models import Glow
 from glowjax.runs.steps import (
     AXIS,
-    EVALUATION_NOISE,
-    TRAIN_NOISE,
     Mapped,
     Params,
     Trainer,
@@ -30,7 +29,6 @@ from glowjax.runs.steps import (
     check_batch_size,
     make_trainer,
     mapped,
-    noisy,
     on_one_device,
     replicate,
 )

@@ -20,7 +20,7 @@ from glowjax.fitting.optim import Optimizer
 from glowjax.runs import pictures, results, training
 from glowjax.runs.checkpoints import METRIC
 from glowjax.runs.folder import Run
-from glowjax.runs.models import Autoregressive, Glow, RealNVP
+from glowjax.runs.models import Autoregressive, FlowPP, Glow, RealNVP
 from glowjax.runs.sources import load_split
 from glowjax.runs.steps import make_trainer
 from glowjax.runs.trained import image_model
@@ -522,11 +522,21 @@ def test_labels_of_samples(classes):
 OTHERS = [
     pytest.param(RealNVP(levels=1, width=4, blocks=1), marks=pytest.mark.exhaustive),
     Autoregressive(width=4, depth=1, components=2, conditional=True),
+    FlowPP(
+        steps=(1, 1, 1),
+        components=2,
+        width=4,
+        blocks=1,
+        dropout=0.1,
+        noise_steps=1,
+        noise_width=4,
+        noise_blocks=1,
+    ),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", OTHERS, ids=["realnvp", "autoregressive"])
+@pytest.mark.parametrize("model", OTHERS, ids=["realnvp", "autoregressive", "flowpp"])
 def test_a_run_of_another_kind_of_model(config, tmp_path, model):
     folder = tmp_path / "run"
     short = dataclasses.replace(config, model=model, train_steps=2)
@@ -645,6 +655,7 @@ DIVISORS = [
     (RealNVP(levels=3, architecture="single_scale"), 2),
     (RealNVP(levels=1), 1),
     (Autoregressive(), 1),
+    (FlowPP(), 4),
 ]
 
 
