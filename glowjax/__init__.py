@@ -32,6 +32,7 @@ from glowjax.bijections.block_autoregressive import (
     block_autoregressive_inverse,
 )
 from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
+from glowjax.bijections.gaussianization import MarginalGaussianization
 from glowjax.bijections.linear.conv1x1 import (
     InvertibleConv1x1,
     conv1x1_forward,
@@ -80,6 +81,7 @@ from glowjax.bijections.scalar.elementwise import (
     affine_inverse,
 )
 from glowjax.bijections.scalar.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
+from glowjax.bijections.scalar.mixture_fit import fitted_mixture
 from glowjax.bijections.scalar.spline import rational_quadratic
 from glowjax.bijections.scalar.sum_of_squares import sum_of_squares
 from glowjax.bijections.scalar.unconstrained_monotonic import unconstrained_monotonic
@@ -147,6 +149,7 @@ from glowjax.flow import Flow, as_flow
 from glowjax.loops import repeat
 from glowjax.models.circular import circular_maf, circular_spline_flow
 from glowjax.models.dequantizer import dequantization_flow
+from glowjax.models.gaussianization import gaussianization_flow
 from glowjax.models.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.models.maf import iaf, maf
 from glowjax.models.neural_spline import neural_spline_flow
@@ -191,6 +194,7 @@ __all__ = [
     "Importance",
     "InvertibleConv1x1",
     "Logit",
+    "MarginalGaussianization",
     "Permute",
     "PixelCNN",
     "Planar",
@@ -251,10 +255,12 @@ __all__ = [
     "fab",
     "fit",
     "fit_many",
+    "fitted_mixture",
     "flow_matching",
     "forward_kl",
     "from_uint8",
     "gaussian_mixture",
+    "gaussianization_flow",
     "glow",
     "glow_backbone",
     "glow_step",

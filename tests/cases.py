@@ -352,6 +352,18 @@ CASES = {
         (3,),
         (),
     ),
+    "marginal_gaussianization": Case(
+        as_flow(glowjax.MarginalGaussianization(3)), (3,), ("MarginalGaussianization",)
+    ),
+    "marginal_gaussianization_logistic": Case(
+        as_flow(glowjax.MarginalGaussianization(2, "logistic")), (2, 2), ()
+    ),
+    "gaussianization_flow": Case(
+        glowjax.gaussianization_flow(steps=1, components=2),
+        (2,),
+        ("gaussianization_flow",),
+        noise=0.05,
+    ),
     "mixture_coupling": Case(
         as_flow(glowjax.Coupling(glowjax.mixture_cdf(3), SMALL_MLP)), (3,), (), context=2
     ),
@@ -610,6 +622,7 @@ LONG = {  # minutes of one core: their tests are slow
     "dequantization_flow",
     "circular_maf",
     "circular_spline_flow",
+    "gaussianization_flow",
 }
 # Variants that take long to compile: their tests run with -m exhaustive.
 SLOW = {
