@@ -21,6 +21,7 @@ zuko's Gaussianization flow by 0.2. Without gradients it is level with splines o
 Source: Laparra et al. 2011; Meng et al. 2020.
 """
 
+import functools
 import time
 from typing import Any
 
@@ -60,12 +61,14 @@ def without_gradients(run: common.Run) -> Fit:
 def fits(budget: Budget, run: common.Run) -> dict[str, Fit]:
     """What trains each flow, by its name."""
     rotations = run.size(ROTATIONS, 1)
-    nets = {"steps": budget.layers, "width": budget.width, "depth": budget.depth}
-    splines = glowjax.maf(transform=glowjax.rational_quadratic(), **nets)
+    maf = functools.partial(
+        glowjax.maf, steps=budget.layers, width=budget.width, depth=budget.depth
+    )
+    splines = maf(transform=glowjax.rational_quadratic())
     own = {
         "Gaussianization, no gradients": without_gradients(run),
         "Gaussianization": trained(gaussianization(run, rotations), RATE, budget),
-        "MAF": trained(glowjax.maf(**nets), budget.rate, budget),
+        "MAF": trained(maf(), budget.rate, budget),
         "splines": trained(splines, budget.rate, budget),
     }
     return own | gaussianizing_peers(budget, rotations + 1, run.size(COMPONENTS, 2), ZUKO_RATE)

@@ -112,17 +112,14 @@ def mixture_log_prob(
         ValueError: the last axis of raw is no multiple of 3; a family there is not.
     """
     check_choice("family", family, FAMILIES)
-    return logsumexp(log_joint(x, *_parameters(raw), family), axis=-1)
+    return logsumexp(log_joint(x, _parameters(raw), family), axis=-1)
 
 
 def log_joint(
-    x: Float[AnyArray, "*shape"],
-    log_weight: Float[Array, "*#shape K"],
-    mean: Float[Array, "*#shape K"],
-    log_scale: Float[Array, "*#shape K"],
-    family: Family,
+    x: Float[AnyArray, "*shape"], mixture: tuple[Array, Array, Array], family: Family
 ) -> Float[Array, "*shape K"]:
-    """ln (π_k·c((x - m_k)/s_k)/s_k) of each component, in nats."""
+    """ln (π_k·c((x - m_k)/s_k)/s_k) in nats, from (ln π, m, ln s), `[..., K]` each."""
+    log_weight, mean, log_scale = mixture
     u = (promote(x)[..., None] - mean) * jnp.exp(-log_scale)
     return log_weight - log_scale + FAMILIES[family].log_pdf(u)
 

@@ -54,7 +54,7 @@ def fitted_mixture(
     width = jnp.maximum((edges[..., 2::2] - edges[..., :-1:2]) / 2, unit / components)
 
     def improve(_, mixture):
-        share = jax.nn.softmax(log_joint(x, *mixture, family))  # [B, ..., K]
+        share = jax.nn.softmax(log_joint(x, mixture, family))  # [B, ..., K]
         _, mean, log_scale = mixture
         weight = share
         if family == "logistic":
