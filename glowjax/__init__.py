@@ -31,6 +31,7 @@ from glowjax.bijections.block_autoregressive import (
     block_autoregressive_forward,
     block_autoregressive_inverse,
 )
+from glowjax.bijections.contraction import lipswish
 from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from glowjax.bijections.gaussianization import MarginalGaussianization
 from glowjax.bijections.linear.conv1x1 import (
@@ -62,7 +63,6 @@ from glowjax.bijections.planar import Planar, planar_forward, planar_inverse
 from glowjax.bijections.radial import Radial, radial_forward, radial_inverse
 from glowjax.bijections.residual import (
     Residual,
-    lipswish,
     residual_inverse,
     residual_log_det,
     residual_log_det_series,

@@ -355,8 +355,8 @@ CASES = {
     "marginal_gaussianization": Case(
         as_flow(glowjax.MarginalGaussianization(3)), (3,), ("MarginalGaussianization",)
     ),
-    "marginal_gaussianization_logistic": Case(
-        as_flow(glowjax.MarginalGaussianization(2, "logistic")), (2, 2), ()
+    "marginal_gaussianization_gaussian": Case(
+        as_flow(glowjax.MarginalGaussianization(2, "gaussian")), (2, 2), ()
     ),
     "gaussianization_flow": Case(
         glowjax.gaussianization_flow(steps=1, components=2),
@@ -571,6 +571,10 @@ CASES = {
         context=(3, 2, 2),
     ),
     "residual": Case(as_flow(SMALL_RESIDUAL()), (3,), ("Residual",), context=2),
+    "residual_dense": Case(
+        as_flow(SMALL_RESIDUAL(net="dense", activation="clipswish")), (3,), (), context=2
+    ),
+    "residual_sine": Case(as_flow(SMALL_RESIDUAL(activation="sine")), (2,), ()),
     "residual_repeat": Case(
         glowjax.repeat(as_flow(SMALL_RESIDUAL(depth=1, coefficient=0.5)), 2), (2,), ()
     ),
