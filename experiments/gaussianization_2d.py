@@ -3,7 +3,7 @@
     python -m experiments.gaussianization_2d
 
 The first panels show rotation-based iterative Gaussianization: 30 layers, each of a random rotation
-and of mixtures of 16 Gaussians that fit both numbers. The panel below the data is a flow of 8
+and of mixtures of 16 logistics that fit both numbers. The panel below the data is a flow of 8
 rotations, which starts so and is then trained.
 
 The table has the mean log-likelihood of 20,000 held-out points in nats, of a checkerboard and of
@@ -52,7 +52,7 @@ def without_gradients(run: common.Run) -> Fit:
     init, log_prob = jax.jit(model.init), jax.jit(model.log_prob)
 
     def fit(x: np.ndarray, seed: int) -> LogP:
-        params = init(jax.random.key(seed), jnp.asarray(x))
+        params = jax.block_until_ready(init(jax.random.key(seed), jnp.asarray(x)))
         return lambda x: np.asarray(log_prob(params, x))
 
     return fit

@@ -3,7 +3,6 @@
 from glowjax.bijections.actnorm import ActNorm
 from glowjax.bijections.gaussianization import MarginalGaussianization
 from glowjax.bijections.linear.conv1x1 import InvertibleConv1x1
-from glowjax.bijections.scalar.mixture_cdf import Family
 from glowjax.checks import check_integer, check_positive
 from glowjax.compose import chain
 from glowjax.expression import recorded
@@ -16,7 +15,6 @@ def gaussianization_flow(
     *,
     steps: int = 8,
     components: int = 16,
-    family: Family = "gaussian",
     backprop: Backprop = "store",
     unroll: int | bool = 1,
 ) -> Flow:
@@ -33,7 +31,7 @@ def gaussianization_flow(
 
     Args:
         steps: K, how many rotations. Without gradients take more of them, such as 30.
-        components, family: of the mixtures, see `MarginalGaussianization`.
+        components: of each mixture, which are logistics.
         backprop, unroll: see `repeat`; `"invert"` costs the inverses of the mixtures.
 
     Raises:
@@ -51,7 +49,7 @@ def gaussianization_flow(
     """
     check_positive(steps=steps)
     check_integer("components", components, 2)
-    marginal = as_flow(MarginalGaussianization(components, family))
+    marginal = as_flow(MarginalGaussianization(components))
     step = chain(rotation=as_flow(InvertibleConv1x1("rotation")), marginal=marginal)
     return chain(
         actnorm=as_flow(ActNorm()),

@@ -17,7 +17,7 @@ WIDTH = 0.5  # deviation of what counts as one more example in each component, i
 
 
 def fitted_mixture(
-    x: Float[AnyArray, "B *event"], components: int, *, family: Family = "gaussian"
+    x: Float[AnyArray, "B *event"], components: int, *, family: Family = "logistic"
 ) -> Float[Array, "*event size"]:
     """The raw of `mixture_cdf` whose mixture fits x, a mixture for every number of an event.
 
