@@ -129,6 +129,11 @@ def maps() -> dict[str, tuple[Map, tuple[float, float]]]:
     umnn = waves([0.0, -0.1, 0.4, -0.4] + [1.0] * 2 + [0.0] * 2, [0.3] + [0.0] * 5 + [0.4] * 2)
     smooth = functools.partial(glowjax.MADE, activation="silu")
     autoregressive = as_flow(glowjax.Autoregressive(glowjax.affine(bound=1.0), smooth))
+    clumps = {"raw": array([[0.0, 0.0, -0.7, 0.7, -0.5, -0.5]] * 2)}
+    gaussianize = as_flow(glowjax.MarginalGaussianization(2))
+    turn = as_flow(glowjax.InvertibleConv1x1("rotation"))
+    gaussianization = glowjax.chain(gaussianize, turn, gaussianize)
+    turned = clumps, {"rotation": array([-0.4])}, clumps
     planar = {"u": array([-1.6, 0.6]), "w": array([1.6, 0.8]), "b": array(-0.4)}
     radial = {"centre": array([0.5, 0.5]), "raw_alpha": array(0.5), "raw_beta": array(2.0)}
     sylvester = {
@@ -153,6 +158,7 @@ def maps() -> dict[str, tuple[Map, tuple[float, float]]]:
         "maf": drawn(autoregressive, 0, 0.07),
         "iaf": drawn(glowjax.invert(autoregressive), 0, 0.07),
         "block_autoregressive": drawn(as_flow(glowjax.BlockAutoregressive(width=4)), 1, 0.5),
+        "gaussianization": functools.partial(gaussianization.forward, turned),
         "planar": lambda x: glowjax.planar_forward(x, **planar),
         "radial": lambda x: glowjax.radial_forward(x, **radial),
         "sylvester": lambda x: glowjax.sylvester_forward(x, **sylvester),

@@ -1,4 +1,4 @@
-"""The flows of zuko and FlowJAX beside those of `experiments.monotone_2d`, trained in the same way.
+"""Flows of zuko and FlowJAX beside those of `monotone_2d` and `gaussianization_2d`, trained alike.
 
 Their own defaults say how a map is made; layers, nets, steps, batches and rates are those of the
 experiment. A library that is not installed is left out, and so is zuko's UNAF, whose steps take
@@ -40,7 +40,7 @@ class Budget(NamedTuple):
 
 
 def peers(budget: Budget) -> dict[str, Fit]:
-    """What trains the flows of the libraries that are installed, by their names."""
+    """What trains the monotone maps of the libraries that are installed, by their names."""
     found: dict[str, Fit] = {}
     if importlib.util.find_spec("zuko"):
         names = {
@@ -49,13 +49,42 @@ def peers(budget: Budget) -> dict[str, Fit]:
             "sum of squares, zuko": "SOSPF",
             "NAF, zuko": "NAF",
         }
-        found = {shown: trained_by_zuko(name, budget) for shown, name in names.items()}
+        nets = {"hidden_features": [budget.width] * budget.depth}
+        found = {shown: trained_by_zuko(name, budget, **nets) for shown, name in names.items()}
     if importlib.util.find_spec("flowjax"):
-        found["BNAF, FlowJAX"] = trained_by_flowjax(budget)
+        found["BNAF, FlowJAX"] = trained_by_flowjax(
+            "block_neural_autoregressive_flow",
+            budget,
+            budget.block_rate,
+            nn_depth=budget.depth,
+            nn_block_dim=budget.block_width,
+        )
     return found
 
 
-def trained_by_zuko(name: str, budget: Budget) -> Fit:
+def gaussianizing_peers(
+    budget: Budget, layers: int, components: int, rate: float
+) -> dict[str, Fit]:
+    """zuko's Gaussianization flow, by a rate of its own, and FlowJAX's autoregressive splines."""
+    found: dict[str, Fit] = {}
+    if importlib.util.find_spec("zuko"):
+        given = budget._replace(layers=layers, rate=rate)
+        found["Gaussianization, zuko"] = trained_by_zuko("GF", given, components=components)
+    if importlib.util.find_spec("flowjax"):
+        from flowjax.bijections import RationalQuadraticSpline
+
+        found["splines, FlowJAX"] = trained_by_flowjax(
+            "masked_autoregressive_flow",
+            budget,
+            budget.rate,
+            transformer=RationalQuadraticSpline(knots=8, interval=5),
+            nn_width=budget.width,
+            nn_depth=budget.depth,
+        )
+    return found
+
+
+def trained_by_zuko(name: str, budget: Budget, **options: Any) -> Fit:
     """`zuko.flows.NSF` and the like, by torch's Adam."""
     import torch
     from zuko import flows
@@ -63,8 +92,7 @@ def trained_by_zuko(name: str, budget: Budget) -> Fit:
     def train(x: np.ndarray, seed: int) -> LogP:
         torch.set_num_threads(1)  # such small arrays take longer on several
         torch.manual_seed(seed)
-        nets = {"hidden_features": [budget.width] * budget.depth}
-        model: Any = getattr(flows, name)(features=2, transforms=budget.layers, **nets)
+        model: Any = getattr(flows, name)(features=2, transforms=budget.layers, **options)
         optimizer = torch.optim.Adam(model.parameters(), lr=budget.rate)
 
         def fall(step):
@@ -88,26 +116,25 @@ def trained_by_zuko(name: str, budget: Budget) -> Fit:
     return train
 
 
-def trained_by_flowjax(budget: Budget) -> Fit:
-    """`flowjax.flows.block_neural_autoregressive_flow`, by optax."""
+def trained_by_flowjax(name: str, budget: Budget, rate: float, **options: Any) -> Fit:
+    """`flowjax.flows.block_neural_autoregressive_flow` and the like, by optax."""
     import equinox
     import paramax
     from flowjax import distributions, flows
 
     def train(x: np.ndarray, seed: int) -> LogP:
-        made = flows.block_neural_autoregressive_flow(
+        made = getattr(flows, name)(
             jax.random.key(seed),
             base_dist=distributions.Normal(jnp.zeros(2)),
-            nn_depth=budget.depth,
-            nn_block_dim=budget.block_width,
             flow_layers=budget.layers,
+            **options,
         )
         params, static = equinox.partition(
             made,
             equinox.is_inexact_array,
             is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable),
         )
-        optimizer = common.clipped(budget.block_rate, budget.steps)
+        optimizer = common.clipped(rate, budget.steps)
 
         def log_prob(params, x):
             return paramax.unwrap(equinox.combine(params, static)).log_prob(x)

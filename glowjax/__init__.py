@@ -36,7 +36,9 @@ from glowjax.bijections.checkerboard import (
     checkerboard_forward,
     checkerboard_inverse,
 )
+from glowjax.bijections.contraction import lipswish
 from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
+from glowjax.bijections.gaussianization import MarginalGaussianization
 from glowjax.bijections.linear.conv1x1 import (
     InvertibleConv1x1,
     conv1x1_forward,
@@ -66,7 +68,6 @@ from glowjax.bijections.planar import Planar, planar_forward, planar_inverse
 from glowjax.bijections.radial import Radial, radial_forward, radial_inverse
 from glowjax.bijections.residual import (
     Residual,
-    lipswish,
     residual_inverse,
     residual_log_det,
     residual_log_det_series,
@@ -86,6 +87,7 @@ from glowjax.bijections.scalar.elementwise import (
     affine_inverse,
 )
 from glowjax.bijections.scalar.mixture_cdf import mixture_cdf, mixture_log_prob, mixture_sample
+from glowjax.bijections.scalar.mixture_fit import fitted_mixture
 from glowjax.bijections.scalar.spline import rational_quadratic
 from glowjax.bijections.scalar.sum_of_squares import sum_of_squares
 from glowjax.bijections.scalar.unconstrained_monotonic import unconstrained_monotonic
@@ -163,6 +165,7 @@ from glowjax.loops import repeat
 from glowjax.models.circular import circular_maf, circular_spline_flow
 from glowjax.models.dequantizer import dequantization_flow
 from glowjax.models.flowpp import flowpp, flowpp_noise, flowpp_step
+from glowjax.models.gaussianization import gaussianization_flow
 from glowjax.models.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.models.maf import iaf, maf
 from glowjax.models.neural_spline import neural_spline_flow
@@ -210,6 +213,7 @@ __all__ = [
     "Importance",
     "InvertibleConv1x1",
     "Logit",
+    "MarginalGaussianization",
     "Permute",
     "PixelCNN",
     "Planar",
@@ -274,6 +278,7 @@ __all__ = [
     "fab",
     "fit",
     "fit_many",
+    "fitted_mixture",
     "flow_matching",
     "flowpp",
     "flowpp_noise",
@@ -281,6 +286,7 @@ __all__ = [
     "forward_kl",
     "from_uint8",
     "gaussian_mixture",
+    "gaussianization_flow",
     "generative_surjection",
     "glow",
     "glow_backbone",

@@ -353,6 +353,18 @@ CASES = {
         (3,),
         (),
     ),
+    "marginal_gaussianization": Case(
+        as_flow(glowjax.MarginalGaussianization(3)), (3,), ("MarginalGaussianization",)
+    ),
+    "marginal_gaussianization_gaussian": Case(
+        as_flow(glowjax.MarginalGaussianization(2, "gaussian")), (2, 2), ()
+    ),
+    "gaussianization_flow": Case(
+        glowjax.gaussianization_flow(steps=1, components=2),
+        (2,),
+        ("gaussianization_flow",),
+        noise=0.05,
+    ),
     "mixture_coupling": Case(
         as_flow(glowjax.Coupling(glowjax.mixture_cdf(3), SMALL_MLP)), (3,), (), context=2
     ),
@@ -560,6 +572,10 @@ CASES = {
         context=(3, 2, 2),
     ),
     "residual": Case(as_flow(SMALL_RESIDUAL()), (3,), ("Residual",), context=2),
+    "residual_dense": Case(
+        as_flow(SMALL_RESIDUAL(net="dense", activation="clipswish")), (3,), (), context=2
+    ),
+    "residual_sine": Case(as_flow(SMALL_RESIDUAL(activation="sine")), (2,), ()),
     "residual_repeat": Case(
         glowjax.repeat(as_flow(SMALL_RESIDUAL(depth=1, coefficient=0.5)), 2), (2,), ()
     ),
@@ -657,6 +673,7 @@ LONG = {  # minutes of one core: their tests are slow
     "flowpp_noise",
     "circular_maf",
     "circular_spline_flow",
+    "gaussianization_flow",
 }
 # Variants that take long to compile: their tests run with -m exhaustive.
 SLOW = {

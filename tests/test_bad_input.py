@@ -222,7 +222,7 @@ MAKERS = [
     glowjax.preprocess.sigmoid, glowjax.preprocess.power, glowjax.preprocess.fixed_affine,
     glowjax.Logit, glowjax.InvertibleConv1x1, glowjax.Residual, glowjax.Sylvester,
     glowjax.bernstein, glowjax.sum_of_squares, glowjax.deep_sigmoidal,
-    glowjax.unconstrained_monotonic,
+    glowjax.unconstrained_monotonic, glowjax.MarginalGaussianization, glowjax.gaussianization_flow,
 ]  # fmt: skip
 WRONG = st.sampled_from(
     [0, -1, 1.5, float("nan"), float("inf"), "many", None, True, 10**4, (), -1.0]

@@ -21,6 +21,7 @@ LONG = (  # a minute each, even so: run with -m exhaustive
     "dequantization_digits",
     "flow_matching_2d",
     "funnel_nuts",
+    "gaussianization_2d",
     "latent_sampling_2d",
     "latents_digits",
     "torus_sphere",

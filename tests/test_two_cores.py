@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from glowjax import random_rotation_lu
 from glowjax.bijections.linear import linalg
 from glowjax.bijections.linear.factorizations import dense, lu_product
-from glowjax.bijections.residual import limit_spectral_norm
+from glowjax.bijections.contraction import limit_spectral_norm
 
 def draw(key):
     return random_rotation_lu(key, 48)

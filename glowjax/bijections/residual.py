@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import chex
 import flax.linen as nn
@@ -11,73 +11,20 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Integer, Shaped
 
-from glowjax.arrays import HIGHEST, AnyArray, promote, sum_event, vary_as
-from glowjax.bijections.linear.linalg import inverse_and_log_abs_det, spectral_norm
+from glowjax.arrays import AnyArray, promote, sum_event, vary_as
+from glowjax.bijections.contraction import (
+    ACTIVATIONS,
+    Activation,
+    Contraction,
+    contraction,
+    limit_spectral_norm,
+)
+from glowjax.bijections.linear.linalg import inverse_and_log_abs_det
 from glowjax.checks import Interval, check_choice, check_context, check_in, check_positive, require
 
 LogDet = Literal["exact", "power_series", "roulette"]
+Net = Literal["mlp", "dense"]
 Map = Callable[[Float[Array, "B D"]], Float[Array, "B D"]]
-
-
-def lipswish(x: Float[AnyArray, "*shape"], slope: Float[AnyArray, ""]) -> Float[Array, "*shape"]:
-    """x·σ(softplus(slope)·x) / 1.1: smooth, with |derivative| <= 1 whatever the slope.
-
-    Where its first derivative is near 1 its second is not 0, so that log-determinants of a net at
-    its Lipschitz bound still have gradients.
-
-    Args:
-        x: `[...]`.
-        slope: `[]`.
-
-    Source: Chen et al. 2019, section 3.3.
-    """
-    return x * jax.nn.sigmoid(jax.nn.softplus(slope) * x) / 1.1
-
-
-def limit_spectral_norm(weight: Float[Array, "m n"], bound: float) -> Float[Array, "m n"]:
-    """weight / max(1, ‖weight‖₂ / bound): scaled only where its largest singular value is above.
-
-    The norm is that of the singular value decomposition: exact, differentiated, O(n³) for n×n.
-    Source: Behrmann et al. 2019, section 2.1, with the exact norm in place of an estimate.
-    """
-    return weight / jnp.maximum(1, spectral_norm(weight) / bound)
-
-
-class Contraction(NamedTuple):
-    """The weights of `contraction`, limited."""
-
-    weights: tuple[Float[Array, "inputs outputs"], ...]
-    biases: tuple[Float[Array, "outputs"], ...]
-    slopes: tuple[Float[Array, ""], ...]  # of LipSwish, one a hidden layer
-    context: Float[Array, "F width"] | None  # not limited, as it moves x by nothing
-
-
-def contraction(
-    x: Float[Array, "B D"], net: Contraction, context: Float[Array, "B F"] | None = None
-) -> Float[Array, "B D"]:
-    """An MLP with LipSwish: `x: [B, D] -> [B, D]`; its Lipschitz constant in x is at most Π‖W‖₂.
-
-    Args:
-        context: `[B, F]`; its features are appended to the input.
-
-    Raises:
-        ValueError: x is not of the net's D, or context not of its F, or given or left out wrongly.
-    """
-    size = net.weights[0].shape[0]
-    require(jnp.shape(x)[1:] == (size,), "x", jnp.shape(x), f"of shape [B, {size}]")
-    shift = net.biases[0]
-    check_context(context, x)
-    given = None if context is None else jnp.shape(context)
-    if net.context is None:
-        require(given is None, "context", given, "None, as at initialisation")
-    else:
-        features = net.context.shape[0]
-        require(given == (x.shape[0], features), "context", given, f"of shape [B, {features}]")
-        shift = shift + jnp.matmul(jnp.asarray(context, x.dtype), net.context, precision=HIGHEST)
-    h = jnp.matmul(x, net.weights[0], precision=HIGHEST) + shift
-    for weight, bias, slope in zip(net.weights[1:], net.biases[1:], net.slopes, strict=True):
-        h = jnp.matmul(lipswish(h, slope), weight, precision=HIGHEST) + bias
-    return h
 
 
 def fixed_point(
@@ -194,15 +141,19 @@ def residual_log_det_series(
 
 
 class Residual(nn.Module):
-    """z = x + g(x) for `x: [B, D]`, with g an MLP of Lipschitz constant at most coefficient < 1.
+    """z = x + g(x) for `x: [B, D]`, with g a net of Lipschitz constant at most coefficient < 1.
 
-    Each of the depth + 1 weights is divided by its exact spectral norm where that is above
-    coefficient^(1 / (depth + 1)), so that the bound holds for all parameters; activations are
-    LipSwish. The inverse is `residual_inverse`, exact to rounding.
+    Each weight is divided by its exact spectral norm where that is above its bound, and activations
+    have slopes of at most 1, so that the bound holds for all parameters. The inverse is
+    `residual_inverse`, exact to rounding.
 
     Attributes:
         width, depth: of the hidden layers.
         coefficient: the bound c on the Lipschitz constant.
+        net: `"mlp"`, whose depth + 1 weights each have the bound c^(1 / (depth + 1)). `"dense"`,
+            an i-DenseNet: each hidden layer appends its outputs to its inputs, so that the last
+            layer, which alone has a bound below 1, sees x and all of them.
+        activation: `"lipswish"`, `"clipswish"` or `"sine"`, see `contraction`.
         log_det: `"exact"`: D derivatives and a determinant an example, without a key; for low D.
             `"power_series"`: `terms` terms with a random probe of signs an example; its
             expectation is off by at most D·cⁿ⁺¹ / ((n + 1)(1 - c)), n = terms.
@@ -219,7 +170,8 @@ class Residual(nn.Module):
         ValueError: an attribute is not as above; x is not `[B, D]`; `context` does not fit; no key
             for an estimated log-determinant.
 
-    Sources: Behrmann et al. 2019 (i-ResNet), sections 2 and 3; Chen et al. 2019, section 3.
+    Sources: Behrmann et al. 2019 (i-ResNet), sections 2 and 3; Chen et al. 2019, section 3;
+    Perugachi-Diaz et al. 2021, Invertible DenseNets with concatenated LipSwish.
 
     Examples:
         >>> flow, x = glowjax.as_flow(glowjax.Residual(width=8, depth=1)), jnp.ones((4, 2))
@@ -234,6 +186,8 @@ class Residual(nn.Module):
     coefficient: float = 0.9
     log_det: LogDet = "exact"
     terms: int = 10
+    net: Net = "mlp"
+    activation: Activation = "lipswish"
 
     def forward(self, x, context=None) -> tuple[Array, Array]:
         x, g = self._contraction(promote(x), context)
@@ -250,42 +204,50 @@ class Residual(nn.Module):
 
     @nn.nowrap
     def _contraction_of(self, params):
-        bound = self.coefficient ** (1 / (self.depth + 1))
+        hidden = 1.0 if self.net == "dense" else self.coefficient ** (1 / (self.depth + 1))
+        bounds = [hidden] * self.depth + [self.coefficient / hidden**self.depth]
 
         def numbered(name, n):
             return tuple(params[f"{name}{i}"] for i in range(1, n + 1))
 
-        weights = numbered("weight", self.depth + 1)
+        weights = zip(numbered("weight", self.depth + 1), bounds, strict=True)
         return Contraction(
-            tuple(limit_spectral_norm(jnp.asarray(weight), bound) for weight in weights),
+            tuple(limit_spectral_norm(jnp.asarray(weight), bound) for weight, bound in weights),
             numbered("bias", self.depth + 1),
             numbered("slope", self.depth),
             params.get("context"),
+            numbered("share", self.depth) if self.net == "dense" else (),
         )
 
     def _contraction(self, x, context):
         check_positive(width=self.width, depth=self.depth, terms=self.terms)
         check_choice("log_det", self.log_det, ("exact", "power_series", "roulette"))
+        check_choice("net", self.net, ("mlp", "dense"))
+        check_choice("activation", self.activation, ACTIVATIONS)
         check_in(Interval(0, 1), coefficient=self.coefficient)
         require(x.ndim == 2, "x", x.shape, "of shape [B, D]")
         net = self._net(x, context)
         x = x.astype(jnp.result_type(x, *net.weights))  # the inverse's loop keeps one dtype
-        return x, lambda x: contraction(x, net, context)
+        return x, lambda x: contraction(x, net, context, activation=self.activation)
 
     @nn.compact
     def _net(self, x, context):
         prepared = self.get_variable("prepared", "net")
         if prepared is not None:
             return prepared
-        sizes = [x.shape[-1], *[self.width] * self.depth, x.shape[-1]]
         draw, zeros, dtype = nn.initializers.lecun_normal(), nn.initializers.zeros, x.dtype
-        params = {}
-        for i in range(1, len(sizes)):
-            params[f"weight{i}"] = self.param(f"weight{i}", draw, (sizes[i - 1], sizes[i]), dtype)
-            params[f"bias{i}"] = self.param(f"bias{i}", zeros, sizes[i : i + 1], dtype)
+        params, inputs = {}, x.shape[-1]
+        for i in range(1, self.depth + 2):
+            outputs = self.width if i <= self.depth else x.shape[-1]
+            params[f"weight{i}"] = self.param(f"weight{i}", draw, (inputs, outputs), dtype)
+            params[f"bias{i}"] = self.param(f"bias{i}", zeros, (outputs,), dtype)
             if i <= self.depth:
                 half = nn.initializers.constant(0.5)  # as in the released Residual Flows
                 params[f"slope{i}"] = self.param(f"slope{i}", half, (), dtype)
+                if self.net == "dense":
+                    params[f"share{i}"] = self.param(f"share{i}", zeros, (), dtype)
+            outputs *= ACTIVATIONS[self.activation].outputs
+            inputs = inputs + outputs if self.net == "dense" else outputs
         if self.is_initializing() and context is not None:
             check_context(context, x)
             self.param("context", draw, (context.shape[-1], self.width), dtype)

@@ -10,7 +10,9 @@ from cases import CASES, SMALL_RESIDUAL, Case, data, parameters
 
 import glowjax
 from glowjax import as_flow
-from glowjax.bijections.residual import fixed_point, limit_spectral_norm, steps_to_rounding
+from glowjax.bijections.contraction import ACTIVATIONS, limit_spectral_norm
+from glowjax.bijections.residual import fixed_point, steps_to_rounding
+from glowjax.testing import moved
 
 ESTIMATED = ("power_series", "roulette")
 
@@ -32,13 +34,6 @@ def linear(slope):
 # ------------------------------------------------------------------------------------- bounds
 
 
-def test_lipswish_has_slopes_up_to_one():
-    x, slope = jnp.linspace(-100, 100, 20_001), jnp.asarray([-3.0, 0.0, 0.5, 4.0])
-    derivative = jax.vmap(jax.vmap(jax.grad(glowjax.lipswish), (0, None)), (None, 0))(x, slope)
-    steepest = jnp.max(jnp.abs(derivative), axis=1)
-    assert np.all(steepest <= 1) and np.all(steepest > 0.999)
-
-
 def test_weights_are_scaled_only_above_the_bound():
     weight = jax.random.normal(jax.random.key(0), (5, 3))
     norm = float(np.linalg.norm(weight, ord=2))
@@ -47,6 +42,43 @@ def test_weights_are_scaled_only_above_the_bound():
     np.testing.assert_allclose(limited, weight * 0.3 / norm, rtol=1e-12)
     zeros = jax.grad(lambda w: jnp.sum(limit_spectral_norm(w, 0.3)))(jnp.zeros((2, 2)))
     np.testing.assert_array_equal(zeros, 1)  # and not NaN
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_have_slopes_up_to_one(activation):
+    """The norm of all outputs' slopes at one input, for slopes that span what is learned."""
+    function = ACTIVATIONS[activation].function
+    x, slopes = jnp.linspace(-100, 100, 20_001)[:, None], jnp.asarray([-3.0, 0.0, 0.5, 4.0])
+    push = jax.vmap(lambda slope: jax.jvp(lambda x: function(x, slope), (x,), (1 + 0 * x,))[1])
+    steepest = jnp.max(jnp.linalg.norm(push(slopes), axis=-1), axis=1)
+    assert np.all(steepest <= 1) and np.all(steepest > 0.999)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("net", ["mlp", "dense"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_no_jacobian_is_above_the_bound(net, activation):
+    """The spectral norm of ∂g/∂x, at points and parameters found by going uphill on it."""
+    module = SMALL_RESIDUAL(coefficient=0.8, net=net, activation=activation)
+    flow, x = as_flow(module), 2 * jax.random.normal(jax.random.key(1), (50, 3))
+
+    @jax.jit
+    def measure():
+        def norms(params, x):
+            def g(x):
+                return (flow.forward(params, x[None])[0] - x)[0]
+
+            return jnp.linalg.norm(jax.vmap(jax.jacrev(g))(x), ord=2, axis=(1, 2))
+
+        def uphill(_, at):
+            slope = jax.grad(lambda at: jnp.sum(norms(*at)))(at)
+            return jax.tree.map(lambda a, s: a + 0.03 * s / (1e-9 + jnp.linalg.norm(s)), at, slope)
+
+        params = moved(flow.init(jax.random.key(0), x), 0.5)
+        return norms(*jax.lax.fori_loop(0, 100, uphill, (params, x)))
+
+    found = np.max(measure())
+    assert 0.6 * 0.8 < found <= 0.8 * (1 + 1e-9)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Elementwise maps by the CDF of a mixture: flexible, exact in the tails, inverted by bisection."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
@@ -112,9 +112,16 @@ def mixture_log_prob(
         ValueError: the last axis of raw is no multiple of 3; a family there is not.
     """
     check_choice("family", family, FAMILIES)
-    log_weight, mean, log_scale = _parameters(raw)
+    return logsumexp(log_joint(x, _parameters(raw), family), axis=-1)
+
+
+def log_joint(
+    x: Float[AnyArray, "*shape"], mixture: tuple[Array, Array, Array], family: Family
+) -> Float[Array, "*shape K"]:
+    """ln (π_k·c((x - m_k)/s_k)/s_k) in nats, from (ln π, m, ln s), `[..., K]` each."""
+    log_weight, mean, log_scale = mixture
     u = (promote(x)[..., None] - mean) * jnp.exp(-log_scale)
-    return logsumexp(log_weight - log_scale + FAMILIES[family].log_pdf(u), axis=-1)
+    return log_weight - log_scale + FAMILIES[family].log_pdf(u)
 
 
 def mixture_sample(
@@ -149,10 +156,13 @@ def _parameters(raw):
     size = jnp.shape(raw)[-1]
     require(size and size % 3 == 0, "last axis of raw", size, "3 times the number of components")
     logits, mean, log_scale = jnp.split(promote(raw), 3, axis=-1)
-    components = size // 3
-    offset = (2 * jnp.arange(components, dtype=mean.dtype) + 1) / components - 1
     bounded = jnp.clip(log_scale, -LOG_SCALE_BOUND, LOG_SCALE_BOUND)
-    return jax.nn.log_softmax(logits), mean + offset, bounded
+    return jax.nn.log_softmax(logits), mean + offsets(size // 3, mean.dtype), bounded
+
+
+def offsets(components: int, dtype: Any) -> Float[Array, "K"]:
+    """What is added to the means of raw, so that components differ at raw = 0."""
+    return (2 * jnp.arange(components, dtype=dtype) + 1) / components - 1
 
 
 def _log_tails(x, raw, family):
