@@ -10,7 +10,7 @@ anew at each step, and standardised. Of 3 random splits, 1,297 rows are trained 
 mixture (components, covariance) and when a flow stops, and 300 test; all on the same noise.
 
 Time: 3 to 14 min on 2 CPU cores.
-Expected: all are ahead of the mixture: RealNVP by 1 nat a row, MAF by 7, splines by 22.
+Expected: all are ahead of the mixture: RealNVP by 2 nats a row, MAF by 6, splines by 22.
 Source: Papamakarios et al. 2017 (MAF), section 4.2; Durkan et al. 2019, section 5.1.
 """
 
