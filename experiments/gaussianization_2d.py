@@ -14,7 +14,8 @@ learning rate falls from 3e-3. That of Gaussianization, which has no nets, falls
 better of 1e-2 and 3e-3, and that of zuko's from 0.1, the best of 3e-3, 1e-2, 3e-2 and 0.1. These
 rates and the number of components were chosen on the points of `--seed 0`; the published figures
 are of `--seed 1`, whose points chose nothing. Install zuko and FlowJAX by
-`pip install 'glowjax[bench]'`, or they are left out. The true checkerboard has ln(1/32) = -3.466 nats.
+`pip install 'glowjax[bench]'`, or they are left out. The true checkerboard
+has ln(1/32) = -3.466 nats.
 
 Time: 3 min of one processor with zuko and FlowJAX.
 Expected: trained, it is level with splines, and ahead of zuko's Gaussianization flow by 0.25 nats.
