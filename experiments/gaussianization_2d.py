@@ -24,7 +24,6 @@ Source: Laparra et al. 2011; Meng et al. 2020.
 """
 
 import functools
-import time
 from typing import Any
 
 import jax
@@ -33,7 +32,7 @@ import numpy as np
 
 import glowjax
 from experiments import common
-from experiments.monotone_2d import EXTENT, in_units, trained
+from experiments.monotone_2d import EXTENT, over_seeds, trained
 from experiments.monotone_peers import Budget, Fit, LogP, gaussianizing_peers
 from glowjax import plots, toy
 from glowjax.densities import targets
@@ -108,15 +107,7 @@ def main(run: common.Run) -> common.Figures:
     keys = jax.random.split(jax.random.key(run.seed))
     train, test = (np.asarray(toy.checkerboard(key, n)) for key in keys)
     for name, fit in fits(budget, run).items():
-        scores, seconds = [], []
-        for seed in range(run.seed, run.seed + run.size(3, 2)):
-            began = time.process_time()
-            log_p = in_units(fit, train, seed)
-            seconds.append(time.process_time() - began)
-            scores.append(log_p(test).mean())
-        took = f"{seconds[0]:.0f} s, then {np.mean(seconds[1:]):.0f} s"
-        figures[name] = f"{common.mean(scores)} ({took})"
-        last[name] = log_p
+        figures[name], last[name] = over_seeds(fit, train, test, run)
 
     grid, _ = targets.grid(EXTENT, points)
     white = np.full((points, points), -np.inf)

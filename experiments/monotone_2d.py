@@ -59,14 +59,7 @@ def main(run: common.Run) -> common.Figures:
     figures: common.Figures = {}
     panels = {}
     for name, fit in (own | others).items():
-        scores, seconds = [], []
-        for seed in range(run.seed, run.seed + run.size(3, 2)):
-            began = time.process_time()
-            log_p = in_units(fit, train, seed)
-            seconds.append(time.process_time() - began)
-            scores.append(log_p(test).mean())
-        took = f"{seconds[0]:.0f} s, then {np.mean(seconds[1:]):.0f} s"
-        figures[name] = f"{common.mean(scores)} ({took})"
+        figures[name], log_p = over_seeds(fit, train, test, run)
         panels[name] = log_p(np.asarray(x)).reshape(points, points)
 
     white = np.full((points, points), -np.inf)
@@ -115,6 +108,18 @@ def trained(flow: glowjax.Flow, rate: float, budget: Budget) -> Fit:
         return lambda x: np.asarray(log_prob(params, x))
 
     return train
+
+
+def over_seeds(fit: Fit, train: np.ndarray, test: np.ndarray, run: common.Run) -> tuple[str, LogP]:
+    """Mean ln p of held-out points with its error and the processor's seconds, and the last fit."""
+    scores, seconds = [], []
+    for seed in range(run.seed, run.seed + run.size(3, 2)):
+        began = time.process_time()
+        log_p = in_units(fit, train, seed)
+        seconds.append(time.process_time() - began)
+        scores.append(log_p(test).mean())
+    took = f"{seconds[0]:.0f} s, then {np.mean(seconds[1:]):.0f} s"
+    return f"{common.mean(scores)} ({took})", log_p
 
 
 def in_units(fit: Fit, x: np.ndarray, seed: int) -> LogP:
