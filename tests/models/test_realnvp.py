@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import SMALL_RESNET, Case, parameters
+from weight_norm import conv
 
 import glowjax
 from glowjax import as_flow
@@ -58,18 +59,6 @@ def test_resnet_without_context_is_the_formula():
     x = jax.random.normal(jax.random.key(0), (1, 2, 3, 2))
     params = jax.jit(lambda x: moved(net.init(jax.random.key(1), x), 0.3))(x)
     y = np.asarray(net.apply(params, x))[0]
-
-    def conv(p, h):
-        w = np.asarray(p["direction"])
-        w = w / np.sqrt((w**2).sum((0, 1, 2))) * np.asarray(p["scale"])
-        r = w.shape[0] // 2
-        h = np.pad(h, ((r, r), (r, r), (0, 0)))
-        size = (h.shape[0] - 2 * r, h.shape[1] - 2 * r)
-        windows = [
-            [h[i : i + 2 * r + 1, j : j + 2 * r + 1] for j in range(size[1])]
-            for i in range(size[0])
-        ]
-        return np.einsum("hwabc,abcf->hwf", np.array(windows), w) + np.asarray(p["bias"])
 
     p, relu = params["params"], functools.partial(np.maximum, 0)
     h = conv(p["conv"], np.asarray(x[0]))
