@@ -1,13 +1,11 @@
 """Flow++'s conditioner: gated convolutions and self-attention over all pixels. No flow logic."""
 
-import contextlib
-
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import promote
 from glowjax.checks import BELOW_ONE, check_image_shape, check_in, check_positive, require
+from glowjax.nets.attention import dot_product_attention
 from glowjax.nets.layers import Dtype, small_normal
 from glowjax.nets.resnet import WeightNormConv, first_layer
 
@@ -27,8 +25,7 @@ class GatedAttention(nn.Module):
     Attention is multi-head scaled dot-product self-attention, each pixel one token, and `position`
     is learned in each block, so that a net is for images of one size. Convolutions are
     weight-normalised. The result starts at zero. In the paper, the last convolution is a 3×3 one.
-    `jax.nn.dot_product_attention` computes the softmax, whose digits are float32's in float64 too:
-    both directions of a coupling see the same ones.
+    The softmax's digits are float32's in float64 too: both directions of a coupling see the same.
 
     Attributes:
         features: output channels.
@@ -66,7 +63,7 @@ class GatedAttention(nn.Module):
         self._check(x)
         h = first_layer(jnp.asarray(x, self.dtype or promote(x).dtype), context, self.width)
         blocks = nn.scan(
-            _Block,
+            nn.remat(_Block, prevent_cse=False),  # a gradient keeps each block's input alone
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             length=self.blocks,
@@ -103,9 +100,7 @@ class _Block(nn.Module):
         qkv = WeightNormConv(3 * channels, 1, name="qkv")(h + position.astype(h.dtype))
         tokens = (batch, height * width, self.heads, channels // self.heads)
         q, k, v = (part.reshape(tokens) for part in jnp.split(qkv, 3, axis=-1))
-        exact = h.dtype == promote(h).dtype  # float32 would run as TF32 on NVIDIA GPUs
-        with jax.default_matmul_precision("highest") if exact else contextlib.nullcontext():
-            return jax.nn.dot_product_attention(q, k, v).reshape(h.shape)
+        return dot_product_attention(q, k, v).reshape(h.shape)
 
 
 def _gate(h, channels, name):

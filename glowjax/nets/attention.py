@@ -1,0 +1,35 @@
+"""Multi-head attention over all tokens, with cuDNN's kernels where they fit."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from glowjax.arrays import promote, varying_axes
+
+
+def dot_product_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """softmax(q·kᵀ/√d)·v of each head, `[B, T, heads, d]`, in the arrays' dtype.
+
+    bfloat16 takes cuDNN's kernels on NVIDIA's GPUs, which never write the T×T weights to memory:
+    a gradient of Flow++'s net with 512 tokens took 21 ms in place of 43 on an H200. They may add up
+    in another order each time, so that the last digits of a gradient differ from run to run.
+    """
+    if promote(q).dtype == q.dtype:  # float32 would run as TF32 on NVIDIA's GPUs
+        with jax.default_matmul_precision("highest"):
+            return jax.nn.dot_product_attention(q, k, v)
+    fits = q.dtype == jnp.bfloat16 and not q.shape[-1] % 8 and not varying_axes(q)
+    if fits and _has_cudnn():
+        # Such a machine may also run the program on its CPU.
+        return lax.platform_dependent(q, k, v, cuda=_by_cudnn, default=jax.nn.dot_product_attention)
+    return jax.nn.dot_product_attention(q, k, v)
+
+
+_by_cudnn = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
+
+
+@functools.cache
+def _has_cudnn():
+    device = jax.devices()[0]
+    return device.platform == "gpu" and float(getattr(device, "compute_capability", 0)) >= 8
