@@ -46,11 +46,26 @@ from glowjax.bijections.linear.conv1x1 import (
     conv1x1_lu_forward,
     conv1x1_lu_inverse,
 )
+from glowjax.bijections.linear.conv_exponential import (
+    ConvExponential,
+    conv_exponential_forward,
+    conv_exponential_inverse,
+)
+from glowjax.bijections.linear.emerging import (
+    EmergingConv,
+    emerging_conv_forward,
+    emerging_conv_inverse,
+)
 from glowjax.bijections.linear.factorizations import random_rotation, random_rotation_lu
 from glowjax.bijections.linear.householder import (
     Householder,
     householder_forward,
     householder_inverse,
+)
+from glowjax.bijections.linear.periodic import (
+    PeriodicConv,
+    periodic_conv_forward,
+    periodic_conv_inverse,
 )
 from glowjax.bijections.linear.woodbury import Woodbury, woodbury_forward, woodbury_inverse
 from glowjax.bijections.logit import Logit, logit_forward, logit_inverse
@@ -198,12 +213,14 @@ __all__ = [
     "BlockLayer",
     "CheckerboardSqueeze",
     "Continuous",
+    "ConvExponential",
     "ConvNet",
     "Coupling",
     "Density",
     "Dequantizer",
     "Elementwise",
     "ElementwiseFlow",
+    "EmergingConv",
     "Fitted",
     "Flow",
     "GatedAttention",
@@ -214,6 +231,7 @@ __all__ = [
     "InvertibleConv1x1",
     "Logit",
     "MarginalGaussianization",
+    "PeriodicConv",
     "Permute",
     "PixelCNN",
     "Planar",
@@ -266,6 +284,8 @@ __all__ = [
     "conv1x1_inverse",
     "conv1x1_lu_forward",
     "conv1x1_lu_inverse",
+    "conv_exponential_forward",
+    "conv_exponential_inverse",
     "copy_bandwidth",
     "deep_sigmoidal",
     "density",
@@ -275,6 +295,8 @@ __all__ = [
     "diagonal_normal",
     "distrax_base",
     "effective_sample_size",
+    "emerging_conv_forward",
+    "emerging_conv_inverse",
     "fab",
     "fit",
     "fit_many",
@@ -320,6 +342,8 @@ __all__ = [
     "neural_spline_flow",
     "on_last",
     "path_in_steps",
+    "periodic_conv_forward",
+    "periodic_conv_inverse",
     "permute_forward",
     "permute_inverse",
     "planar_forward",

@@ -125,6 +125,17 @@ CASES = {
     "conv1x1_rotation": Case(as_flow(glowjax.InvertibleConv1x1("rotation")), (4,), ()),
     "householder": Case(as_flow(glowjax.Householder(3)), (5,), ("Householder",)),
     "woodbury": Case(as_flow(glowjax.Woodbury(2)), (2, 5), ("Woodbury",)),
+    "periodic_conv": Case(as_flow(glowjax.PeriodicConv()), (2, 3, 2), ("PeriodicConv",)),
+    "periodic_conv_5": Case(as_flow(glowjax.PeriodicConv(5)), (3, 6, 1), ()),
+    "periodic_conv_even": Case(as_flow(glowjax.PeriodicConv()), IMAGE, ()),
+    "emerging_conv": Case(as_flow(glowjax.EmergingConv()), (3, 2, 2), ("EmergingConv",)),
+    "emerging_conv_5": Case(as_flow(glowjax.EmergingConv(5)), (4, 5, 1), ()),
+    "emerging_conv_square": Case(as_flow(glowjax.EmergingConv()), (4, 4, 3), ()),
+    "conv_exponential": Case(as_flow(glowjax.ConvExponential()), (2, 3, 2), ("ConvExponential",)),
+    "conv_exponential_5": Case(as_flow(glowjax.ConvExponential(5)), (3, 6, 1), ()),
+    "conv_exponential_scaled": Case(  # its kernel is scaled down
+        as_flow(glowjax.ConvExponential(max_norm=0.5)), IMAGE, (), noise=0.3
+    ),
     "permute": Case(as_flow(glowjax.Permute((2, 0, 1))), (3,), ("Permute",)),
     "reverse": Case(as_flow(glowjax.Reverse()), IMAGE, ("Reverse",)),
     "riffle": Case(as_flow(glowjax.Riffle()), IMAGE, ("Riffle",)),
