@@ -155,8 +155,18 @@ def glow_step(*, net, coupling: CouplingMap, scale: Scale, mixing: Mixing) -> Fl
     Source: Kingma & Dhariwal 2018, section 3, figure 2a.
     """
     check_choice("coupling", coupling, ("affine", "additive"))
+    transforms = {"affine": affine(scale=scale), "additive": additive()}
+    return chain(
+        actnorm=as_flow(GlowActNorm()),
+        mixing=mixing_flow(mixing),
+        coupling=as_flow(Coupling(transforms[coupling], net)),
+    )
+
+
+def mixing_flow(mixing: Mixing) -> Flow:
+    """The mixing of channels of one step, by its name; see `glow`."""
     conv1x1 = as_flow(InvertibleConv1x1())
-    mixings = {
+    flows = {
         "conv1x1": conv1x1,
         "conv1x1_lu": as_flow(InvertibleConv1x1("lu")),
         "periodic_conv": as_flow(PeriodicConv()),
@@ -165,13 +175,8 @@ def glow_step(*, net, coupling: CouplingMap, scale: Scale, mixing: Mixing) -> Fl
         "reverse": as_flow(Reverse()),
         "shuffle": as_flow(Shuffle()),
     }
-    check_choice("mixing", mixing, mixings)
-    transforms = {"affine": affine(scale=scale), "additive": additive()}
-    return chain(
-        actnorm=as_flow(GlowActNorm()),
-        mixing=mixings[mixing],
-        coupling=as_flow(Coupling(transforms[coupling], net)),
-    )
+    check_choice("mixing", mixing, flows)
+    return flows[mixing]
 
 
 @recorded
