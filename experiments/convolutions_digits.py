@@ -12,8 +12,10 @@ The picture has the first mixing of each trained model, applied to a larger imag
 one pixel, near a corner, reaches into z, and how far one pixel of z reaches into x. The error is
 that of the whole model's round trip of the test images in float32, whose pixels are in (-½, ½).
 
-Time: TIME
-Expected: EXPECTED
+Time: 2 min of one CPU core; 6 min on 2 cores that are busy with other work.
+Expected: the exponential is ahead of the 1×1 convolution by 0.07 bits/dim, and with each seed. The
+other two differ from it by 0.02, up or down, which is less than they differ from seed to seed. All
+errors are about 1e-6.
 Source: Hoogeboom et al. 2019 and 2020; settings our own.
 """
 
