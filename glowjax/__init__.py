@@ -39,6 +39,7 @@ from glowjax.bijections.checkerboard import (
 from glowjax.bijections.contraction import lipswish
 from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from glowjax.bijections.gaussianization import MarginalGaussianization
+from glowjax.bijections.haar import Haar, haar_forward, haar_inverse
 from glowjax.bijections.linear.conv1x1 import (
     InvertibleConv1x1,
     conv1x1_forward,
@@ -185,6 +186,7 @@ from glowjax.models.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.models.maf import iaf, maf
 from glowjax.models.neural_spline import neural_spline_flow
 from glowjax.models.realnvp import realnvp, realnvp_mlp, realnvp_single_scale, realnvp_step
+from glowjax.models.wavelet import WaveletLevel, wavelet_flow, wavelet_levels
 from glowjax.nets.convnet import ConvNet
 from glowjax.nets.gated_attention import GatedAttention
 from glowjax.nets.made import MADE
@@ -225,6 +227,7 @@ __all__ = [
     "Flow",
     "GatedAttention",
     "GlowActNorm",
+    "Haar",
     "Householder",
     "ImageModel",
     "Importance",
@@ -249,6 +252,7 @@ __all__ = [
     "Target",
     "Timing",
     "TopPrior",
+    "WaveletLevel",
     "Woodbury",
     "actnorm_forward",
     "actnorm_inverse",
@@ -314,6 +318,8 @@ __all__ = [
     "glow_backbone",
     "glow_step",
     "glow_top",
+    "haar_forward",
+    "haar_inverse",
     "householder_forward",
     "householder_inverse",
     "iaf",
@@ -389,6 +395,8 @@ __all__ = [
     "unwhiten",
     "variational_dequantizer",
     "von_mises",
+    "wavelet_flow",
+    "wavelet_levels",
     "weight_norm",
     "whiten",
     "with_context",

@@ -143,6 +143,7 @@ CASES = {
     "shuffle": Case(as_flow(glowjax.Shuffle(seed=3)), (7,), ("Shuffle",)),
     "squeeze": Case(as_flow(glowjax.Squeeze()), IMAGE, ("Squeeze",)),
     "squeeze_3": Case(as_flow(glowjax.Squeeze(3)), (3, 6, 2), ()),
+    "haar": Case(as_flow(glowjax.Haar()), (2, 2, 2), ("Haar",)),
     "logit_invert": Case(  # its latents are where data are
         glowjax.invert(as_flow(glowjax.Logit())), (3,), ("Logit",)
     ),
@@ -676,6 +677,24 @@ CASES |= {
     ),
 }
 
+CASES |= {
+    "wavelet_flow": Case(
+        glowjax.wavelet_flow(
+            [glowjax.realnvp_step(net=SMALL_RESNET)],
+            glowjax.chain(as_flow(glowjax.ActNorm()), as_flow(glowjax.InvertibleConv1x1())),
+        ),
+        (2, 4, 1),
+        ("wavelet_flow",),
+    ),
+    "wavelet_flow_of_two_levels": Case(
+        glowjax.wavelet_flow(
+            [as_flow(glowjax.AffineCoupling(SMALL_NET)), as_flow(glowjax.ActNorm())],
+            as_flow(glowjax.ActNorm()),
+        ),
+        (4, 4, 1),
+        (),
+    ),
+}
 
 LONG = {  # minutes of one core: their tests are slow
     "continuous",
@@ -685,6 +704,7 @@ LONG = {  # minutes of one core: their tests are slow
     "circular_maf",
     "circular_spline_flow",
     "gaussianization_flow",
+    "wavelet_flow",
 }
 # Variants that take long to compile: their tests run with -m exhaustive.
 SLOW = {
