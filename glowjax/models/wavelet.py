@@ -6,9 +6,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from glowjax.arrays import AnyArray
 from glowjax.bijections.haar import Haar, haar_forward
 from glowjax.checks import check_positive, require
-from glowjax.compose import multiscale
+from glowjax.compose import invert, multiscale
 from glowjax.expression import recorded
 from glowjax.flow import Flow, Init, as_flow, checked, initialised
 
@@ -20,7 +21,7 @@ class WaveletLevel(NamedTuple):
     low: jax.Array  # [B, h, w, C]
 
 
-def wavelet_levels(x: jax.Array, levels: int) -> list[WaveletLevel]:
+def wavelet_levels(x: AnyArray, levels: int) -> list[WaveletLevel]:
     """The Haar transform of x, then that of its low part, and so on: the finest level first.
 
     Args:
@@ -110,15 +111,14 @@ def _split(flow: Flow) -> Flow:
 
     def init_inverse(key, z, _=None):
         z, low = z
-        inverted = flow._replace(init=flow.init_inverse, forward=flow.inverse)
-        params, details = initialised(inverted, key, z, context(low))
+        params, details = initialised(invert(flow), key, z, context(low))
         return params, jnp.concatenate([low, details], axis=-1)
 
     return Flow(
         Init(init),
         forward,
         inverse,
-        Init(init_inverse) if flow.init_inverse else None,
+        Init(init_inverse),
         takes_context=False,
         fixed_units=flow.fixed_units,
     )

@@ -1,6 +1,7 @@
 """Wavelet flow: its transform is orthonormal, and its parts add up and learn alone."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -75,8 +76,9 @@ def test_details_depend_on_the_low_part_below_them_only_if_the_flow_takes_it():
 def test_errors():
     with pytest.raises(ValueError, match=r"details must be one flow at least, got \[\]"):
         glowjax.wavelet_flow([], LOW)
+    module: Any = glowjax.ActNorm()
     with pytest.raises(ValueError, match=r"details\[1\] must be a Flow, as as_flow\(ActNorm"):
-        glowjax.wavelet_flow([LOW, glowjax.ActNorm()], LOW)
+        glowjax.wavelet_flow([LOW, module], LOW)
     with pytest.raises(ValueError, match="must have height and width divisible by 2, got 1×2"):
         glowjax.wavelet_levels(X, 3)
     with pytest.raises(ValueError, match="levels must be a whole number of at least 1, got 0"):

@@ -84,7 +84,7 @@ def _exponential(x, weight, sign, max_norm):
 
 
 class ConvExponential(nn.Module):
-    """`conv_exponential_forward` of images `[B, H, W, C]` with learned weights.
+    """z = exp(M)·x of images `[B, H, W, C]`, M a convolution: `conv_exponential_forward`, learned.
 
     At first it is the identity. It mixes the channels as well, but an `InvertibleConv1x1` before it
     lets it start from a random rotation, as in the paper's models. There is nothing to invert, and

@@ -62,7 +62,7 @@ def emerging_conv_inverse(
     after: Float[AnyArray, "N C C"],
     before: Float[AnyArray, "N C C"],
 ) -> tuple[Float[Array, "B H W C"], Float[Array, "B"]]:
-    """x from z, pixel after pixel; returns `(x, log_det)` as `emerging_conv_forward`.
+    """x = (I + A)⁻¹·(L·U)⁻¹·(I + B)⁻¹·z; returns `(x, log_det)` as `emerging_conv_forward`.
 
     A pixel waits for those to its left, and for K // 2 more in the row above. So the rows go on
     side by side, and the inverse takes 2·(W + (H - 1)·(K // 2 + 1)) steps.
@@ -133,7 +133,7 @@ def _solved(y, weights, places):
 
 
 class EmergingConv(nn.Module):
-    """`emerging_conv_forward` of images `[B, H, W, C]` with learned weights.
+    """z = (I + B)·(L·U)·(I + A)·x of images `[B, H, W, C]`: `emerging_conv_forward`, learned.
 
     It is an `InvertibleConv1x1("lu")` that sees the pixels around each pixel as well, by as many
     parameters as a convolution of K × K has. At first it is that 1×1 convolution, a random rotation

@@ -30,8 +30,7 @@ def check_weight(x: AnyArray, weight: AnyArray) -> None:
 
 def offsets(kernel: int) -> np.ndarray:
     """`[K², 2]`: how far down and to the right the pixels of a kernel are, row by row."""
-    reach = kernel // 2
-    return np.stack(np.mgrid[-reach : reach + 1, -reach : reach + 1], axis=-1).reshape(-1, 2)
+    return np.indices((kernel, kernel)).reshape(2, -1).T - kernel // 2
 
 
 def convolve(

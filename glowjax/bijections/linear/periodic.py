@@ -104,7 +104,7 @@ def _waves(frequencies, size, kernel, dtype):
 
 
 class PeriodicConv(nn.Module):
-    """`periodic_conv_forward` of images `[B, H, W, C]` with learned weights.
+    """z = W ⋆ x, periodic, of images `[B, H, W, C]`: `periodic_conv_forward` with learned weights.
 
     It is an `InvertibleConv1x1` that sees the pixels around each pixel as well. At first it is that
     1×1 convolution, a random rotation of the channels. Nothing can be prepared for `repeat`, since
