@@ -75,9 +75,8 @@ def wavelet_flow(details: Sequence[Flow], low: Flow) -> Flow:
     Source: Yu et al. 2020, Wavelet flow: fast training of high resolution normalizing flows.
 
     Examples:
-        >>> net = lambda features, name: glowjax.ResNet(features, width=4, blocks=1, name=name)
-        >>> part = glowjax.realnvp_step(net=net)
-        >>> flow = glowjax.wavelet_flow([part], low=glowjax.as_flow(glowjax.ActNorm()))
+        >>> details = glowjax.as_flow(glowjax.AffineCoupling(glowjax.ResNet))
+        >>> flow = glowjax.wavelet_flow([details], low=glowjax.as_flow(glowjax.ActNorm()))
         >>> x = jnp.zeros((2, 4, 4, 1))
         >>> z, log_det = flow.forward(flow.init(jax.random.key(0), x), x)
         >>> [latent.shape for latent in z]

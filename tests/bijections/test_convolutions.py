@@ -84,6 +84,15 @@ def test_a_map_is_the_matrix_that_it_says(name):
     np.testing.assert_allclose(inverse_log_det, -log_det, rtol=1e-14)
 
 
+@pytest.mark.parametrize("name", ["periodic", "emerging", "exponential"])
+def test_images_may_be_of_fewer_digits_than_the_parameters(name):
+    (forward, inverse), params, whole = MAPS[name]
+    x = X.astype(np.float32)
+    z, _ = forward(x, *params)
+    np.testing.assert_allclose(z.reshape(4, -1), x.reshape(4, -1) @ whole, rtol=1e-5, atol=1e-5)
+    assert inverse(x, *params)[0].shape == X.shape
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("norm", [1e-6, 0.3, 2.0, 5.5, 12.0])
 def test_the_series_leaves_out_less_than_rounding_and_no_more_terms_than_needed(norm, dtype):

@@ -70,7 +70,8 @@ def series_terms(norm: float, dtype) -> int:
 def _exponential(x, weight, sign, max_norm):
     check_in(POSITIVE, max_norm=max_norm)
     check_weight(x, weight)
-    x, weight = promote(x), promote(weight)
+    dtype = jnp.result_type(promote(x), promote(weight))
+    x, weight = jnp.asarray(x, dtype), jnp.asarray(weight, dtype)
     norm = jnp.max(jnp.sum(jnp.abs(weight), axis=(0, 1, 2)))
     weight = sign * weight * (max_norm / jnp.maximum(norm, max_norm))
 

@@ -107,6 +107,7 @@ def _solved(y, weights, places):
     At a time t, row h is at its column t - (r + 1)·h. What a pixel needs was found before, also in
     the rows above: at place (-i, j) it was found (r + 1)·i - j times ago.
     """
+    y = y.astype(jnp.result_type(y, weights))  # so that a step keeps the dtype
     (_, height, width, channels), reach = y.shape, int(np.abs(places).max())
     behind = (reach + 1) * np.arange(height)
     times = np.arange(width + behind[-1])
