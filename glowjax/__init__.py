@@ -39,6 +39,7 @@ from glowjax.bijections.checkerboard import (
 from glowjax.bijections.contraction import lipswish
 from glowjax.bijections.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from glowjax.bijections.gaussianization import MarginalGaussianization
+from glowjax.bijections.haar import Haar, haar_forward, haar_inverse
 from glowjax.bijections.linear.conv1x1 import (
     InvertibleConv1x1,
     conv1x1_forward,
@@ -46,11 +47,26 @@ from glowjax.bijections.linear.conv1x1 import (
     conv1x1_lu_forward,
     conv1x1_lu_inverse,
 )
+from glowjax.bijections.linear.conv_exponential import (
+    ConvExponential,
+    conv_exponential_forward,
+    conv_exponential_inverse,
+)
+from glowjax.bijections.linear.emerging import (
+    EmergingConv,
+    emerging_conv_forward,
+    emerging_conv_inverse,
+)
 from glowjax.bijections.linear.factorizations import random_rotation, random_rotation_lu
 from glowjax.bijections.linear.householder import (
     Householder,
     householder_forward,
     householder_inverse,
+)
+from glowjax.bijections.linear.periodic import (
+    PeriodicConv,
+    periodic_conv_forward,
+    periodic_conv_inverse,
 )
 from glowjax.bijections.linear.woodbury import Woodbury, woodbury_forward, woodbury_inverse
 from glowjax.bijections.logit import Logit, logit_forward, logit_inverse
@@ -170,6 +186,7 @@ from glowjax.models.glow import glow, glow_backbone, glow_step, glow_top
 from glowjax.models.maf import iaf, maf
 from glowjax.models.neural_spline import neural_spline_flow
 from glowjax.models.realnvp import realnvp, realnvp_mlp, realnvp_single_scale, realnvp_step
+from glowjax.models.wavelet import WaveletLevel, wavelet_flow, wavelet_levels
 from glowjax.nets.convnet import ConvNet
 from glowjax.nets.gated_attention import GatedAttention
 from glowjax.nets.made import MADE
@@ -198,22 +215,26 @@ __all__ = [
     "BlockLayer",
     "CheckerboardSqueeze",
     "Continuous",
+    "ConvExponential",
     "ConvNet",
     "Coupling",
     "Density",
     "Dequantizer",
     "Elementwise",
     "ElementwiseFlow",
+    "EmergingConv",
     "Fitted",
     "Flow",
     "GatedAttention",
     "GlowActNorm",
+    "Haar",
     "Householder",
     "ImageModel",
     "Importance",
     "InvertibleConv1x1",
     "Logit",
     "MarginalGaussianization",
+    "PeriodicConv",
     "Permute",
     "PixelCNN",
     "Planar",
@@ -231,6 +252,7 @@ __all__ = [
     "Target",
     "Timing",
     "TopPrior",
+    "WaveletLevel",
     "Woodbury",
     "actnorm_forward",
     "actnorm_inverse",
@@ -266,6 +288,8 @@ __all__ = [
     "conv1x1_inverse",
     "conv1x1_lu_forward",
     "conv1x1_lu_inverse",
+    "conv_exponential_forward",
+    "conv_exponential_inverse",
     "copy_bandwidth",
     "deep_sigmoidal",
     "density",
@@ -275,6 +299,8 @@ __all__ = [
     "diagonal_normal",
     "distrax_base",
     "effective_sample_size",
+    "emerging_conv_forward",
+    "emerging_conv_inverse",
     "fab",
     "fit",
     "fit_many",
@@ -292,6 +318,8 @@ __all__ = [
     "glow_backbone",
     "glow_step",
     "glow_top",
+    "haar_forward",
+    "haar_inverse",
     "householder_forward",
     "householder_inverse",
     "iaf",
@@ -320,6 +348,8 @@ __all__ = [
     "neural_spline_flow",
     "on_last",
     "path_in_steps",
+    "periodic_conv_forward",
+    "periodic_conv_inverse",
     "permute_forward",
     "permute_inverse",
     "planar_forward",
@@ -365,6 +395,8 @@ __all__ = [
     "unwhiten",
     "variational_dequantizer",
     "von_mises",
+    "wavelet_flow",
+    "wavelet_levels",
     "weight_norm",
     "whiten",
     "with_context",

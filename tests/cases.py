@@ -125,6 +125,17 @@ CASES = {
     "conv1x1_rotation": Case(as_flow(glowjax.InvertibleConv1x1("rotation")), (4,), ()),
     "householder": Case(as_flow(glowjax.Householder(3)), (5,), ("Householder",)),
     "woodbury": Case(as_flow(glowjax.Woodbury(2)), (2, 5), ("Woodbury",)),
+    "periodic_conv": Case(as_flow(glowjax.PeriodicConv()), (2, 4, 2), ("PeriodicConv",)),
+    "periodic_conv_5": Case(as_flow(glowjax.PeriodicConv(5)), (3, 6, 1), ()),
+    "periodic_conv_odd": Case(as_flow(glowjax.PeriodicConv()), (4, 3, 2), ()),
+    "emerging_conv": Case(as_flow(glowjax.EmergingConv()), (3, 2, 2), ("EmergingConv",)),
+    "emerging_conv_5": Case(as_flow(glowjax.EmergingConv(5)), (4, 5, 1), ()),
+    "emerging_conv_square": Case(as_flow(glowjax.EmergingConv()), (4, 4, 3), ()),
+    "conv_exponential": Case(as_flow(glowjax.ConvExponential()), (2, 3, 2), ("ConvExponential",)),
+    "conv_exponential_5": Case(as_flow(glowjax.ConvExponential(5)), (3, 6, 1), ()),
+    "conv_exponential_scaled": Case(  # its kernel is scaled down
+        as_flow(glowjax.ConvExponential(max_norm=0.5)), IMAGE, (), noise=0.3
+    ),
     "permute": Case(as_flow(glowjax.Permute((2, 0, 1))), (3,), ("Permute",)),
     "reverse": Case(as_flow(glowjax.Reverse()), IMAGE, ("Reverse",)),
     "riffle": Case(as_flow(glowjax.Riffle()), IMAGE, ("Riffle",)),
@@ -132,6 +143,7 @@ CASES = {
     "shuffle": Case(as_flow(glowjax.Shuffle(seed=3)), (7,), ("Shuffle",)),
     "squeeze": Case(as_flow(glowjax.Squeeze()), IMAGE, ("Squeeze",)),
     "squeeze_3": Case(as_flow(glowjax.Squeeze(3)), (3, 6, 2), ()),
+    "haar": Case(as_flow(glowjax.Haar()), (2, 2, 2), ("Haar",)),
     "logit_invert": Case(  # its latents are where data are
         glowjax.invert(as_flow(glowjax.Logit())), (3,), ("Logit",)
     ),
@@ -665,6 +677,24 @@ CASES |= {
     ),
 }
 
+CASES |= {
+    "wavelet_flow": Case(
+        glowjax.wavelet_flow(
+            [glowjax.realnvp_step(net=SMALL_RESNET)],
+            glowjax.chain(as_flow(glowjax.ActNorm()), as_flow(glowjax.InvertibleConv1x1())),
+        ),
+        (2, 4, 1),
+        ("wavelet_flow",),
+    ),
+    "wavelet_flow_of_two_levels": Case(
+        glowjax.wavelet_flow(
+            [as_flow(glowjax.AffineCoupling(SMALL_NET)), as_flow(glowjax.ActNorm())],
+            as_flow(glowjax.ActNorm()),
+        ),
+        (4, 4, 1),
+        (),
+    ),
+}
 
 LONG = {  # minutes of one core: their tests are slow
     "continuous",
@@ -674,6 +704,7 @@ LONG = {  # minutes of one core: their tests are slow
     "circular_maf",
     "circular_spline_flow",
     "gaussianization_flow",
+    "wavelet_flow",
 }
 # Variants that take long to compile: their tests run with -m exhaustive.
 SLOW = {

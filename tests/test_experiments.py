@@ -28,6 +28,8 @@ LONG = (  # a minute each, even so: run with -m exhaustive
     "mixed_table",
     "monotone_2d",
     "surjections_2d",
+    "convolutions_digits",
+    "wavelet_digits",
 )
 
 

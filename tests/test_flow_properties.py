@@ -113,7 +113,7 @@ def test_repeat_needs_no_parameters():
 PREPARED = ["conv1x1", "conv1x1_lu", "additive", "affine", "affine_plain_net", "affine_context"]
 PREPARED += ["conv1x1_qr", "conv1x1_svd", "conv1x1_triangular", "conv1x1_rotation"]
 PREPARED += ["householder", "woodbury", "affine_checkerboard", "actnorm", "chain", "invert"]
-PREPARED += ["glow_step"]
+PREPARED += ["emerging_conv", "emerging_conv_5", "glow_step"]
 
 
 @pytest.mark.slow

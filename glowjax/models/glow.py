@@ -9,6 +9,9 @@ import jax.numpy as jnp
 from glowjax.bijections.actnorm import GlowActNorm
 from glowjax.bijections.coupling import Coupling
 from glowjax.bijections.linear.conv1x1 import InvertibleConv1x1
+from glowjax.bijections.linear.conv_exponential import ConvExponential
+from glowjax.bijections.linear.emerging import EmergingConv
+from glowjax.bijections.linear.periodic import PeriodicConv
 from glowjax.bijections.permute import Reverse, Shuffle
 from glowjax.bijections.scalar.elementwise import Scale, additive, affine
 from glowjax.bijections.split import Split, TopPrior
@@ -22,7 +25,15 @@ from glowjax.nets.convnet import ConvNet
 from glowjax.nets.layers import Dtype, Initializer
 
 CouplingMap = Literal["affine", "additive"]
-Mixing = Literal["conv1x1", "conv1x1_lu", "reverse", "shuffle"]
+Mixing = Literal[
+    "conv1x1",
+    "conv1x1_lu",
+    "periodic_conv",
+    "emerging_conv",
+    "conv_exponential",
+    "reverse",
+    "shuffle",
+]
 
 
 @recorded
@@ -56,7 +67,9 @@ def glow(
         coupling: `"affine"` or `"additive"`.
         scale: map of an affine coupling's scale, see `affine`; `"floor"` bounds the
             inverse, for models that must sample.
-        mixing: of channels; the `InvertibleConv1x1`, its LU form, or a fixed permutation.
+        mixing: of channels: the `InvertibleConv1x1`, its LU form, a fixed permutation, or a
+            convolution of 3×3: `PeriodicConv`, `EmergingConv`, or `ConvExponential` after an
+            `InvertibleConv1x1`.
         num_classes: makes the top prior conditional on labels, `context: [B]` integers.
         ring: the padding-ring channel of every 3×3 convolution.
         norm: ActNorms in the coupling nets.
@@ -142,19 +155,28 @@ def glow_step(*, net, coupling: CouplingMap, scale: Scale, mixing: Mixing) -> Fl
     Source: Kingma & Dhariwal 2018, section 3, figure 2a.
     """
     check_choice("coupling", coupling, ("affine", "additive"))
-    check_choice("mixing", mixing, ("conv1x1", "conv1x1_lu", "reverse", "shuffle"))
-    mixings = {
-        "conv1x1": InvertibleConv1x1(),
-        "conv1x1_lu": InvertibleConv1x1("lu"),
-        "reverse": Reverse(),
-        "shuffle": Shuffle(),
-    }
     transforms = {"affine": affine(scale=scale), "additive": additive()}
     return chain(
         actnorm=as_flow(GlowActNorm()),
-        mixing=as_flow(mixings[mixing]),
+        mixing=mixing_flow(mixing),
         coupling=as_flow(Coupling(transforms[coupling], net)),
     )
+
+
+def mixing_flow(mixing: Mixing) -> Flow:
+    """The mixing of channels of one step, by its name; see `glow`."""
+    conv1x1 = as_flow(InvertibleConv1x1())
+    flows = {
+        "conv1x1": conv1x1,
+        "conv1x1_lu": as_flow(InvertibleConv1x1("lu")),
+        "periodic_conv": as_flow(PeriodicConv()),
+        "emerging_conv": as_flow(EmergingConv()),
+        "conv_exponential": chain(conv1x1=conv1x1, exponential=as_flow(ConvExponential())),
+        "reverse": as_flow(Reverse()),
+        "shuffle": as_flow(Shuffle()),
+    }
+    check_choice("mixing", mixing, flows)
+    return flows[mixing]
 
 
 @recorded
