@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, ArrayLike, Float, Integer, Shaped
 
@@ -30,11 +31,11 @@ def inverse_temperatures(temperatures: Float[ArrayLike, "temperatures"] | int) -
     if jnp.ndim(temperatures) == 0:
         check_integer("temperatures", temperatures, 1)
         return jnp.arange(temperatures + 1) / temperatures
-    betas = jnp.concatenate([jnp.zeros(1), jnp.asarray(temperatures, jnp.result_type(float))])
-    if is_known(betas):
-        rising = jnp.all(jnp.diff(betas) > 0) & (betas[-1] == 1)
+    if is_known(temperatures):
+        betas = np.asarray(temperatures)
+        rising = np.all(np.diff(betas, prepend=0) > 0) and betas[-1] == 1
         require(rising, "temperatures", temperatures, "a whole number, or rise from above 0 to 1")
-    return betas
+    return jnp.concatenate([jnp.zeros(1), jnp.asarray(temperatures, jnp.result_type(float))])
 
 
 def step_sizes(step_size: Float[ArrayLike, "moves"] | float, count: int) -> jax.Array:
@@ -45,9 +46,9 @@ def step_sizes(step_size: Float[ArrayLike, "moves"] | float, count: int) -> jax.
     """
     sizes = jnp.asarray(step_size, jnp.result_type(float))
     require(sizes.shape in ((), (count,)), "step_size", sizes.shape, f"one, or of shape ({count},)")
-    if is_known(sizes):
-        wanted = "finite and above 0"
-        require(jnp.all((sizes > 0) & jnp.isfinite(sizes)), "step_size", step_size, wanted)
+    if is_known(step_size):
+        right = np.all((np.asarray(step_size) > 0) & np.isfinite(step_size))
+        require(right, "step_size", step_size, "finite and above 0")
     return jnp.broadcast_to(sizes, (count,))
 
 

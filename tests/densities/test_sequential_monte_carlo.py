@@ -90,7 +90,11 @@ def test_samples_are_drawn_anew_only_below_the_threshold():
 
 
 def test_one_temperature_is_importance_sampling_and_its_figures_agree():
-    found = glowjax.anneal(MODEL, PARAMS, target, jax.random.key(0), 50, temperatures=1)
+    def annealed(key):  # under jit, as users have it
+        betas, sizes = jnp.ones(1), jnp.ones(0)
+        return glowjax.anneal(MODEL, PARAMS, target, key, 50, temperatures=betas, step_size=sizes)
+
+    found = jax.jit(annealed)(jax.random.key(0))
     assert found.accepted.shape == (0,)
     np.testing.assert_allclose(found.ess, found.conditional_ess, rtol=1e-9)
     np.testing.assert_allclose(found.ess, glowjax.effective_sample_size(found.log_w), rtol=1e-9)
