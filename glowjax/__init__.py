@@ -96,7 +96,7 @@ from glowjax.bijections.squeeze import Squeeze, squeeze_forward, squeeze_inverse
 from glowjax.bijections.sylvester import Sylvester, sylvester_forward, sylvester_inverse
 from glowjax.compose import chain, invert, multiscale, on_last, with_context
 from glowjax.densities import targets, toy
-from glowjax.densities.annealed_losses import fab
+from glowjax.densities.annealed_losses import craft, fab
 from glowjax.densities.annealing import Annealed, anneal, annealed_importance_sampling
 from glowjax.densities.annealing_schedules import tuned_step_size, tuned_temperatures
 from glowjax.densities.bases import (
@@ -263,6 +263,7 @@ __all__ = [
     "conv1x1_lu_forward",
     "conv1x1_lu_inverse",
     "copy_bandwidth",
+    "craft",
     "deep_sigmoidal",
     "density",
     "dequantization_flow",

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Integer, Shaped
 
-from glowjax.checks import BELOW_ONE, Interval, check_in, check_integer, require
+from glowjax.checks import BELOW_ONE, Interval, check_in, check_integer, described, require
 from glowjax.densities.annealing_path import (
     GeometricPath,
     Particles,
@@ -22,6 +22,7 @@ from glowjax.densities.annealing_path import (
 from glowjax.densities.density import Density
 from glowjax.densities.importance import Importance, estimates
 from glowjax.densities.objectives import LogProb
+from glowjax.flow import Flow, checked
 
 
 class Annealed(NamedTuple):
@@ -59,6 +60,8 @@ def anneal(
     leapfrog_steps: int = 5,
     persistence: float = 0.0,
     ess_threshold: float = 0.0,
+    transport: Flow | None = None,
+    transport_params: Any = None,
     context: Any = None,
 ) -> Annealed:
     """Moves n samples x ~ q through ln p_k = (1 - β_k)·ln q + β_k·ln p̃ from q to the target.
@@ -68,6 +71,10 @@ def anneal(
     mean; and x makes one step of Hamiltonian Monte Carlo, which leaves p_k as it is. However badly
     x moves, the weighted samples are right on average: E[w] = Z. Moves from mode to mode are rare,
     so q should reach all modes.
+
+    A `transport` brings x from one temperature to the next by a flow T_k each: x becomes y =
+    T_k.inverse(x), and ln w += ln p_k(y) + log_det - ln p_{k-1}(x). E[w] = Z holds for any flows.
+    `craft` trains them.
 
     The defaults are annealed importance sampling. With `persistence` it is Hamiltonian annealed
     importance sampling: for one leapfrog step a temperature, and many temperatures. With
@@ -87,6 +94,9 @@ def anneal(
         leapfrog_steps: of a move; each takes a gradient of q and of the target.
         persistence: how much of a sample's momentum its next move begins with, in [0, 1).
         ess_threshold: in [0, 1]; 0 never resamples, and ½ is usual.
+        transport: T, a flow of `[n, ...]` without a context, the same for all temperatures but for
+            its parameters.
+        transport_params: of T_1 … T_K, stacked: each array `[K, ...]`.
         context: of each sample, `[n, ...]`; not with an `ess_threshold`, since samples of different
             contexts do not take each other's place.
 
@@ -96,7 +106,7 @@ def anneal(
 
     Source: Neal 2001, Annealed importance sampling; Del Moral et al. 2006, Sequential Monte Carlo
     samplers, section 3.3.2; Sohl-Dickstein & Culpepper 2012, Hamiltonian annealed importance
-    sampling.
+    sampling; Arbel et al. 2021, Annealed flow transport Monte Carlo.
     """
     betas = inverse_temperatures(temperatures)
     check_integer("leapfrog_steps", leapfrog_steps, 1)
@@ -104,6 +114,7 @@ def anneal(
     check_in(Interval(0, 1, "both"), ess_threshold=ess_threshold)
     alone = context is None or ess_threshold == 0
     require(alone, "ess_threshold", ess_threshold, "0 where there is a context")
+    _check_transport(transport, transport_params, len(betas) - 1)
     sizes = step_sizes(step_size, len(betas) - 2)
     key, start = jax.random.split(key)
     keys = jax.random.split(key, len(betas) - 1)
@@ -112,21 +123,22 @@ def anneal(
     weights = jnp.zeros_like(log_q)
     state = Particles(x, momentum, log_q, target(x), weights, jnp.arange(n))
     betas = betas.astype(log_q.dtype)
-    path = GeometricPath(density, params, target, context)
+    path = GeometricPath(density, params, target, context, transport)
     move = partial(path.moved, leapfrog_steps=leapfrog_steps, persistence=persistence)
 
     def colder(state, inputs):
-        before, beta, size, key = inputs
-        state, told = path.weighed(state, before, beta)
+        before, beta, transport_params, size, key = inputs
+        state, told = path.weighed(state, before, beta, transport_params)
         keys = jax.random.split(key, n + 1)
         if ess_threshold:
             state = resampled(keys[n], state, ess_threshold)
         state, accepted = move(keys[:n], state, beta, size)
         return state, (told, accepted)
 
-    inputs = betas[:-2], betas[1:-1], sizes, keys[:-1]
-    state, (told, accepted) = jax.lax.scan(colder, state, inputs)
-    state, last = path.weighed(state, *betas[-2:])
+    changes = betas[:-1], betas[1:], transport_params
+    warmer = jax.tree.map(lambda a: a[:-1], changes)
+    state, (told, accepted) = jax.lax.scan(colder, state, (*warmer, sizes, keys[:-1]))
+    state, last = path.weighed(state, *jax.tree.map(lambda a: a[-1], changes))
     told = jax.tree.map(lambda all, one: jnp.append(all, one), told, last)
     return Annealed(state.x, state.log_w, accepted, state.ancestors, *told)
 
@@ -172,3 +184,14 @@ def annealed_importance_sampling(
     check_integer("n", n, 2)
     found = anneal(density, params, target, key, n, **annealing)
     return estimates(found.x, found.log_w, statistic, found.ancestors)
+
+
+def _check_transport(transport, params, count):
+    if transport is None:
+        require(params is None, "transport_params", described(params), "None without a transport")
+        return
+    checked("transport", transport)
+    wanted = f"of arrays [{count}, ...], one row for each temperature"
+    require(params is not None, "transport_params", params, wanted)
+    for leaf in jax.tree.leaves(params):
+        require(jnp.shape(leaf)[:1] == (count,), "transport_params", jnp.shape(leaf), wanted)

@@ -17,6 +17,7 @@ from glowjax.densities.density import Density
 from glowjax.densities.hamiltonian import hamiltonian_move
 from glowjax.densities.objectives import LogProb, effective_sample_size, log_mean_exp
 from glowjax.extras import extra
+from glowjax.flow import Flow
 
 
 def inverse_temperatures(temperatures: Float[ArrayLike, "temperatures"] | int) -> jax.Array:
@@ -79,12 +80,18 @@ class GeometricPath:
     params: Any
     target: LogProb
     context: Any
+    transport: Flow | None
 
     def weighed(
-        self, state: Particles, before: jax.Array, beta: jax.Array
+        self, state: Particles, before: jax.Array, beta: jax.Array, transport_params: Any
     ) -> tuple[Particles, Told]:
-        """The particles with the weights of β instead of those before."""
-        gain = (beta - before) * (state.log_p - state.log_q)
+        """The particles, transported, with the weights of β instead of those before."""
+        if self.transport is None:
+            gain = (beta - before) * (state.log_p - state.log_q)
+        else:
+            old, (x, log_det) = state, self.transport.inverse(transport_params, state.x)
+            state = self._at(state._replace(x=x))
+            gain = _between(beta, state) + log_det - _between(before, old)
         gain = jnp.where(jnp.isneginf(state.log_w), 0.0, gain)  # where 0·∞ would be NaN
         log_w = state.log_w + gain
         told = Told(
@@ -92,7 +99,9 @@ class GeometricPath:
             _conditional_ess(state.log_w, gain),
             jnp.sum(jax.nn.softmax(state.log_w) * gain),
         )
-        return state._replace(log_w=log_w), told
+        state = state._replace(log_w=log_w)
+        # Each transport learns from its own increment alone, not through samples and weights.
+        return state if self.transport is None else jax.lax.stop_gradient(state), told
 
     def moved(
         self, keys: jax.Array, state: Particles, beta: jax.Array, size: jax.Array, **options: Any
@@ -108,9 +117,17 @@ class GeometricPath:
             return hamiltonian_move(key, x, momentum, log_p, size, **options)
 
         x, momentum, accepted = jax.vmap(move)(keys, state.x, state.momentum, self.context)
-        log_q = self.density.log_prob(self.params, x, self.context)
-        moved = state._replace(x=x, momentum=momentum, log_q=log_q, log_p=self.target(x))
-        return moved, jnp.mean(accepted)
+        return self._at(state._replace(x=x, momentum=momentum)), jnp.mean(accepted)
+
+    def _at(self, state):
+        """The particles with ln q and ln p̃ of where they are now."""
+        log_q = self.density.log_prob(self.params, state.x, self.context)
+        return state._replace(log_q=log_q, log_p=self.target(state.x))
+
+
+def _between(beta, state):
+    """(1 - β)·ln q + β·ln p̃, which is ln q at β = 0 even where p̃ is 0."""
+    return (1 - beta) * state.log_q + jnp.where(beta > 0, beta * state.log_p, 0.0)
 
 
 def resampled(key: jax.Array, state: Particles, threshold: float) -> Particles:
