@@ -45,8 +45,8 @@ def test_the_mass_is_right_on_average_through_any_flows(threshold):
             temperatures=3,
             ess_threshold=threshold,
             step_size=0.4,
-            transport=FLOW,
-            transport_params=stacked(3),
+            transport=ACTNORM,
+            transport_params={"bias": np.full((3, 2), -0.1), "log_scale": np.full((3, 2), 0.1)},
         ).log_z
 
     ratio = jnp.exp(jax.jit(jax.vmap(log_z))(jax.random.split(jax.random.key(3), 200)) - LOG_Z)
