@@ -112,13 +112,9 @@ from glowjax.bijections.squeeze import Squeeze, squeeze_forward, squeeze_inverse
 from glowjax.bijections.sylvester import Sylvester, sylvester_forward, sylvester_inverse
 from glowjax.compose import chain, invert, multiscale, on_last, with_context
 from glowjax.densities import targets, toy
-from glowjax.densities.annealing import (
-    Annealed,
-    anneal,
-    annealed_importance_sampling,
-    fab,
-    tuned_step_size,
-)
+from glowjax.densities.annealed_losses import craft, fab
+from glowjax.densities.annealing import Annealed, anneal, annealed_importance_sampling
+from glowjax.densities.annealing_schedules import tuned_step_size, tuned_temperatures
 from glowjax.densities.bases import (
     Base,
     class_conditional_normal,
@@ -291,6 +287,7 @@ __all__ = [
     "conv_exponential_forward",
     "conv_exponential_inverse",
     "copy_bandwidth",
+    "craft",
     "deep_sigmoidal",
     "density",
     "dequantization_flow",
@@ -389,6 +386,7 @@ __all__ = [
     "toy",
     "trainable",
     "tuned_step_size",
+    "tuned_temperatures",
     "unconstrained_monotonic",
     "uniform",
     "uniform_dequantizer",

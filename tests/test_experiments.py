@@ -13,7 +13,7 @@ from glowjax.runs.config import experiment_files
 
 ENTRIES = {entry.name: entry for entry in listing.entries()}
 SCRIPTS = [name for name, e in ENTRIES.items() if e.command.startswith("python -m experiments.")]
-NEEDS = {"annealing_wells": "blackjax", "latent_sampling_2d": "blackjax"}
+NEEDS = dict.fromkeys(("annealing_wells", "latent_sampling_2d", "wells_annealed"), "blackjax")
 LONG = (  # a minute each, even so: run with -m exhaustive
     "annealing_wells",
     "conditional_1d",
@@ -30,6 +30,7 @@ LONG = (  # a minute each, even so: run with -m exhaustive
     "surjections_2d",
     "convolutions_digits",
     "wavelet_digits",
+    "wells_annealed",
 )
 
 

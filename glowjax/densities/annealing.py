@@ -1,22 +1,28 @@
-"""Annealed importance sampling from a density to a target, and training by it.
+"""From a density to a target: annealed importance sampling and sequential Monte Carlo.
 
 Needs blackjax, `pip install 'glowjax[blackjax]'`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Shaped
+from jaxtyping import Array, ArrayLike, Float, Integer, Shaped
 
-from glowjax.checks import check_integer, is_known, require
+from glowjax.checks import BELOW_ONE, Interval, check_in, check_integer, described, require
+from glowjax.densities.annealing_path import (
+    GeometricPath,
+    Particles,
+    inverse_temperatures,
+    resampled,
+    step_sizes,
+)
 from glowjax.densities.density import Density
 from glowjax.densities.importance import Importance, estimates
 from glowjax.densities.objectives import LogProb
-from glowjax.extras import extra
-
-ACCEPTED = 0.65  # of the moves, at which Hamiltonian Monte Carlo goes far at little cost
+from glowjax.flow import Flow, checked
 
 
 class Annealed(NamedTuple):
@@ -26,11 +32,20 @@ class Annealed(NamedTuple):
         x: `[n, ...]`.
         log_w: `[n]`, nats: with these weights, x are samples of the target.
         accepted: `[K - 1]`, the share of the moves that were accepted, at each temperature.
+        ancestors: `[n]`, which of the first n samples each x comes from.
+        ess: `[K]`, the effective sample size of the weights, before they are made equal.
+        conditional_ess: `[K]`, the effective sample size that one change of temperature leaves of
+            samples with the weights before it.
+        increments: `[K]`, nats, weighted means of what each temperature adds to ln w.
     """
 
     x: Shaped[Array, "n *event"]
     log_w: Float[Array, "n"]
     accepted: Float[Array, "moves"]
+    ancestors: Integer[Array, "n"]
+    ess: Float[Array, "temperatures"]
+    conditional_ess: Float[Array, "temperatures"]
+    increments: Float[Array, "temperatures"]
 
 
 def anneal(
@@ -40,17 +55,31 @@ def anneal(
     key: jax.Array,
     n: int,
     *,
-    temperatures: int = 8,
+    temperatures: Float[ArrayLike, "temperatures"] | int = 8,
     step_size: Float[ArrayLike, "moves"] | float = 0.1,
     leapfrog_steps: int = 5,
+    persistence: float = 0.0,
+    ess_threshold: float = 0.0,
+    transport: Flow | None = None,
+    transport_params: Any = None,
     context: Any = None,
 ) -> Annealed:
-    """Moves n samples x ~ q through ln p_k = (1 - k/K)·ln q + k/K·ln p̃ from q to the target.
+    """Moves n samples x ~ q through ln p_k = (1 - β_k)·ln q + β_k·ln p̃ from q to the target.
 
-    For k = 1 … K: ln w += ln p_k(x) - ln p_{k-1}(x); then, but for k = K, x makes one step of
-    Hamiltonian Monte Carlo (blackjax's), which leaves p_k as it is. However badly x moves, the
-    weighted samples are right on average: E[w] = Z. Moves from mode to mode are rare, so q should
-    reach all modes.
+    For k = 1 … K: ln w += ln p_k(x) - ln p_{k-1}(x). Then, but for k = K, if the effective sample
+    size is below `ess_threshold`·n, the samples are drawn anew by their weights, which become their
+    mean; and x makes one step of Hamiltonian Monte Carlo, which leaves p_k as it is. However badly
+    x moves, the weighted samples are right on average: E[w] = Z. Moves from mode to mode are rare,
+    so q should reach all modes.
+
+    A `transport` brings x from one temperature to the next by a flow T_k each: x becomes y =
+    T_k.inverse(x), and ln w += ln p_k(y) + log_det - ln p_{k-1}(x). E[w] = Z holds for any flows.
+    `craft` trains them.
+
+    The defaults are annealed importance sampling. With `persistence` it is Hamiltonian annealed
+    importance sampling: for one leapfrog step a temperature, and many temperatures. With
+    `ess_threshold` it is sequential Monte Carlo with systematic resampling, which leaves samples
+    of small weight behind.
 
     Args:
         density: q; its support must hold the target's.
@@ -58,39 +87,60 @@ def anneal(
         target: log p̃, of `[n, ...]`, differentiable.
         key: of samples and moves.
         n: how many samples.
-        temperatures: K; 1 is importance sampling.
+        temperatures: K, for β_k = k/K; or β_1 … β_K themselves, as `tuned_temperatures` finds them.
+            K = 1 is importance sampling.
         step_size: of the leapfrog integrator, above 0; one, or one for each of the K - 1 moves, as
             `tuned_step_size` finds them.
         leapfrog_steps: of a move; each takes a gradient of q and of the target.
-        context: of each sample, `[n, ...]`.
+        persistence: how much of a sample's momentum its next move begins with, in [0, 1).
+        ess_threshold: in [0, 1]; 0 never resamples, and ½ is usual.
+        transport: T, a flow of `[n, ...]` without a context, the same for all temperatures but for
+            its parameters.
+        transport_params: of T_1 … T_K, stacked: each array `[K, ...]`.
+        context: of each sample, `[n, ...]`; not with an `ess_threshold`, since samples of different
+            contexts do not take each other's place.
 
     Raises:
         ValueError: an argument is not as above.
         ModuleNotFoundError: blackjax is missing.
 
-    Source: Neal 2001, Annealed importance sampling.
+    Source: Neal 2001, Annealed importance sampling; Del Moral et al. 2006, Sequential Monte Carlo
+    samplers, section 3.3.2; Sohl-Dickstein & Culpepper 2012, Hamiltonian annealed importance
+    sampling; Arbel et al. 2021, Annealed flow transport Monte Carlo.
     """
-    check_integer("temperatures", temperatures, 1)
+    betas = inverse_temperatures(temperatures)
     check_integer("leapfrog_steps", leapfrog_steps, 1)
-    sizes = _step_sizes(step_size, temperatures - 1)
+    check_in(BELOW_ONE, persistence=persistence)
+    check_in(Interval(0, 1, "both"), ess_threshold=ess_threshold)
+    alone = context is None or ess_threshold == 0
+    require(alone, "ess_threshold", ess_threshold, "0 where there is a context")
+    _check_transport(transport, transport_params, len(betas) - 1)
+    sizes = step_sizes(step_size, len(betas) - 2)
     key, start = jax.random.split(key)
+    keys = jax.random.split(key, len(betas) - 1)
     x, log_q = density.sample_and_log_prob(params, start, n, context)
-    log_p = target(x)
-    move = _mover(density, params, target, leapfrog_steps)
+    momentum = jax.random.normal(keys[-1], x.shape, x.dtype)
+    weights = jnp.zeros_like(log_q)
+    state = Particles(x, momentum, log_q, target(x), weights, jnp.arange(n))
+    betas = betas.astype(log_q.dtype)
+    path = GeometricPath(density, params, target, context, transport)
+    move = partial(path.moved, leapfrog_steps=leapfrog_steps, persistence=persistence)
 
-    def cooler(carry, inputs):
-        x, log_q, log_p, log_w = carry
-        beta, size, key = inputs
-        log_w += (log_p - log_q) / temperatures
-        x, accepted = move(jax.random.split(key, n), x, context, beta, size)
-        return (x, density.log_prob(params, x, context), target(x), log_w), accepted
+    def colder(state, inputs):
+        before, beta, transport_params, size, key = inputs
+        state, told = path.weighed(state, before, beta, transport_params)
+        keys = jax.random.split(key, n + 1)
+        if ess_threshold:
+            state = resampled(keys[n], state, ess_threshold)
+        state, accepted = move(keys[:n], state, beta, size)
+        return state, (told, accepted)
 
-    betas = jnp.arange(1, temperatures) / temperatures
-    keys = jax.random.split(key, temperatures - 1)
-    (x, log_q, log_p, log_w), accepted = jax.lax.scan(
-        cooler, (x, log_q, log_p, jnp.zeros_like(log_q)), (betas.astype(log_q.dtype), sizes, keys)
-    )
-    return Annealed(x, log_w + (log_p - log_q) / temperatures, accepted)
+    changes = betas[:-1], betas[1:], transport_params
+    warmer = jax.tree.map(lambda a: a[:-1], changes)
+    state, (told, accepted) = jax.lax.scan(colder, state, (*warmer, sizes, keys[:-1]))
+    state, last = path.weighed(state, *jax.tree.map(lambda a: a[-1], changes))
+    told = jax.tree.map(lambda all, one: jnp.append(all, one), told, last)
+    return Annealed(state.x, state.log_w, accepted, state.ancestors, *told)
 
 
 def annealed_importance_sampling(
@@ -105,6 +155,9 @@ def annealed_importance_sampling(
 ) -> Importance:
     """`importance_sampling` with the samples and weights of `anneal`, which are closer to equal.
 
+    With an `ess_threshold` it is sequential Monte Carlo. Its stated error goes by the ancestors of
+    the samples. It is rather too large than too small, as long as there are many of them.
+
     Args:
         density, params, target, key, n: as for `anneal`; n at least 2.
         statistic: from `[n, ...]` to arrays `[n, ...]`.
@@ -114,7 +167,8 @@ def annealed_importance_sampling(
         ValueError: n < 2; as for `anneal`.
         ModuleNotFoundError: blackjax is missing.
 
-    Source: Neal 2001, Annealed importance sampling.
+    Source: Neal 2001, Annealed importance sampling; Chan & Lai 2013, A general theory of particle
+    filters in hidden Markov models, for the error.
 
     Examples:
         >>> model = glowjax.density(glowjax.as_flow(glowjax.ActNorm()), event_shape=(2,))
@@ -122,130 +176,22 @@ def annealed_importance_sampling(
         >>> def target(x):  # twice the density itself
         ...     return model.log_prob(params, x) + jnp.log(2)
         >>> found = glowjax.annealed_importance_sampling(
-        ...     model, params, target, jax.random.key(2), 100, temperatures=3
+        ...     model, params, target, jax.random.key(2), 100, temperatures=3, ess_threshold=0.5
         ... )
         >>> round(float(found.log_z), 3), round(float(found.effective_sample_size))
         (0.693, 100)
     """
     check_integer("n", n, 2)
     found = anneal(density, params, target, key, n, **annealing)
-    return estimates(found.x, found.log_w, statistic)
+    return estimates(found.x, found.log_w, statistic, found.ancestors)
 
 
-def tuned_step_size(
-    density: Density,
-    params: Any,
-    target: LogProb,
-    key: jax.Array,
-    n: int,
-    *,
-    rounds: int = 30,
-    temperatures: int = 8,
-    step_size: Float[ArrayLike, "moves"] | float = 0.1,
-    **annealing: Any,
-) -> Float[Array, "moves"]:
-    """Step sizes for `anneal` by which 65 % of the moves are accepted, one for each of K - 1 moves.
-
-    Round r anneals anew and multiplies each size by exp((share accepted - 0.65) / √r).
-
-    Args:
-        density, params, target, key, n: as for `anneal`.
-        rounds: how many.
-        temperatures, step_size: as for `anneal`; where the first round starts.
-        annealing: further arguments of `anneal`.
-
-    Raises:
-        ValueError: as for `anneal`.
-        ModuleNotFoundError: blackjax is missing.
-
-    Source: Beskos et al. 2013, Optimal tuning of the hybrid Monte Carlo algorithm.
-    """
-    check_integer("rounds", rounds, 1)
-
-    def tune(sizes, inputs):
-        rate, key = inputs
-        found = anneal(
-            density,
-            params,
-            target,
-            key,
-            n,
-            temperatures=temperatures,
-            step_size=sizes,
-            **annealing,
-        )
-        return sizes * jnp.exp(rate * (found.accepted - ACCEPTED)).astype(sizes.dtype), None
-
-    sizes = _step_sizes(step_size, temperatures - 1)
-    rates = jax.lax.rsqrt(jnp.arange(1.0, rounds + 1))
-    return jax.lax.scan(tune, sizes, (rates, jax.random.split(key, rounds)))[0]
-
-
-def fab(
-    density: Density,
-    params: Any,
-    target: LogProb,
-    key: jax.Array,
-    n: int,
-    *,
-    context: Any = None,
-    **annealing: Any,
-) -> Float[Array, ""]:
-    """loss = -Σ w̄·ln q(x), x and weights w annealed from q to p̃² / q, w̄ = w / Σ w, in nats.
-
-    Its gradient is that of the mass of p²/q, which is large where q misses a part of p: so q learns
-    to cover all modes, and its weights p̃/q vary least. No gradient goes through samples and
-    weights. Flow annealed importance sampling bootstrap.
-
-    Args:
-        density, params, target, key, n, context: as for `anneal`.
-        annealing: further arguments of `anneal`.
-
-    Raises:
-        ValueError: as for `anneal`.
-        ModuleNotFoundError: blackjax is missing.
-
-    Source: Midgley et al. 2023, Flow annealed importance sampling bootstrap, equation 6, without
-    the buffer.
-    """
-    frozen = jax.lax.stop_gradient(params)
-
-    def least_variance(x: Shaped[Array, "n *event"]) -> jax.Array:
-        return 2 * target(x) - density.log_prob(frozen, x, context)
-
-    found = anneal(density, frozen, least_variance, key, n, context=context, **annealing)
-    x, log_w = jax.lax.stop_gradient((found.x, found.log_w))
-    return -jnp.sum(jax.nn.softmax(log_w) * density.log_prob(params, x, context))
-
-
-def _step_sizes(step_size, count):
-    sizes = jnp.asarray(step_size, jnp.result_type(float))
-    require(sizes.shape in ((), (count,)), "step_size", sizes.shape, f"one, or of shape ({count},)")
-    if is_known(sizes):
-        wanted = "finite and above 0"
-        require(jnp.all((sizes > 0) & jnp.isfinite(sizes)), "step_size", step_size, wanted)
-    return jnp.broadcast_to(sizes, (count,))
-
-
-def _mover(density, params, target, leapfrog_steps):
-    """A step of all samples that leaves (1 - β)·ln q + β·ln p̃ as it is, and the share accepted."""
-    with extra("blackjax", "annealing"):
-        from blackjax import hmc
-
-    kernel = hmc.build_kernel()
-
-    def move(key, x, context, beta, size):
-        def log_p(x):
-            one, given = jax.tree.map(lambda a: a[None], (x, context))
-            log_q = density.log_prob(params, one, given)[0]
-            return (1 - beta) * log_q + beta * target(one)[0]
-
-        masses = jnp.ones(x.size, x.dtype)
-        state, info = kernel(key, hmc.init(x, log_p), log_p, size, masses, leapfrog_steps)
-        return state.position, info.acceptance_rate
-
-    def moved(keys, x, context, beta, size):
-        x, accepted = jax.vmap(move, (0, 0, 0, None, None))(keys, x, context, beta, size)
-        return x, jnp.mean(accepted)
-
-    return moved
+def _check_transport(transport, params, count):
+    if transport is None:
+        require(params is None, "transport_params", described(params), "None without a transport")
+        return
+    checked("transport", transport)
+    wanted = f"of arrays [{count}, ...], one row for each temperature"
+    require(params is not None, "transport_params", params, wanted)
+    for leaf in jax.tree.leaves(params):
+        require(jnp.shape(leaf)[:1] == (count,), "transport_params", jnp.shape(leaf), wanted)

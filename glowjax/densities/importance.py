@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Integer, Shaped
 
 from glowjax.arrays import AnyArray, split_key
 from glowjax.checks import check_integer, check_positive, require
@@ -115,14 +115,25 @@ def importance_weighted_log_prob(
 
 
 def estimates(
-    x: Shaped[Array, "n *event"], log_w: Float[Array, "n"], statistic: Callable[[jax.Array], Any]
+    x: Shaped[Array, "n *event"],
+    log_w: Float[Array, "n"],
+    statistic: Callable[[jax.Array], Any],
+    ancestors: Integer[Array, "n"] | None = None,
 ) -> Importance:
-    """The `Importance` of samples and the logarithms of their weights."""
+    """The `Importance` of samples and the logarithms of their weights.
+
+    Args:
+        x: `[n, ...]`.
+        log_w: `[n]`.
+        statistic: from x to arrays `[n, ...]`.
+        ancestors: of each sample, in 0 … n - 1. Those of one ancestor are not independent: the
+            error goes by the sum of their weights. None: all are independent.
+    """
     n, weights = len(log_w), jax.nn.softmax(log_w)
-    size = effective_sample_size(log_w)
+    apart = weights if ancestors is None else jax.ops.segment_sum(weights, ancestors, n)
     return Importance(
         log_z=log_mean_exp(log_w),
-        log_z_error=jnp.sqrt(jnp.maximum(1 / size - 1 / n, 0) * n / (n - 1)),
+        log_z_error=jnp.sqrt(jnp.maximum(jnp.sum(apart**2) - 1 / n, 0) * n / (n - 1)),
         mean=jax.tree.map(lambda s: jnp.tensordot(weights, s, axes=1), statistic(x)),
-        effective_sample_size=size,
+        effective_sample_size=effective_sample_size(log_w),
     )
