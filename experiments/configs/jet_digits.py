@@ -1,0 +1,24 @@
+"""Jet on scikit-learn's digits (8×8, 17 grey levels).
+
+    glowjax train jet_digits
+
+Time: TBD
+Expected: TBD
+Source: Kolesnikov et al. 2024; settings our own.
+"""
+
+from glowjax.runs import Config, Data, Jet, Optimizer, Transform
+
+config = Config(
+    data=Data(name="digits", transform=Transform(shift=0.125)),
+    model=Jet(patch=2, steps=2, channel_couplings=2, width=32, blocks=1, heads=2),
+    optimizer=Optimizer(
+        name="adam", learning_rate=2e-3, clip_norm=20, warmup_images=6400, decay="cosine"
+    ),
+    train_steps=1500,
+    batch_size=64,
+    ema=0.999,
+    evaluate_every=250,
+    evaluate_samples=16,
+    log_every=50,
+)
