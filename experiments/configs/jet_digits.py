@@ -11,14 +11,14 @@ from glowjax.runs import Config, Data, Jet, Optimizer, Transform
 
 config = Config(
     data=Data(name="digits", transform=Transform(shift=0.125)),
-    model=Jet(patch=2, steps=2, channel_couplings=2, width=32, blocks=1, heads=2),
+    model=Jet(patch=2, steps=4, channel_couplings=1, width=32, blocks=1, heads=2, logit=0.05),
     optimizer=Optimizer(
-        name="adam", learning_rate=2e-3, clip_norm=20, warmup_images=6400, decay="cosine"
+        name="adam", learning_rate=5e-3, clip_norm=20, warmup_images=6400, decay="cosine"
     ),
-    train_steps=1500,
+    train_steps=2400,
     batch_size=64,
     ema=0.999,
-    evaluate_every=250,
+    evaluate_every=400,
     evaluate_samples=16,
     log_every=50,
 )
