@@ -179,6 +179,7 @@ from glowjax.models.dequantizer import dequantization_flow
 from glowjax.models.flowpp import flowpp, flowpp_noise, flowpp_step
 from glowjax.models.gaussianization import gaussianization_flow
 from glowjax.models.glow import glow, glow_backbone, glow_step, glow_top
+from glowjax.models.jet import jet, jet_step
 from glowjax.models.maf import iaf, maf
 from glowjax.models.neural_spline import neural_spline_flow
 from glowjax.models.realnvp import realnvp, realnvp_mlp, realnvp_single_scale, realnvp_step
@@ -189,6 +190,7 @@ from glowjax.nets.made import MADE
 from glowjax.nets.mlp import MLP
 from glowjax.nets.pixelcnn import PixelCNN
 from glowjax.nets.resnet import ResNet, weight_norm
+from glowjax.nets.vit import ViT
 from glowjax.timing import Timing, bench, copy_bandwidth, matmul_flops, matmul_peak
 
 if TYPE_CHECKING:
@@ -248,6 +250,7 @@ __all__ = [
     "Target",
     "Timing",
     "TopPrior",
+    "ViT",
     "WaveletLevel",
     "Woodbury",
     "actnorm_forward",
@@ -327,6 +330,8 @@ __all__ = [
     "inference_surjection",
     "interpolate",
     "invert",
+    "jet",
+    "jet_step",
     "lipswish",
     "load",
     "log_mean_exp",

@@ -23,6 +23,7 @@ SMALL_MADE = functools.partial(glowjax.MADE, width=8)
 SMALL_PIXELCNN = functools.partial(glowjax.PixelCNN, width=4, depth=2)
 SMALL_RESNET = functools.partial(glowjax.ResNet, width=6, blocks=2)
 SMALL_ATTENTION = functools.partial(glowjax.GatedAttention, width=4, blocks=1, heads=2)
+SMALL_VIT = functools.partial(glowjax.ViT, width=4, blocks=2, heads=2)
 SMALL_RESIDUAL = functools.partial(glowjax.Residual, width=8)
 
 
@@ -696,6 +697,27 @@ CASES |= {
     ),
 }
 
+SMALL_JET: Any = {"patch": 2, "channel_couplings": 1, "width": 4, "blocks": 1, "heads": 2}
+CASES |= {
+    "vit_coupling": Case(
+        as_flow(glowjax.AffineCoupling(SMALL_VIT, scale="double_sigmoid")),
+        (2, 3, 2),
+        ("ViT",),
+        context=2,
+    ),
+    "jet_step": Case(
+        glowjax.jet_step(net=SMALL_VIT, channel_couplings=2), (2, 2, 3), ("jet_step",)
+    ),
+    "jet": Case(glowjax.jet(steps=2, **SMALL_JET), (4, 4, 1), ("jet",)),
+    "jet_recompute": Case(
+        glowjax.jet(steps=2, backprop="recompute", **SMALL_JET), (2, 4, 1), (), context=2
+    ),
+    "jet_invert": Case(
+        glowjax.jet(steps=2, backprop="invert", **SMALL_JET), (2, 4, 1), (), context=2
+    ),
+}
+
+
 LONG = {  # minutes of one core: their tests are slow
     "continuous",
     "dequantization_flow",
@@ -705,6 +727,9 @@ LONG = {  # minutes of one core: their tests are slow
     "circular_spline_flow",
     "gaussianization_flow",
     "wavelet_flow",
+    "jet",
+    "jet_step",
+    "vit_coupling",
 }
 # Variants that take long to compile: their tests run with -m exhaustive.
 SLOW = {
@@ -739,6 +764,8 @@ SLOW = {
     "flowpp_invert",
     "flowpp_recompute",
     "flowpp_step_features",
+    "jet_invert",
+    "jet_recompute",
 }
 
 

@@ -13,7 +13,7 @@ from glowjax.compose import Parts, chain, invert, multiscale, on_last, with_cont
 from glowjax.expression import call_of, expanded
 from glowjax.flow import Flow, as_flow
 from glowjax.loops import repeat
-from glowjax.models.glow import checking_images
+from glowjax.models.sizes import checking_sizes
 
 
 def integer_flow(flow: Flow, params: Any, event: Any, batch: int) -> IntegerFlow:
@@ -132,7 +132,7 @@ def _with_context(params, event, batch, flow, embed):
     )
 
 
-def _checking_images(params, event, batch, flow, levels):
+def _checking_sizes(params, event, batch, flow, **_):
     return integer_flow(flow, params, event, batch)
 
 
@@ -145,6 +145,6 @@ COMBINATORS = {
         (multiscale, _multiscale),
         (on_last, _on_last),
         (with_context, _with_context),
-        (checking_images, _checking_images),
+        (checking_sizes, _checking_sizes),
     )
 }

@@ -74,10 +74,10 @@ def flowpp(
     step = flowpp_step(net=net, components=components)
     first, second, third = (repeat(step, n, backprop=backprop, unroll=unroll) for n in steps)
     return chain(
-        checkerboard1=_on_checkerboard(first),
+        checkerboard1=on_checkerboard(first),
         squeeze=as_flow(Squeeze()),
         channels=second,
-        checkerboard2=_on_checkerboard(third),
+        checkerboard2=on_checkerboard(third),
     )
 
 
@@ -142,10 +142,10 @@ def flowpp_noise(
     )
     step = flowpp_step(net=net, components=components)
     flow = repeat(step, steps, backprop=backprop, unroll=unroll)
-    return with_context(invert(_on_checkerboard(flow)), _colours)
+    return with_context(invert(on_checkerboard(flow)), _colours)
 
 
-def _on_checkerboard(flow):
+def on_checkerboard(flow: Flow) -> Flow:
     """`flow` of an image whose channels are the two colours of a checkerboard."""
     squeeze = as_flow(CheckerboardSqueeze())
     return chain(squeeze=squeeze, steps=flow, unsqueeze=invert(squeeze))

@@ -4,7 +4,6 @@ import functools
 from typing import Literal
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from glowjax.bijections.actnorm import GlowActNorm
 from glowjax.bijections.coupling import Coupling
@@ -16,11 +15,12 @@ from glowjax.bijections.permute import Reverse, Shuffle
 from glowjax.bijections.scalar.elementwise import Scale, additive, affine
 from glowjax.bijections.split import Split, TopPrior
 from glowjax.bijections.squeeze import Squeeze
-from glowjax.checks import check_choice, check_image_shape, check_positive
+from glowjax.checks import check_choice, check_positive
 from glowjax.compose import chain, multiscale, on_last
 from glowjax.expression import recorded
-from glowjax.flow import Flow, Init, as_flow, initialised
+from glowjax.flow import Flow, as_flow
 from glowjax.loops import Backprop, repeat
+from glowjax.models.sizes import checking_sizes
 from glowjax.nets.convnet import ConvNet
 from glowjax.nets.layers import Dtype, Initializer
 
@@ -138,7 +138,8 @@ def glow_backbone(
     steps_of_flow = repeat(step, steps, backprop=backprop, unroll=unroll)
     level = chain(squeeze=as_flow(Squeeze()), steps=steps_of_flow)
     flow = multiscale([level] * levels, [as_flow(Split(ring=ring))] * (levels - 1))
-    return checking_images(flow, levels)
+    divisor = 2**levels
+    return checking_sizes(flow, height=divisor, width=divisor, option=f"levels={levels}")
 
 
 @recorded
@@ -183,27 +184,3 @@ def mixing_flow(mixing: Mixing) -> Flow:
 def glow_top(*, num_classes: int | None = None, ring: bool = True) -> Flow:
     """Whitens the last of the backbone's latents by the learned top prior: see `TopPrior`."""
     return on_last(as_flow(TopPrior(num_classes=num_classes, ring=ring)))
-
-
-@recorded
-def checking_images(flow: Flow, levels: int) -> Flow:
-    """`flow`, which refuses images of another rank, and sizes that squeezes cannot halve."""
-
-    def check(x):
-        check_image_shape("x", x)
-        shape, divisor = jnp.shape(x), 2**levels
-        if shape[1] % divisor or shape[2] % divisor:
-            raise ValueError(
-                f"x must have height and width divisible by {divisor} for levels={levels},"
-                f" got {shape[1]}×{shape[2]}"
-            )
-
-    def init(key, x, context=None):
-        check(x)
-        return initialised(flow, key, x, context)
-
-    def forward(params, x, context=None, key=None):
-        check(x)
-        return flow.forward(params, x, context, key)
-
-    return flow._replace(init=Init(init), forward=forward)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from glowjax.arrays import promote
 from glowjax.checks import BELOW_ONE, check_image_shape, check_in, check_positive, require
 from glowjax.nets.attention import dot_product_attention
-from glowjax.nets.layers import Dtype, small_normal
+from glowjax.nets.layers import Dtype, layer_norm, small_normal
 from glowjax.nets.resnet import WeightNormConv, first_layer
 
 
@@ -25,7 +25,6 @@ class GatedAttention(nn.Module):
     Attention is multi-head scaled dot-product self-attention, each pixel one token, and `position`
     is learned in each block, so that a net is for images of one size. Convolutions are
     weight-normalised. The result starts at zero. In the paper, the last convolution is a 3×3 one.
-    The softmax's digits are float32's in float64 too: both directions of a coupling see the same.
 
     Attributes:
         features: output channels.
@@ -90,9 +89,9 @@ class _Block(nn.Module):
     def __call__(self, h, _):
         y = WeightNormConv(h.shape[-1], name="conv")(_concatenated_elu(h))
         drop = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
-        h = _layer_norm(h, "norm1")(h + _gate(drop(_concatenated_elu(y)), h.shape[-1], "gate1"))
+        h = layer_norm(h, "norm1")(h + _gate(drop(_concatenated_elu(y)), h.shape[-1], "gate1"))
         y = self._attention(h)
-        return _layer_norm(h, "norm2")(h + _gate(y, h.shape[-1], "gate2")), None
+        return layer_norm(h, "norm2")(h + _gate(y, h.shape[-1], "gate2")), None
 
     def _attention(self, h):
         batch, height, width, channels = h.shape
@@ -104,17 +103,11 @@ class _Block(nn.Module):
 
 
 def _gate(h, channels, name):
-    """a·σ(b); as `_layer_norm`, a layer of the compact method that calls it."""
+    """a·σ(b); as `layer_norm`, a layer of the compact method that calls it."""
     small = nn.initializers.constant(0.1)
     y = WeightNormConv(2 * channels, 1, scale_init=small, name=name)(h)
     a, b = jnp.split(y, 2, axis=-1)
     return a * nn.sigmoid(b)
-
-
-def _layer_norm(h, name):
-    return nn.LayerNorm(
-        dtype=h.dtype, param_dtype=promote(h).dtype, use_fast_variance=False, name=name
-    )
 
 
 def _concatenated_elu(h):

@@ -112,3 +112,10 @@ def bias_and_scale(module: nn.Module, features: int, dtype: Dtype) -> tuple[jax.
     bias = module.param("bias", nn.initializers.zeros, (features,), dtype)
     log_scale = module.param("log_scale", nn.initializers.zeros, (features,), dtype)
     return bias, jnp.exp(LOG_SCALE_FACTOR * log_scale)
+
+
+def layer_norm(h: jax.Array, name: str) -> nn.LayerNorm:
+    """Flax's, in the dtype of h; a layer of the compact method that calls it."""
+    return nn.LayerNorm(
+        dtype=h.dtype, param_dtype=promote(h).dtype, use_fast_variance=False, name=name
+    )

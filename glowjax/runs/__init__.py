@@ -4,6 +4,7 @@ from glowjax.data import Transform
 from glowjax.fitting.optim import Optimizer
 from glowjax.runs.config import Config, Data
 from glowjax.runs.models import Autoregressive, FlowPP, Glow, RealNVP
+from glowjax.runs.transformers import Jet
 
 __all__ = [
     "Autoregressive",
@@ -11,6 +12,7 @@ __all__ = [
     "Data",
     "FlowPP",
     "Glow",
+    "Jet",
     "Optimizer",
     "RealNVP",
     "Transform",

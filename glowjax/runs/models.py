@@ -8,25 +8,23 @@ import functools
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import jax.numpy as jnp
 import tyro
 
-from glowjax.arrays import one_hot
 from glowjax.bijections import autoregressive
 from glowjax.bijections.actnorm import ActNorm
-from glowjax.bijections.logit import Logit
 from glowjax.bijections.scalar.elementwise import Scale, affine
 from glowjax.bijections.scalar.mixture_cdf import mixture_cdf
-from glowjax.checks import check_choice, check_labels
-from glowjax.compose import chain, with_context
+from glowjax.checks import check_choice
+from glowjax.compose import chain
 from glowjax.densities.dequantizers import Dequantizer, variational_dequantizer
-from glowjax.expression import recorded
 from glowjax.flow import Flow, as_flow
 from glowjax.loops import Backprop
 from glowjax.models.flowpp import flowpp, flowpp_noise
 from glowjax.models.glow import CouplingMap, Mixing, glow_backbone, glow_top
 from glowjax.models.realnvp import realnvp, realnvp_single_scale
 from glowjax.nets.pixelcnn import PixelCNN
+from glowjax.runs.parts import classes_of, logit_first, of_labels, options_of
+from glowjax.runs.transformers import Jet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +62,8 @@ class Glow:
         Raises:
             ValueError: the model is conditional, and the data have no labels (None).
         """
-        options = _options(self)
-        classes = _classes(options.pop("conditional"), num_classes)
+        options = options_of(self)
+        classes = classes_of(options.pop("conditional"), num_classes)
         top = glow_top(num_classes=classes, ring=self.ring)
         return {"backbone": glow_backbone(**options), "top": top}
 
@@ -112,8 +110,8 @@ class RealNVP:
 
     def parts(self, num_classes: int | None) -> dict[str, Flow]:
         """The whole model, for data with `num_classes` labels; errors as for `Glow`."""
-        options = _options(self)
-        classes = _classes(options.pop("conditional"), num_classes)
+        options = options_of(self)
+        classes = classes_of(options.pop("conditional"), num_classes)
         architecture, logit = options.pop("architecture"), options.pop("logit")
         check_choice("architecture", architecture, ("multi_scale", "single_scale"))
         if architecture == "multi_scale":
@@ -121,8 +119,8 @@ class RealNVP:
         else:
             del options["levels"]
             flow = realnvp_single_scale(**options)
-        flow = chain(**_logit(logit), couplings=flow)
-        return {"flow": flow if classes is None else _of_labels(flow, classes)}
+        flow = chain(**logit_first(logit), couplings=flow)
+        return {"flow": flow if classes is None else of_labels(flow, classes)}
 
     @property
     def divisor(self) -> int:
@@ -175,7 +173,7 @@ class Autoregressive:
 
     def parts(self, num_classes: int | None) -> dict[str, Flow]:
         """The whole model, for data with `num_classes` labels; errors as for `Glow`."""
-        classes = _classes(self.conditional, num_classes)
+        classes = classes_of(self.conditional, num_classes)
         mixture = functools.partial(mixture_cdf, self.components, to="normal")
         transforms = {
             "logistic_mixture": functools.partial(mixture, family="logistic"),
@@ -185,8 +183,8 @@ class Autoregressive:
         check_choice("transform", self.transform, transforms)
         net = functools.partial(PixelCNN, width=self.width, depth=self.depth, kernel=self.kernel)
         flow = autoregressive.Autoregressive(transforms[self.transform](), net)
-        flow = chain(**_logit(self.logit), actnorm=as_flow(ActNorm()), pixels=as_flow(flow))
-        return {"flow": flow if classes is None else _of_labels(flow, classes)}
+        flow = chain(**logit_first(self.logit), actnorm=as_flow(ActNorm()), pixels=as_flow(flow))
+        return {"flow": flow if classes is None else of_labels(flow, classes)}
 
     @property
     def divisor(self) -> int:
@@ -236,12 +234,12 @@ class FlowPP:
 
     def parts(self, num_classes: int | None) -> dict[str, Flow]:
         """The whole model, for data with `num_classes` labels; errors as for `Glow`."""
-        options = _options(self)
-        classes = _classes(options.pop("conditional"), num_classes)
+        options = options_of(self)
+        classes = classes_of(options.pop("conditional"), num_classes)
         for name in ("logit", "noise_steps", "noise_width", "noise_blocks"):
             del options[name]
-        flow = chain(**_logit(self.logit), couplings=flowpp(**options))
-        return {"flow": flow if classes is None else _of_labels(flow, classes)}
+        flow = chain(**logit_first(self.logit), couplings=flowpp(**options))
+        return {"flow": flow if classes is None else of_labels(flow, classes)}
 
     def dequantizer(self, levels: int) -> Dequantizer | None:
         """The learned noise of images of `levels` grey levels; None where it is uniform.
@@ -251,7 +249,7 @@ class FlowPP:
         if self.noise_steps == 0:
             return None
         shared = ("components", "heads", "dropout", "dtype", "backprop", "unroll")
-        options = {name: value for name, value in _options(self).items() if name in shared}
+        options = {name: value for name, value in options_of(self).items() if name in shared}
         noise = flowpp_noise(
             steps=self.noise_steps, width=self.noise_width, blocks=self.noise_blocks, **options
         )
@@ -279,8 +277,14 @@ class FlowPP:
         ]
 
 
-Model = Glow | RealNVP | Autoregressive | FlowPP
-KINDS = {"glow": Glow, "realnvp": RealNVP, "autoregressive": Autoregressive, "flowpp": FlowPP}
+Model = Glow | RealNVP | Autoregressive | FlowPP | Jet
+KINDS = {
+    "glow": Glow,
+    "realnvp": RealNVP,
+    "autoregressive": Autoregressive,
+    "flowpp": FlowPP,
+    "jet": Jet,
+}
 
 
 def dequantizer(model: Model, levels: int) -> Dequantizer | None:
@@ -291,37 +295,3 @@ def dequantizer(model: Model, levels: int) -> Dequantizer | None:
 def without_dropout(model: Model) -> Model:
     """The model as it is evaluated, of the same parameters."""
     return dataclasses.replace(model, dropout=0.0) if isinstance(model, FlowPP) else model
-
-
-def _logit(alpha: float | None) -> dict[str, Flow]:
-    return {} if alpha is None else {"logit": as_flow(Logit(alpha))}
-
-
-@recorded
-def _of_labels(flow: Flow, num_classes: int) -> Flow:
-    """`flow`, whose context is floats, with labels `[B]` in their place; one-hot floats for it."""
-
-    def embed(labels):
-        check_labels(labels, num_classes, jnp.size(labels))
-        return one_hot(labels, num_classes, jnp.float32)
-
-    return with_context(flow, embed)
-
-
-def _options(model: Glow | RealNVP | FlowPP) -> dict[str, Any]:
-    """The fields of a model as arguments, with its dtype as an array's (None: as the flow's own).
-
-    Raises:
-        ValueError: the dtype is not one of its choices.
-    """
-    options = {f.name: getattr(model, f.name) for f in dataclasses.fields(model)}
-    del options["kind"]
-    check_choice("dtype", model.dtype, ("float32", "bfloat16"))
-    return options | {"dtype": jnp.bfloat16 if model.dtype == "bfloat16" else None}
-
-
-def _classes(conditional: bool, num_classes: int | None) -> int | None:
-    """The number of labels to condition on, None for none."""
-    if conditional and num_classes is None:
-        raise ValueError("model.conditional must be false for data without labels")
-    return num_classes if conditional else None

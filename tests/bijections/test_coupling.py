@@ -10,6 +10,7 @@ import glowjax
 FORMULAS = {
     "exp": lambda raw: raw[..., 1],
     "sigmoid": lambda raw: np.log(1 / (1 + np.exp(-raw[..., 1] - 2))),
+    "double_sigmoid": lambda raw: np.log(2 / (1 + np.exp(-raw[..., 1]))),
     "softplus": lambda raw: np.log(np.log1p(np.exp(raw[..., 1]))),
     "floor": lambda raw: np.log(0.1 + 0.9 / (1 + np.exp(-raw[..., 1] - 2))),
     "tanh": lambda raw: (1 + raw[..., 2]) * np.tanh(raw[..., 1]) + raw[..., 3],

@@ -38,6 +38,7 @@ FLOWS = {
         couplings=glowjax.realnvp(levels=2, width=2, blocks=1),
     ),
     "svd": lambda: mixed(glowjax.InvertibleConv1x1("svd")),
+    "jet": lambda: glowjax.jet(patch=2, steps=1, channel_couplings=1, width=4, blocks=1, heads=2),
     "single scale": lambda: glowjax.realnvp_single_scale(width=2, blocks=1),
 }
 

@@ -61,8 +61,7 @@ def test_the_net_is_its_formula():
         block = jax.tree.map(lambda a, i=i: a[i], p["blocks"])
         h = norm(block["norm1"], h + gate(block["gate1"], f(conv(block["conv"], f(h)))))
         h = norm(block["norm2"], h + gate(block["gate2"], attention(block, h)))
-    # dot_product_attention has its softmax in float32, whatever it is given.
-    np.testing.assert_allclose(y, conv(p["out"], f(h)), rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(y, conv(p["out"], f(h)), rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 import glowjax
-from glowjax.runs import FlowPP, Glow, RealNVP
+from glowjax.runs import FlowPP, Glow, Jet, RealNVP
 
 
 def options(function):
@@ -39,6 +39,7 @@ def test_the_two_directions_of_a_masked_autoregressive_flow_have_the_same_option
             {"noise_steps", "noise_width", "noise_blocks", "logit", "conditional"},
             set(),
         ),
+        (Jet, glowjax.jet, {"logit", "conditional"}, set()),
     ],
 )
 def test_the_model_of_a_config_has_the_options_of_its_function(kind, function, own, left_out):

@@ -15,6 +15,7 @@ from glowjax.fitting.optim import Optimizer, learning_rate_schedule, warmup
 from glowjax.runs.config import Config, Data, experiment, experiment_files, from_json, to_json
 from glowjax.runs.models import KINDS, Autoregressive, FlowPP, Glow, RealNVP
 from glowjax.runs.steps import make_trainer
+from glowjax.runs.transformers import Jet
 
 EXPERIMENTS = sorted(experiment_files())
 
@@ -33,6 +34,8 @@ TABLE = {
 OTHERS = {
     "flowpp_digits": (FlowPP, 17, (8, 8, 1)),
     "flowpp_cifar10": (FlowPP, 256, (32, 32, 3)),
+    "jet_digits": (Jet, 17, (8, 8, 1)),
+    "jet_cifar10": (Jet, 256, (32, 32, 3)),
     "realnvp_digits": (RealNVP, 17, (8, 8, 1)),
     "realnvp_mnist": (RealNVP, 256, (28, 28, 1)),
     "realnvp_cifar10": (RealNVP, 256, (32, 32, 3)),
@@ -78,6 +81,8 @@ WARMUP_IMAGES = {
     "glow_folder": 6_400,
     "glow_imagenet32": 500_000,
     "glow_imagenet64": 125_000,
+    "jet_cifar10": 300_000,
+    "jet_digits": 6_400,
     "pixel_flow_digits": 6_400,
     "realnvp_cifar10": 50_000,
     "realnvp_digits": 6_400,
@@ -179,6 +184,7 @@ SMALL: dict[Any, dict[str, Any]] = {
         "noise_width": 4,
         "noise_blocks": 1,
     },
+    Jet: {"patch": 2, "steps": 1, "channel_couplings": 1, "width": 4, "blocks": 1, "heads": 2},
 }
 BAD_MODELS: list[tuple[Any, dict[str, Any], str]] = [
     (Glow, {"levels": 0}, "levels must be a whole number"),
@@ -199,6 +205,9 @@ BAD_MODELS: list[tuple[Any, dict[str, Any], str]] = [
     (FlowPP, {"steps": 4}, "steps must be three whole numbers, got 4"),
     (FlowPP, {"noise_steps": -1}, "steps must be a whole number of at least 1, got -1"),
     (FlowPP, {"dtype": "float16"}, "dtype must be one of"),
+    (Jet, {"patch": 3}, "x must have a height divisible by 3 and a width divisible by 6"),
+    (Jet, {"heads": 3}, "width must be a multiple of 3, got 4"),
+    (Jet, {"dtype": "float16"}, "dtype must be one of"),
 ]
 
 
@@ -208,7 +217,7 @@ def test_bad_models_are_refused(kind, arguments, message):
         build(Config(model=kind(**(SMALL[kind] | arguments))), (4, 4, 1), 17, None)
 
 
-@pytest.mark.parametrize("kind", [RealNVP, Autoregressive, FlowPP])
+@pytest.mark.parametrize("kind", [RealNVP, Autoregressive, FlowPP, Jet])
 def test_a_classifier_needs_a_model_of_two_parts(kind):
     config = Config(model=kind(**SMALL[kind]), classifier_weight=0.01)
     with pytest.raises(
@@ -234,6 +243,7 @@ MODELS = [
     Autoregressive(**SMALL[Autoregressive], transform="gaussian_mixture", kernel=5),
     FlowPP(**SMALL[FlowPP], conditional=True),
     exhaustive(dataclasses.replace(FlowPP(**SMALL[FlowPP]), noise_steps=0, dtype="bfloat16")),
+    Jet(**SMALL[Jet], conditional=True, logit=0.05, dtype="bfloat16"),
 ]
 
 
@@ -247,7 +257,9 @@ def test_outlines_hold_all_parameters(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [exhaustive(RealNVP), Autoregressive, exhaustive(FlowPP)])
+@pytest.mark.parametrize(
+    "kind", [exhaustive(RealNVP), Autoregressive, exhaustive(FlowPP), exhaustive(Jet)]
+)
 def test_labels_condition(kind):
     flow = kind(**SMALL[kind], conditional=True).parts(3)["flow"]
     x = jax.random.uniform(jax.random.key(0), (4, 4, 4, 1)) - 0.5

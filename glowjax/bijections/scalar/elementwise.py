@@ -1,7 +1,8 @@
 """Increasing maps of single numbers, whose parameters a net gives or are learned as they are."""
 
+import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import chex
 import flax.linen as nn
@@ -13,7 +14,7 @@ from glowjax.arrays import AnyArray, promote, sum_event
 from glowjax.checks import NON_NEGATIVE, POSITIVE, check_choice, check_in, require
 from glowjax.expression import expressed, recorded
 
-Scale = Literal["exp", "sigmoid", "softplus", "floor", "tanh"]
+Scale = Literal["exp", "sigmoid", "double_sigmoid", "softplus", "floor", "tanh"]
 Shift = Literal["first", "last"]
 FLOOR = 0.1
 Map = Callable[
@@ -76,10 +77,10 @@ def affine(
 
     Args:
         scale: how log_scale comes of the raw scale r. `"exp"`: it is r. `"sigmoid"`: ln σ(r + 2),
-            scales in (0, 1), as in the released Glow. `"softplus"`: ln softplus(r). `"floor"`:
-            ln(0.1 + 0.9·σ(r + 2)), so that no inverse stretches by more than 10. `"tanh"`:
-            gain·tanh(r) + offset, both learned, as in RealNVP; then raw goes on with
-            (gain - 1, offset), which are `shared`.
+            scales in (0, 1), as in the released Glow. `"double_sigmoid"`: ln 2σ(r), scales in
+            (0, 2), as in Jet. `"softplus"`: ln softplus(r). `"floor"`: ln(0.1 + 0.9·σ(r + 2)), so
+            that no inverse stretches by more than 10. `"tanh"`: gain·tanh(r) + offset, both
+            learned, as in RealNVP; then raw goes on with (gain - 1, offset), which are `shared`.
         bound: with `"exp"`, log_scale = bound·tanh(r / bound).
         least: is added to the scale of `"sigmoid"` or `"softplus"`, which is never below it.
         shift: `"last"` scales before it shifts: z = x·exp(log_scale) + shift.
@@ -88,14 +89,15 @@ def affine(
         ValueError: scale or shift is not as above; a bound that is not positive, or of another
             scale; a `least` below 0, or of another scale.
 
-    Sources: Dinh et al. 2017, section 3.2; Kingma & Dhariwal 2018, table 1.
+    Sources: Dinh et al. 2017, section 3.2; Kingma & Dhariwal 2018, table 1; Kolesnikov et al. 2024
+    (Jet), section 3.
 
     Examples:
         >>> z, log_slope = glowjax.affine().forward(jnp.array([1.0]), jnp.array([[2.0, 0.0]]))
         >>> float(z[0]), float(log_slope[0])
         (3.0, 0.0)
     """
-    check_choice("scale", scale, ("exp", "sigmoid", "softplus", "floor", "tanh"))
+    check_choice("scale", scale, get_args(Scale))
     check_choice("shift", shift, ("first", "last"))
     check_in(POSITIVE, optional=True, bound=bound)
     check_in(NON_NEGATIVE, least=least)
@@ -135,6 +137,8 @@ def _log_scale(raw, scale, bound, least):
         return (1 + gain) * jnp.tanh(r) + offset
     if scale == "floor":
         return jnp.log(FLOOR + (1 - FLOOR) * jax.nn.sigmoid(r + 2))
+    if scale == "double_sigmoid":
+        return jax.nn.log_sigmoid(r) + math.log(2)
     if scale == "softplus":
         return jnp.log(least + jax.nn.softplus(r))
     if scale == "sigmoid":

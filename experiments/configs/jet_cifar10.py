@@ -1,0 +1,31 @@
+"""Jet on CIFAR-10: about the released architecture for ImageNet, for half an hour of one GPU.
+
+    glowjax train jet_cifar10
+
+It has 30 couplings with nets of width 512 and two blocks, where the released settings for ImageNet
+at 64×64 have 32. Four couplings of channels come before each of tokens, as there.
+
+Time: not run here; its number of steps is a guess at half an hour on one H200.
+Expected: not known.
+Source: Kolesnikov et al. 2024 and the released code; the number of images is our own.
+"""
+
+from glowjax.runs import Config, Data, Jet, Optimizer, Transform
+
+config = Config(
+    data=Data(name="cifar10", transform=Transform(flip=True)),
+    model=Jet(steps=3, width=512, blocks=2, heads=8, dtype="bfloat16"),
+    optimizer=Optimizer(
+        name="adam",
+        learning_rate=3e-4,
+        b2=0.95,
+        clip_norm=1.0,
+        warmup_images=300_000,
+        decay="cosine",
+    ),
+    train_steps=12_000,
+    batch_size=256,
+    ema=0.999,
+    evaluate_every=3_000,
+    log_every=100,
+)

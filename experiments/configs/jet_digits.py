@@ -1,0 +1,24 @@
+"""Jet on scikit-learn's digits (8×8, 17 grey levels).
+
+    glowjax train jet_digits
+
+Time: 147 s on 2 CPU cores, 218 s of processor time.
+Expected: 2.199 bits/dim on test (glow_digits 2.227, realnvp_digits 2.244, pixel_flow_digits 1.924).
+Source: Kolesnikov et al. 2024; settings our own.
+"""
+
+from glowjax.runs import Config, Data, Jet, Optimizer, Transform
+
+config = Config(
+    data=Data(name="digits", transform=Transform(shift=0.125)),
+    model=Jet(patch=2, steps=4, channel_couplings=1, width=32, blocks=1, heads=2, logit=0.05),
+    optimizer=Optimizer(
+        name="adam", learning_rate=5e-3, clip_norm=20, warmup_images=6400, decay="cosine"
+    ),
+    train_steps=2400,
+    batch_size=64,
+    ema=0.999,
+    evaluate_every=400,
+    evaluate_samples=16,
+    log_every=50,
+)

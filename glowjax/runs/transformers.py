@@ -1,0 +1,63 @@
+"""Models of images with transformers as experiments name them: Jet."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from glowjax.compose import chain
+from glowjax.flow import Flow
+from glowjax.loops import Backprop
+from glowjax.models.jet import jet
+from glowjax.runs.parts import classes_of, logit_first, of_labels, options_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jet:
+    """Options of `glowjax.jet`."""
+
+    kind: Annotated[Literal["jet"], tyro.conf.Suppress] = "jet"
+    patch: int = 4
+    """Side of the patches of pixels that are the tokens."""
+    steps: int = 4
+    """Steps of flow, each of couplings of the channels and of the tokens."""
+    channel_couplings: int = 4
+    """Couplings of the channels before each coupling of the tokens."""
+    width: int = 256
+    """Hidden channels of the transformers."""
+    blocks: int = 2
+    """Blocks of a transformer, each attention and an MLP."""
+    heads: int = 4
+    """Of the attention."""
+    logit: float | None = None
+    """α of the logit of the pixels, `glowjax.Logit`, taken first; None takes none."""
+    conditional: bool = False
+    """Show the nets the data set's labels."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the nets' hidden layers; bfloat16 is faster on GPU and TPU."""
+    backprop: Backprop = "store"
+    """Activations for the gradient: stored, recomputed, or rebuilt through the inverse."""
+    unroll: int = 1
+    """Steps per iteration of the compiled loop."""
+
+    def parts(self, num_classes: int | None) -> dict[str, Flow]:
+        """The whole model, for data with `num_classes` labels; errors as for `Glow`."""
+        options = options_of(self)
+        classes = classes_of(options.pop("conditional"), num_classes)
+        flow = chain(**logit_first(options.pop("logit")), couplings=jet(**options))
+        return {"flow": flow if classes is None else of_labels(flow, classes)}
+
+    @property
+    def divisor(self) -> int:
+        """Height and width of an image must be multiples of it."""
+        return 2 * self.patch
+
+    def outline(self, params: Any, shape: tuple[int, ...]) -> list[tuple[str, str, Any]]:
+        """Its parts with the shapes they work on and their parameters."""
+        params, (height, width, channels) = params["flow"]["couplings"], shape
+        tokens = f"{height // self.patch}×{width // self.patch}×{self.patch**2 * channels}"
+        couplings = 2 * (self.channel_couplings + 1)
+        return [
+            ("ActNorm", tokens, params["actnorm"]),
+            (f"{self.steps} steps of {couplings} couplings", tokens, params["steps"]),
+        ]
