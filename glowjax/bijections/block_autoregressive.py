@@ -104,7 +104,8 @@ def block_autoregressive_inverse(
         new, _ = _units(x, known, own)
         return [h.at[:, i].set(a) for h, a in zip(units, new, strict=True)], x
 
-    units = [jnp.zeros((*z.shape, block.shape[1]), z.dtype) for block in own]
+    dtype = jnp.result_type(z, *own)
+    units = [jnp.zeros((*z.shape, block.shape[1]), dtype) for block in own]
     rows = jnp.arange(size), z.T, scale, before, own, bias
     _, x = lax.scan(number, vary_as(units, z), rows)
     return x.T, -block_autoregressive_forward(x.T, layers, log_scale)[1]
