@@ -31,7 +31,8 @@ from glowjax import plots
 from glowjax.densities import targets
 
 PAIRS = 4
-LOG_Z = PAIRS * (np.log(11784.50927) + 0.5 * np.log(2 * np.pi))
+LOG_Z_PAIR = np.log(11784.50927) + 0.5 * np.log(2 * np.pi)
+LOG_Z = PAIRS * LOG_Z_PAIR
 WELLS = targets.many_wells(PAIRS)
 STEPS = {"reverse KL": 8000, "fab": 300}  # of about the same time
 MOVES = {"temperatures": 5, "leapfrog_steps": 5, "step_size": 0.15}  # of fab
@@ -93,7 +94,8 @@ def samples(run: common.Run) -> jax.Array:
 
 def modes(x: jax.Array) -> np.ndarray:
     """The number of the mode of each row."""
-    return np.asarray(x[:, ::2] > 0) @ 2 ** np.arange(PAIRS)
+    right = np.asarray(x[:, ::2] > 0)
+    return right @ 2 ** np.arange(right.shape[1])
 
 
 def main(run: common.Run) -> common.Figures:

@@ -31,10 +31,10 @@ import numpy as np
 
 import glowjax
 from experiments import common
+from experiments.annealing_wells import LOG_Z_PAIR, modes
 from glowjax import plots
 from glowjax.densities import targets
 
-LOG_Z_PAIR = np.log(11784.50927) + 0.5 * np.log(2 * np.pi)
 ANNEALED: dict[str, dict[str, Any]] = {
     "AIS": {},
     "HAIS": {"persistence": 0.9, "leapfrog_steps": 1},
@@ -142,12 +142,6 @@ METHODS = {
     **dict.fromkeys(ANNEALED, annealed),
     "CRAFT": by_craft,
 }
-
-
-def modes(x: jax.Array) -> np.ndarray:
-    """The number of the mode of each row."""
-    right = np.asarray(x[:, ::2] > 0)
-    return right @ 2 ** np.arange(right.shape[1])
 
 
 def reach(x: jax.Array, exact: jax.Array) -> float:

@@ -8,6 +8,26 @@ import jax.numpy as jnp
 from jax import lax
 
 from glowjax.arrays import HIGHEST, promote, varying_axes
+from glowjax.checks import check_positive, require
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raises `ValueError` unless `width` channels can be shared by so many heads."""
+    check_positive(width=width, heads=heads)
+    require(width % heads == 0, "width", width, f"a multiple of {heads}")
+
+
+def self_attention(qkv: jax.Array, heads: int) -> jax.Array:
+    """Attention of all positions of an image to all: `[B, H, W, 3·C]` -> `[B, H, W, C]`.
+
+    Args:
+        qkv: the queries, then the keys, then the values of every position, C channels each.
+        heads: which have C / `heads` channels each.
+    """
+    batch, height, width, channels = qkv.shape
+    tokens = (batch, height * width, heads, channels // (3 * heads))
+    q, k, v = (part.reshape(tokens) for part in jnp.split(qkv, 3, axis=-1))
+    return dot_product_attention(q, k, v).reshape(batch, height, width, channels // 3)
 
 
 def dot_product_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from glowjax.arrays import promote
-from glowjax.checks import BELOW_ONE, check_image_shape, check_in, check_positive, require
-from glowjax.nets.attention import dot_product_attention
+from glowjax.checks import BELOW_ONE, check_image_shape, check_in, check_positive
+from glowjax.nets.attention import check_heads, self_attention
 from glowjax.nets.layers import Dtype, layer_norm, small_normal
 from glowjax.nets.resnet import WeightNormConv, first_layer
 
@@ -74,10 +74,8 @@ class GatedAttention(nn.Module):
     @nn.nowrap
     def _check(self, x):
         check_image_shape("x", x)
-        check_positive(
-            features=self.features, width=self.width, blocks=self.blocks, heads=self.heads
-        )
-        require(self.width % self.heads == 0, "width", self.width, f"a multiple of {self.heads}")
+        check_positive(features=self.features, blocks=self.blocks)
+        check_heads(self.width, self.heads)
         check_in(BELOW_ONE, dropout=self.dropout)
 
 
@@ -94,12 +92,9 @@ class _Block(nn.Module):
         return layer_norm(h, "norm2")(h + _gate(y, h.shape[-1], "gate2")), None
 
     def _attention(self, h):
-        batch, height, width, channels = h.shape
         position = self.param("position", small_normal, h.shape[1:], promote(h).dtype)
-        qkv = WeightNormConv(3 * channels, 1, name="qkv")(h + position.astype(h.dtype))
-        tokens = (batch, height * width, self.heads, channels // self.heads)
-        q, k, v = (part.reshape(tokens) for part in jnp.split(qkv, 3, axis=-1))
-        return dot_product_attention(q, k, v).reshape(h.shape)
+        qkv = WeightNormConv(3 * h.shape[-1], 1, name="qkv")(h + position.astype(h.dtype))
+        return self_attention(qkv, self.heads)
 
 
 def _gate(h, channels, name):

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import HIGHEST, promote
-from glowjax.checks import check_context, check_image_shape, check_positive, require
-from glowjax.nets.attention import dot_product_attention
+from glowjax.checks import check_context, check_image_shape, check_positive
+from glowjax.nets.attention import check_heads, self_attention
 from glowjax.nets.layers import Dtype, Initializer, layer_norm, lecun_normal, small_normal
 
 EXPANSION = 4  # of a block's MLP, as in every ViT
@@ -75,10 +75,8 @@ class ViT(nn.Module):
     @nn.nowrap
     def _check(self, x, context):
         check_image_shape("x", x)
-        check_positive(
-            features=self.features, width=self.width, blocks=self.blocks, heads=self.heads
-        )
-        require(self.width % self.heads == 0, "width", self.width, f"a multiple of {self.heads}")
+        check_positive(features=self.features, blocks=self.blocks)
+        check_heads(self.width, self.heads)
         check_context(context, x)
 
 
@@ -87,11 +85,9 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, h, _):
-        batch, height, width, channels = h.shape
+        channels = h.shape[-1]
         qkv = dense(layer_norm(h, "norm1")(h), 3 * channels, "qkv")
-        tokens = (batch, height * width, self.heads, channels // self.heads)
-        q, k, v = (part.reshape(tokens) for part in jnp.split(qkv, 3, axis=-1))
-        h = h + dense(dot_product_attention(q, k, v).reshape(h.shape), channels, "attended")
+        h = h + dense(self_attention(qkv, self.heads), channels, "attended")
         y = nn.gelu(dense(layer_norm(h, "norm2")(h), EXPANSION * channels, "hidden"))
         return h + dense(y, channels, "mlp"), None
 

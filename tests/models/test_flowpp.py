@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import SMALL_ATTENTION, SMALL_FLOWPP
+from low_precision import check_net_in_bfloat16
 from weight_norm import conv
 
 import glowjax
@@ -84,19 +85,7 @@ def test_the_net_starts_as_zero_and_sees_all_pixels_of_its_own_image():
 @pytest.mark.slow
 @pytest.mark.float32
 def test_the_net_in_bfloat16_keeps_parameters_and_output_in_float32():
-    x = jax.random.normal(jax.random.key(0), (4, 4, 4, 2))
-    low, full = (SMALL_ATTENTION(4, width=16, dtype=d) for d in (jnp.bfloat16, None))
-
-    @jax.jit
-    def outputs(x):
-        params = moved(low.init(jax.random.key(1), x), 0.3)
-        return params, low.apply(params, x), full.apply(params, x)
-
-    params, a, b = outputs(x)
-    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    assert a.dtype == b.dtype == jnp.float32
-    error = jnp.linalg.norm(a - b) / jnp.linalg.norm(b)
-    assert 1e-4 < error < 0.05, error
+    check_net_in_bfloat16(SMALL_ATTENTION)
 
 
 # -------------------------------------------------------------------------------- dropout
