@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from glowjax.arrays import AnyArray, one_hot, promote, sum_event
 from glowjax.checks import check_image_shape, check_labels
 from glowjax.context import refuse_context
-from glowjax.nets.conv import conv_to_few, ring_conv
+from glowjax.nets.conv import conv_by_taps, ring_conv
 from glowjax.nets.layers import ZeroConv, ZeroDense, scaled_bias
 
 
@@ -87,7 +87,7 @@ class Split(nn.Module):
     def prior(self, kept, leaving) -> tuple[Array, Array]:
         """Mean and log_std of the half that leaves, given the other; of `leaving`, its shape."""
         prior = ZeroConv(2 * leaving.shape[-1], ring=self.ring, name="prior")
-        h = conv_to_few(kept, prior(kept.shape[-1], kept.dtype))
+        h = conv_by_taps(kept, prior(kept.shape[-1], kept.dtype))
         return h[..., 0::2], h[..., 1::2]
 
 

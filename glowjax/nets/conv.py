@@ -1,7 +1,8 @@
 """Convolutions of Glow's nets as matrix products, which beat XLA's own at its narrow shapes.
 
 A 3×3 convolution of few channels is one product of gathered patches; one to few channels is one
-product whose nine taps are added shifted. In bfloat16, products accumulate in float32.
+product whose nine taps are added shifted, and so is one whose patches would be more numbers. In
+bfloat16, products accumulate in float32.
 """
 
 from typing import NamedTuple
@@ -43,7 +44,7 @@ def patch_weight(weight: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 class Taps(NamedTuple):
-    """A 3×3 convolution to few channels, as `conv_to_few` wants it."""
+    """A 3×3 convolution to few channels, as `conv_by_taps` wants it."""
 
     matrix: jax.Array  # [C, 9·F and zeros to whole lanes]
     ring: jax.Array | None  # [3, 3, 1, F], of a channel that is 1 on the padding and 0 inside
@@ -59,7 +60,7 @@ def taps(weight: jax.Array, bias: jax.Array, *, ring: bool, dtype) -> Taps:
     return Taps(_whole_lanes(matrix, lanes=lanes), edge if ring else None, bias)
 
 
-def conv_to_few(x: jax.Array, weight: Taps) -> jax.Array:
+def conv_by_taps(x: jax.Array, weight: Taps) -> jax.Array:
     """3×3 convolution with zero padding, and bias: `[B, H, W, C] -> [B, H, W, F]`."""
     features = weight.bias.shape[0]
     return add_bias(sum_of_taps(matmul(x, weight.matrix), features), weight)

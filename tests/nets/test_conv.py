@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from glowjax.nets import conv
+from glowjax.nets.resnet import WeightNormConv
 
 CHANNELS = [(1, 1), (2, 7), (7, 2), (3, 12), (12, 3), (24, 24)]  # and not whole lanes
 close = np.testing.assert_allclose
@@ -56,7 +57,7 @@ def test_sum_of_taps_is_xlas_convolution(channels, features, ring):
     x, weight, bias = operands(channels, features, ring=ring)
     taps = conv.taps(weight, bias, ring=ring, dtype=x.dtype)
     assert taps.matrix.shape[1] % conv.LANES == 0
-    y = conv.conv_to_few(x, taps)
+    y = conv.conv_by_taps(x, taps)
     close(y, expected(x, weight, bias, ring=ring), rtol=1e-12, atol=1e-12)
 
 
@@ -68,7 +69,7 @@ def test_smallest_images(shape):
     due = expected(x, weight, bias, ring=True)
     gathered = conv.matmul(conv.patches(x, ring=True), conv.patch_weight(weight, bias))
     close(gathered, due, rtol=1e-12, atol=1e-12)
-    summed = conv.conv_to_few(x, conv.taps(weight, bias, ring=True, dtype=x.dtype))
+    summed = conv.conv_by_taps(x, conv.taps(weight, bias, ring=True, dtype=x.dtype))
     close(summed, due, rtol=1e-12, atol=1e-12)
 
 
@@ -113,7 +114,18 @@ def test_bfloat16_rounds_once(narrow):
     if narrow == "in":
         y = conv.matmul(conv.patches(low, ring=True), conv.patch_weight(weight, bias))
     else:
-        y = conv.conv_to_few(low, conv.taps(weight, bias, ring=True, dtype=low.dtype))
+        y = conv.conv_by_taps(low, conv.taps(weight, bias, ring=True, dtype=low.dtype))
     due = expected(low.astype(x.dtype), weight, bias, ring=True)
     # 2⁻⁹ for a weight and for a result, of sums of some 20 terms of both signs
     assert jnp.max(jnp.abs(y - due)) < 2**-9 * 3 * jnp.max(jnp.abs(due))
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(jnp.bfloat16, 2e-2), (jnp.float32, 1e-6)])
+def test_a_weight_normalised_convolution_is_xlas_in_the_dtype_of_its_input(dtype, tolerance):
+    x = jax.random.normal(jax.random.key(0), (2, 5, 4, 3)).astype(dtype)
+    y, params = WeightNormConv(6).init_with_output(jax.random.key(1), x)
+    layer = params["params"]
+    norms = jnp.linalg.norm(layer["direction"].reshape(-1, 6), axis=0)
+    full = xlas(x.astype(jnp.float32), layer["direction"] * layer["scale"] / norms) + layer["bias"]
+    assert y.dtype == dtype
+    assert jnp.linalg.norm(y - full) < tolerance * jnp.linalg.norm(full)
