@@ -2,11 +2,14 @@
 
 import functools
 
+import jax.numpy as jnp
+
+from glowjax.arrays import promote
 from glowjax.bijections.actnorm import ActNorm
 from glowjax.bijections.autoregressive import Autoregressive
 from glowjax.bijections.scalar.elementwise import affine
 from glowjax.bijections.squeeze import Squeeze
-from glowjax.checks import check_positive
+from glowjax.checks import check_positive, require
 from glowjax.compose import chain
 from glowjax.expression import recorded
 from glowjax.flow import Flow, as_flow
@@ -33,22 +36,25 @@ def tarflow(
     """TarFlow: images `[B, H, W, C]` -> a latent `[B, H/p, W/p, p²·C]`.
 
     x -> patches of p×p pixels as tokens -> ActNorm -> K × `tarflow_step` -> z. H and W must be
-    multiples of p. A density takes one evaluation of each net, and a sample one of small steps,
-    token after token.
+    multiples of p. A density takes one evaluation of each net, and a sample about one too, in
+    small steps, token after token.
 
     Two things are changed. The ActNorm makes the units of the images not matter; the paper has
     none. And the first token is mapped too, by parameters that depend on nothing but the context;
-    the paper leaves it as it is. What the paper adds for its samples, noise in training and its
-    removal, is not part of the flow.
+    the paper leaves it as it is. What the paper adds for its samples is not part of the flow:
+    Gaussian noise in training, its removal, and guidance.
 
     Args:
         patch: p.
         steps: K, each of two autoregressive flows: the paper's T is 2·K.
         width, blocks, heads, dtype: of the nets, see `CausalViT`.
-        tolerance: None inverts token by token; else by iterations, see `CausalViT`.
-        backprop, unroll: see `repeat`; `"invert"` costs the H·W/p² steps of each inverse.
+        segment, tolerance: of the inverse, see `CausalViT`: by default it is exact, token by token.
+        backprop, unroll: see `repeat`. `"invert"` takes the H·W/p² steps of each inverse.
 
     `context`: floats `[B, F]`, as `CausalViT` takes them.
+
+    Nets in bfloat16 round one token otherwise than all of them, so that an inverse is right to two
+    or three digits only. So `backprop="invert"` is refused there, and with a tolerance.
 
     Raises:
         ValueError: an argument is not as above; images of another rank or size.
@@ -64,6 +70,8 @@ def tarflow(
         ((2, 4, 4, 12), (2,))
     """
     check_positive(patch=patch, steps=steps)
+    if backprop == "invert":
+        _check_exact(tolerance, dtype)
     net = functools.partial(
         CausalViT,
         width=width,
@@ -98,3 +106,10 @@ def tarflow_step(*, net) -> Flow:
         for order in ("natural", "reversed")
     )
     return chain(down=down, up=up)
+
+
+def _check_exact(tolerance, dtype):
+    name = None if dtype is None else jnp.dtype(dtype).name
+    reason = f"{tolerance=}" if tolerance else f"dtype={name!r}"
+    exact = not tolerance and (name is None or promote(jnp.zeros(0, name)).dtype == name)
+    require(exact, "backprop", "invert", f"'store' or 'recompute' for {reason}")
