@@ -39,10 +39,11 @@ def tarflow(
     multiples of p. A density takes one evaluation of each net, and a sample about one too, in
     small steps, token after token.
 
-    Two things are changed. The ActNorm makes the units of the images not matter; the paper has
-    none. And the first token is mapped too, by parameters that depend on nothing but the context;
-    the paper leaves it as it is. What the paper adds for its samples is not part of the flow:
-    Gaussian noise in training, its removal, and guidance.
+    Three things are changed. The ActNorm makes the units of the images not matter; the paper has
+    none. The first token is mapped too, by what the net makes of a token of zeros, which all others
+    see as well; the paper leaves it as it is. And a net's last layer has a LayerNorm before it.
+    What the paper adds for its samples is not part of the flow: Gaussian noise in training, its
+    removal, and guidance.
 
     Args:
         patch: p.
@@ -59,7 +60,7 @@ def tarflow(
     Raises:
         ValueError: an argument is not as above; images of another rank or size.
 
-    Source: Zhai et al. 2024, section 3.
+    Source: Zhai et al. 2024 (TarFlow) and the released code.
 
     Examples:
         >>> flow = glowjax.tarflow(patch=2, steps=1, width=4, blocks=1, heads=1)
@@ -99,7 +100,7 @@ def tarflow_step(*, net) -> Flow:
     Args:
         net: makes the conditioner of an `Autoregressive`; it takes an `order`, as `CausalViT` does.
 
-    Source: Zhai et al. 2024, section 3.2.
+    Source: Zhai et al. 2024 (TarFlow) and the released code.
     """
     down, up = (
         as_flow(Autoregressive(affine(), functools.partial(net, order=order)))

@@ -17,35 +17,36 @@ from glowjax.nets.transformer import Transformer
 class CausalViT(Transformer):
     """A transformer of images `[B, H, W, C] -> [B, H, W, C, features]`, causal in its tokens.
 
-    A token is a position with its C numbers, in raster order or the reversed one. With t_k the
-    tokens in that order, and t_0 = 0,
+    A token is a position with its C numbers. With t_1 … t_T the tokens in raster order, or in the
+    reversed one, and t_0 = 0,
 
         h_k = dense(t_{k-1}) + position_k
         `blocks` times
-            h_k ← h_k + dense(attention of h_k to h_1 … h_k, of LayerNorms as in `ViT`)
-            h_k ← h_k + dense(GELU(dense(LayerNorm(h_k))))
+            h ← h + dense(attention(dense(LayerNorm(h)))), in which k sees 1 … k
+            h ← h + dense(GELU(dense(LayerNorm(h))))
         result_k = dense(LayerNorm(h_k)).
 
-    So the outputs of a number depend on the tokens before its own alone.
+    So the outputs of a number depend on the tokens before its own, and on nothing else.
 
     Attributes:
         features: outputs per number.
         width, blocks, heads, dtype: as for `ViT`.
         order: of the tokens, `"natural"` or `"reversed"`.
-        segment: S, a divisor of H·W, or None for H·W: how many tokens `in_turn` finds at once.
-        tolerance: by how much, at least 0, the numbers of a segment may still change at its end.
+        segment: S, how many tokens `in_turn` finds at the same time: a divisor of H·W, or None for
+            all.
+        tolerance: by how much, at least 0, a number may still change when its iterations end.
 
-    `in_turn` keeps the keys and values of the tokens that it knows, so that all its steps cost
-    about one evaluation of the net where S = 1. Larger segments start at zero and are computed
-    again and again, all of their tokens at the same time, until no number changes by more than
-    `tolerance` (Gauss-Seidel iterations over segments, Jacobi iterations in each). n iterations
-    make the first n tokens exact, so that the S-th is the last. What is bounded before that is the
-    last change, and not the error; 0 leaves none.
+    `in_turn` keeps the keys and values of the tokens that it knows. With S = 1 all its steps cost
+    about one evaluation of the net. A longer segment starts as zeros, and all its tokens are
+    computed again and again, until no number changes by more than the tolerance: Gauss-Seidel
+    iterations over the segments, and Jacobi iterations in each. The n-th makes a segment's first n
+    tokens exact, so that there are S at most, and with a tolerance of 0 the inverse is exact. Else
+    what is bounded is the last change, and not the error.
 
     `context` and errors are as for `ViT`, and for a segment that is no divisor.
 
-    Sources: Zhai et al. 2024 (TarFlow), section 3.2; Song et al. 2021, section 4, and Liu & Qin
-    2025, section 4 (iterations).
+    Sources: Zhai et al. 2024 (TarFlow); Song et al. 2021 (Jacobi and Gauss-Seidel iterations for
+    such inverses), and Liu & Qin 2025 (both for TarFlow).
 
     Examples:
         >>> net, x = glowjax.CausalViT(features=2, width=8), jnp.ones((2, 4, 4, 3))

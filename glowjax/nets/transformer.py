@@ -38,7 +38,7 @@ class Transformer(nn.Module):
         h = jnp.asarray(tokens, self.dtype or promote(tokens).dtype)
         position = self.param("position", small_normal, (*size, self.width), promote(h).dtype)
         position = position.reshape(-1, self.width).astype(h.dtype)
-        if past is not None:
+        if place is not None:
             position = lax.dynamic_slice_in_dim(position, place, h.shape[1])
         h = dense(h, self.width, "embed") + position
         if context is not None:
