@@ -15,6 +15,7 @@ from glowjax.fitting.optim import Optimizer, learning_rate_schedule, warmup
 from glowjax.runs.config import Config, Data, experiment, experiment_files, from_json, to_json
 from glowjax.runs.models import KINDS, Autoregressive, FlowPP, Glow, RealNVP
 from glowjax.runs.steps import make_trainer
+from glowjax.runs.suggest import smoke
 from glowjax.runs.transformers import Jet, TarFlow
 
 EXPERIMENTS = sorted(experiment_files())
@@ -361,6 +362,13 @@ def test_other_experiments_can_be_built(name):
     assert isinstance(config.model, kind)
     assert (config.data.transform.bits == 1) == (grey == 2)
     assert sizes(build(config, shape, grey, 10).params) > 30_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_smoke_size_of_other_experiments_can_be_built(name):
+    _, grey, shape = OTHERS[name]
+    assert build(smoke(experiment(name)), shape, grey, 10).params
 
 
 def test_the_papers_realnvp():
