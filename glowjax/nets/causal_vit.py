@@ -66,7 +66,7 @@ class CausalViT(Transformer):
         return self._ordered(indices).ravel()
 
     def __call__(self, x, context=None):
-        self.check(x, context)
+        self._check(x, context)
         batch, height, width, channels = x.shape
         tokens = self._ordered(jnp.reshape(x, (batch, height * width, channels)))
         before = jnp.pad(tokens, ((0, 0), (1, 0), (0, 0)))[:, :-1]
@@ -75,8 +75,8 @@ class CausalViT(Transformer):
         return self._ordered(out).reshape(*x.shape, self.features)
 
     @nn.nowrap
-    def check(self, x, context):
-        super().check(x, context)
+    def _check(self, x, context):
+        super()._check(x, context)
         check_choice("order", self.order, ("natural", "reversed"))
         check_in(NON_NEGATIVE, tolerance=self.tolerance)
         if self.segment is not None:

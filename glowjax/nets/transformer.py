@@ -23,7 +23,9 @@ class Transformer(nn.Module):
     dtype: Dtype | None = None
 
     @nn.compact
-    def of_tokens(self, tokens, size, features, context, place: Place = None, past=None):
+    def of_tokens(
+        self, tokens, size, features, context, place: Place = None, past=None
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
         """Outputs `[B, S, features]` of tokens `[B, S, C]`, and `past` with these tokens in it.
 
         Args:
@@ -55,7 +57,7 @@ class Transformer(nn.Module):
         return dense(h, features, "out", nn.initializers.zeros), past
 
     @nn.nowrap
-    def check(self, x, context):
+    def _check(self, x, context):
         check_image_shape("x", x)
         check_positive(features=self.features, blocks=self.blocks)
         check_heads(self.width, self.heads)

@@ -41,7 +41,7 @@ class ViT(Transformer):
     """
 
     def __call__(self, x, context=None):
-        self.check(x, context)
+        self._check(x, context)
         batch, height, width, channels = x.shape
         tokens = jnp.reshape(x, (batch, height * width, channels))
         out, _ = self.of_tokens(tokens, (height, width), self.features, context)
