@@ -11,14 +11,14 @@ from glowjax.runs import Config, Data, Optimizer, TarFlow, Transform
 
 config = Config(
     data=Data(name="digits", transform=Transform(shift=0.125)),
-    model=TarFlow(patch=2, steps=2, width=48, blocks=2, heads=3, logit=0.05),
+    model=TarFlow(patch=2, steps=1, width=48, blocks=4, heads=3, logit=0.05),
     optimizer=Optimizer(
-        name="adam", learning_rate=3e-3, clip_norm=20, warmup_images=6400, decay="cosine"
+        name="adam", learning_rate=6e-3, clip_norm=20, warmup_images=6400, decay="cosine"
     ),
-    train_steps=1500,
+    train_steps=2400,
     batch_size=64,
     ema=0.999,
-    evaluate_every=300,
+    evaluate_every=400,
     evaluate_samples=16,
     log_every=50,
 )
