@@ -183,7 +183,9 @@ from glowjax.models.jet import jet, jet_step
 from glowjax.models.maf import iaf, maf
 from glowjax.models.neural_spline import neural_spline_flow
 from glowjax.models.realnvp import realnvp, realnvp_mlp, realnvp_single_scale, realnvp_step
+from glowjax.models.tarflow import tarflow, tarflow_step
 from glowjax.models.wavelet import WaveletLevel, wavelet_flow, wavelet_levels
+from glowjax.nets.causal_vit import CausalViT
 from glowjax.nets.convnet import ConvNet
 from glowjax.nets.gated_attention import GatedAttention
 from glowjax.nets.made import MADE
@@ -211,6 +213,7 @@ __all__ = [
     "Batch",
     "BlockAutoregressive",
     "BlockLayer",
+    "CausalViT",
     "CheckerboardSqueeze",
     "Continuous",
     "ConvExponential",
@@ -385,6 +388,8 @@ __all__ = [
     "surjections",
     "sylvester_forward",
     "sylvester_inverse",
+    "tarflow",
+    "tarflow_step",
     "targets",
     "testing",
     "to_uint8",

@@ -717,6 +717,29 @@ CASES |= {
     ),
 }
 
+SMALL_CAUSAL = functools.partial(glowjax.CausalViT, width=4, blocks=2, heads=2)
+SMALL_TARFLOW: Any = {"patch": 2, "width": 4, "blocks": 1, "heads": 2}
+CASES |= {
+    "autoregressive_vit": Case(
+        as_flow(glowjax.Autoregressive(glowjax.affine(), SMALL_CAUSAL)),
+        (2, 2, 2),
+        ("CausalViT",),
+        context=2,
+    ),
+    "tarflow_step": Case(
+        glowjax.tarflow_step(net=functools.partial(SMALL_CAUSAL, segment=None)),
+        (1, 3, 2),
+        ("tarflow_step",),
+    ),
+    "tarflow": Case(glowjax.tarflow(steps=2, **SMALL_TARFLOW), (2, 4, 1), ("tarflow",)),
+    "tarflow_recompute": Case(
+        glowjax.tarflow(steps=2, backprop="recompute", **SMALL_TARFLOW), (2, 4, 1), (), context=2
+    ),
+    "tarflow_invert": Case(
+        glowjax.tarflow(steps=2, backprop="invert", **SMALL_TARFLOW), (2, 4, 1), (), context=2
+    ),
+}
+
 
 LONG = {  # minutes of one core: their tests are slow
     "continuous",
@@ -730,6 +753,9 @@ LONG = {  # minutes of one core: their tests are slow
     "jet",
     "jet_step",
     "vit_coupling",
+    "autoregressive_vit",
+    "tarflow",
+    "tarflow_step",
 }
 # Variants that take long to compile: their tests run with -m exhaustive.
 SLOW = {
@@ -766,6 +792,8 @@ SLOW = {
     "flowpp_step_features",
     "jet_invert",
     "jet_recompute",
+    "tarflow_invert",
+    "tarflow_recompute",
 }
 
 

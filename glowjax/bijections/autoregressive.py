@@ -102,16 +102,17 @@ class Autoregressive(nn.Module):
     """z_i = f(x_i; net(x)_i), in which net(x)_i depends on the numbers before i only.
 
     `forward` evaluates the net once: fast densities (MAF). `inverse` takes D steps, one after the
-    other, for D numbers an event: with `MADE` about one evaluation of the net in all, with other
-    nets D, and its gradient D more. For fast samples and slow densities (IAF), `invert` it.
+    other, for D numbers an event: with `MADE` or `CausalViT` about one evaluation of the net in
+    all, with other nets D, and its gradient D more. For fast samples and slow densities (IAF),
+    `invert` it.
 
     Attributes:
         transform: f, such as `affine()` or `rational_quadratic()`.
         net: makes the conditioner from its number of outputs per input, `features`: a Linen module
             from `(x [B, ...], context)` to `[B, ..., features]`, such as `MADE` or `PixelCNN`, with
             a method `ordering(event_shape)` that gives the order of dependence, as indices of the
-            flattened event. It may have a method `in_turn`, as `MADE` has: then the inverse costs
-            about one evaluation of the net.
+            flattened event. It may have a method `in_turn`, as `MADE` and `CausalViT` have: then
+            the inverse costs about one evaluation of the net.
 
     Sources: Papamakarios et al. 2017 (MAF), section 3; Kingma et al. 2016 (IAF), section 4.
 
@@ -155,7 +156,8 @@ class Autoregressive(nn.Module):
             return net.apply(variables, *net_inputs(net, x, context))
 
         def in_turn(number, zeros):
-            return net.in_turn(variables["params"], number, *net_inputs(net, zeros, context))
+            inputs = net_inputs(net, zeros.reshape(x.shape), context)
+            return net.in_turn(variables["params"], number, *inputs).reshape(zeros.shape)
 
         order = net.ordering(x.shape[1:])
         return pure, order, in_turn if hasattr(net, "in_turn") else None

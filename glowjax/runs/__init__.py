@@ -4,7 +4,7 @@ from glowjax.data import Transform
 from glowjax.fitting.optim import Optimizer
 from glowjax.runs.config import Config, Data
 from glowjax.runs.models import Autoregressive, FlowPP, Glow, RealNVP
-from glowjax.runs.transformers import Jet
+from glowjax.runs.transformers import Jet, TarFlow
 
 __all__ = [
     "Autoregressive",
@@ -15,5 +15,6 @@ __all__ = [
     "Jet",
     "Optimizer",
     "RealNVP",
+    "TarFlow",
     "Transform",
 ]

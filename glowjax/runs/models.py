@@ -24,7 +24,7 @@ from glowjax.models.glow import CouplingMap, Mixing, glow_backbone, glow_top
 from glowjax.models.realnvp import realnvp, realnvp_single_scale
 from glowjax.nets.pixelcnn import PixelCNN
 from glowjax.runs.parts import classes_of, logit_first, of_labels, options_of
-from glowjax.runs.transformers import Jet
+from glowjax.runs.transformers import Jet, TarFlow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,13 +277,14 @@ class FlowPP:
         ]
 
 
-Model = Glow | RealNVP | Autoregressive | FlowPP | Jet
+Model = Glow | RealNVP | Autoregressive | FlowPP | Jet | TarFlow
 KINDS = {
     "glow": Glow,
     "realnvp": RealNVP,
     "autoregressive": Autoregressive,
     "flowpp": FlowPP,
     "jet": Jet,
+    "tarflow": TarFlow,
 }
 
 

@@ -102,7 +102,7 @@ def as_arguments(options: dict[str, Any]) -> list[str]:
 def smoke(config: Config) -> Config:
     """The config at a size that ends in about a minute on two cores: does everything work?"""
     model = config.model
-    small = {"width": 8, "depth": 1, "blocks": 1, "components": 2, "noise_steps": 1}
+    small = {"width": 8, "depth": 1, "blocks": 1, "heads": 2, "components": 2, "noise_steps": 1}
     small["steps"] = (1, 1, 1) if isinstance(model, FlowPP) else 2
     fields = {field.name for field in dataclasses.fields(model)}
     return dataclasses.replace(

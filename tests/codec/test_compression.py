@@ -246,6 +246,11 @@ def test_the_file_ends_with_its_digest(file):
             r"composed\(.*mixture_cdf",
             marks=pytest.mark.slow,
         ),
+        pytest.param(
+            lambda: glowjax.tarflow(patch=2, steps=1, width=4, blocks=1, heads=2),
+            "Autoregressive",
+            marks=pytest.mark.slow,
+        ),
         (lambda: glowjax.as_flow(glowjax.Logit(0.0)), "alpha of Logit"),
         (lambda: glowjax.as_flow(glowjax.ActNorm())._replace(), "recorded"),
     ],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cases import SMALL_JET, SMALL_VIT
 from low_precision import check_net_in_bfloat16
+from transformer_numpy import transformer
 
 import glowjax
 from glowjax.testing import moved
@@ -17,40 +18,12 @@ from glowjax.testing import moved
 
 @pytest.mark.slow
 def test_the_net_is_its_formula():
-    """Against a plain reading of its docstring, one token and one head after the other."""
     net = SMALL_VIT(3)
     x = jax.random.normal(jax.random.key(0), (1, 2, 3, 2))
     params = jax.jit(lambda x: moved(net.init(jax.random.key(1), x), 0.3))(x)
     y = np.asarray(jax.jit(net.apply)(params, x)).reshape(6, 3)
-
-    def dense(p, h):
-        return h @ np.asarray(p["kernel"]) + np.asarray(p["bias"])
-
-    def norm(p, h):
-        h = h - h.mean(-1, keepdims=True)
-        h = h / np.sqrt((h**2).mean(-1, keepdims=True) + 1e-6)
-        return h * np.asarray(p["scale"]) + np.asarray(p["bias"])
-
-    def gelu(h):
-        return h / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h**3)))
-
-    def attention(qkv):
-        q, k, v = np.split(qkv, 3, axis=-1)  # 6 tokens of 2 heads of 2
-        result = np.zeros((6, 4))
-        for token in range(6):
-            for head in (slice(0, 2), slice(2, 4)):
-                weights = np.exp(k[:, head] @ q[token, head] / np.sqrt(2))
-                result[token, head] = weights / weights.sum() @ v[:, head]
-        return result
-
-    p = params["params"]
-    h = dense(p["embed"], np.asarray(x).reshape(6, 2)) + np.asarray(p["position"]).reshape(6, 4)
-    for i in range(2):
-        block = jax.tree.map(lambda a, i=i: a[i], p["blocks"])
-        seen = attention(dense(block["qkv"], norm(block["norm1"], h)))
-        h = h + dense(block["attended"], seen)
-        h = h + dense(block["mlp"], gelu(dense(block["hidden"], norm(block["norm2"], h))))
-    np.testing.assert_allclose(y, dense(p["out"], norm(p["norm"], h)), rtol=1e-11, atol=1e-11)
+    expected = transformer(params["params"], np.asarray(x).reshape(6, 2), 2, causal=False)
+    np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.slow

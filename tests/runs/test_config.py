@@ -15,7 +15,8 @@ from glowjax.fitting.optim import Optimizer, learning_rate_schedule, warmup
 from glowjax.runs.config import Config, Data, experiment, experiment_files, from_json, to_json
 from glowjax.runs.models import KINDS, Autoregressive, FlowPP, Glow, RealNVP
 from glowjax.runs.steps import make_trainer
-from glowjax.runs.transformers import Jet
+from glowjax.runs.suggest import smoke
+from glowjax.runs.transformers import Jet, TarFlow
 
 EXPERIMENTS = sorted(experiment_files())
 
@@ -36,6 +37,8 @@ OTHERS = {
     "flowpp_cifar10": (FlowPP, 256, (32, 32, 3)),
     "jet_digits": (Jet, 17, (8, 8, 1)),
     "jet_cifar10": (Jet, 256, (32, 32, 3)),
+    "tarflow_digits": (TarFlow, 17, (8, 8, 1)),
+    "tarflow_cifar10": (TarFlow, 256, (32, 32, 3)),
     "realnvp_digits": (RealNVP, 17, (8, 8, 1)),
     "realnvp_mnist": (RealNVP, 256, (28, 28, 1)),
     "realnvp_cifar10": (RealNVP, 256, (32, 32, 3)),
@@ -86,6 +89,8 @@ WARMUP_IMAGES = {
     "pixel_flow_digits": 6_400,
     "realnvp_cifar10": 50_000,
     "realnvp_digits": 6_400,
+    "tarflow_cifar10": 300_000,
+    "tarflow_digits": 6_400,
 }  # all others: 100,000
 
 
@@ -185,6 +190,7 @@ SMALL: dict[Any, dict[str, Any]] = {
         "noise_blocks": 1,
     },
     Jet: {"patch": 2, "steps": 1, "channel_couplings": 1, "width": 4, "blocks": 1, "heads": 2},
+    TarFlow: {"patch": 2, "steps": 1, "width": 4, "blocks": 1, "heads": 2},
 }
 BAD_MODELS: list[tuple[Any, dict[str, Any], str]] = [
     (Glow, {"levels": 0}, "levels must be a whole number"),
@@ -208,6 +214,9 @@ BAD_MODELS: list[tuple[Any, dict[str, Any], str]] = [
     (Jet, {"patch": 3}, "x must have a height divisible by 3 and a width divisible by 6"),
     (Jet, {"heads": 3}, "width must be a multiple of 3, got 4"),
     (Jet, {"dtype": "float16"}, "dtype must be one of"),
+    (TarFlow, {"patch": 3}, "x must have height and width divisible by 3 for patch=3"),
+    (TarFlow, {"segment": 3}, "segment must be a divisor of 4, got 3"),
+    (TarFlow, {"dtype": "bfloat16", "backprop": "invert"}, "backprop must be 'store' or"),
 ]
 
 
@@ -217,7 +226,7 @@ def test_bad_models_are_refused(kind, arguments, message):
         build(Config(model=kind(**(SMALL[kind] | arguments))), (4, 4, 1), 17, None)
 
 
-@pytest.mark.parametrize("kind", [RealNVP, Autoregressive, FlowPP, Jet])
+@pytest.mark.parametrize("kind", [RealNVP, Autoregressive, FlowPP, Jet, TarFlow])
 def test_a_classifier_needs_a_model_of_two_parts(kind):
     config = Config(model=kind(**SMALL[kind]), classifier_weight=0.01)
     with pytest.raises(
@@ -244,6 +253,7 @@ MODELS = [
     FlowPP(**SMALL[FlowPP], conditional=True),
     exhaustive(dataclasses.replace(FlowPP(**SMALL[FlowPP]), noise_steps=0, dtype="bfloat16")),
     Jet(**SMALL[Jet], conditional=True, logit=0.05, dtype="bfloat16"),
+    TarFlow(**SMALL[TarFlow], conditional=True, logit=0.05, dtype="bfloat16"),
 ]
 
 
@@ -258,7 +268,14 @@ def test_outlines_hold_all_parameters(model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind", [exhaustive(RealNVP), Autoregressive, exhaustive(FlowPP), exhaustive(Jet)]
+    "kind",
+    [
+        exhaustive(RealNVP),
+        Autoregressive,
+        exhaustive(FlowPP),
+        exhaustive(Jet),
+        exhaustive(TarFlow),
+    ],
 )
 def test_labels_condition(kind):
     flow = kind(**SMALL[kind], conditional=True).parts(3)["flow"]
@@ -345,6 +362,13 @@ def test_other_experiments_can_be_built(name):
     assert isinstance(config.model, kind)
     assert (config.data.transform.bits == 1) == (grey == 2)
     assert sizes(build(config, shape, grey, 10).params) > 30_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_smoke_size_of_other_experiments_can_be_built(name):
+    _, grey, shape = OTHERS[name]
+    assert build(smoke(experiment(name)), shape, grey, 10).params
 
 
 def test_the_papers_realnvp():

@@ -24,7 +24,7 @@ from glowjax.runs.models import Autoregressive, FlowPP, Glow, RealNVP
 from glowjax.runs.sources import load_split
 from glowjax.runs.steps import make_trainer
 from glowjax.runs.trained import image_model
-from glowjax.runs.transformers import Jet
+from glowjax.runs.transformers import Jet, TarFlow
 
 # Runs are of float32, and trained ones are shared.
 pytestmark = [pytest.mark.float32, pytest.mark.xdist_group("runs")]
@@ -537,11 +537,17 @@ OTHERS = [
         Jet(patch=2, steps=1, channel_couplings=1, width=4, blocks=1, heads=2),
         marks=pytest.mark.exhaustive,
     ),
+    pytest.param(
+        TarFlow(patch=2, steps=1, width=4, blocks=1, heads=2, conditional=True),
+        marks=pytest.mark.exhaustive,
+    ),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", OTHERS, ids=["realnvp", "autoregressive", "flowpp", "jet"])
+@pytest.mark.parametrize(
+    "model", OTHERS, ids=["realnvp", "autoregressive", "flowpp", "jet", "tarflow"]
+)
 def test_a_run_of_another_kind_of_model(config, tmp_path, model):
     folder = tmp_path / "run"
     short = dataclasses.replace(config, model=model, train_steps=2)
@@ -662,6 +668,7 @@ DIVISORS = [
     (Autoregressive(), 1),
     (FlowPP(), 4),
     (Jet(patch=2), 4),
+    (TarFlow(patch=2), 2),
 ]
 
 

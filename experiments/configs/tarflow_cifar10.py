@@ -1,0 +1,31 @@
+"""TarFlow on CIFAR-10: patches of 2×2 and eight autoregressive flows, for half an hour of one GPU.
+
+    glowjax train tarflow_cifar10
+
+Patches, flows and channels of a head are those of the released settings for likelihoods of ImageNet
+at 64×64, and the width and the blocks of a net are half of theirs: 384 and four.
+
+Time: not run here; its number of steps is a guess at half an hour on one H200.
+Expected: not known.
+Source: Zhai et al. 2024 and the released code; the optimizer and the number of images are our own.
+"""
+
+from glowjax.runs import Config, Data, Optimizer, TarFlow, Transform
+
+config = Config(
+    data=Data(name="cifar10", transform=Transform(flip=True)),
+    model=TarFlow(patch=2, steps=4, width=384, blocks=4, heads=6, dtype="bfloat16"),
+    optimizer=Optimizer(
+        name="adam",
+        learning_rate=3e-4,
+        b2=0.95,
+        clip_norm=1.0,
+        warmup_images=300_000,
+        decay="cosine",
+    ),
+    train_steps=16_000,
+    batch_size=256,
+    ema=0.999,
+    evaluate_every=4_000,
+    log_every=100,
+)

@@ -1,0 +1,25 @@
+"""TarFlow on scikit-learn's digits (8×8, 17 grey levels).
+
+    glowjax train tarflow_digits
+
+Time: 168 s of processor time; 265 s on 2 CPU cores that were busy with other work.
+Expected: 2.156 bits/dim on test, and by three seeds 2.151 … 2.163 (glow_digits 2.180 at about equal
+processor time; jet_digits 2.199, pixel_flow_digits 1.924).
+Source: Zhai et al. 2024; settings our own.
+"""
+
+from glowjax.runs import Config, Data, Optimizer, TarFlow, Transform
+
+config = Config(
+    data=Data(name="digits", transform=Transform(shift=0.125)),
+    model=TarFlow(patch=2, steps=1, width=48, blocks=4, heads=3, logit=0.05),
+    optimizer=Optimizer(
+        name="adam", learning_rate=6e-3, clip_norm=20, warmup_images=6400, decay="cosine"
+    ),
+    train_steps=2400,
+    batch_size=64,
+    ema=0.999,
+    evaluate_every=400,
+    evaluate_samples=16,
+    log_every=50,
+)
