@@ -9,14 +9,30 @@ import importlib.util
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from experiments.bench.common import Row, answers, forward_flops
 
 LIBRARIES = ("nflows", "normflows")
-PRECISIONS = ("tf32", "bf16")
+WayName = Literal["tf32", "bf16", "bf16 channels-last", "bf16 compiled"]
+
+
+class Way(NamedTuple):
+    """How torch runs a library."""
+
+    bf16: bool = False  # by autocast; else TF32
+    channels_last: bool = False  # the layout of the nets' weights, and of images in training
+    compiled: bool = False  # each step of flow by torch.compile; all at once takes too long
+
+
+WAYS: dict[WayName, Way] = {
+    "tf32": Way(),
+    "bf16": Way(bf16=True),
+    "bf16 channels-last": Way(bf16=True, channels_last=True),
+    "bf16 compiled": Way(bf16=True, compiled=True),
+}
 
 
 def check_installed() -> None:
@@ -34,6 +50,8 @@ def train(setting: dict[str, Any]) -> Iterator[Row]:
 
     peer = Peer(setting)
     images = torch.randint(0, 256, peer.shape, dtype=torch.uint8, device=peer.device)
+    images = images.to(memory_format=peer.layout)
+    peer.initialize(images / 256 - 0.5)
     optimizer = torch.optim.Adam(peer.parameters, lr=1e-3)
 
     def step():
@@ -44,7 +62,6 @@ def train(setting: dict[str, Any]) -> Iterator[Row]:
         loss.backward()
         optimizer.step()
 
-    peer.model.train()
     first = peer.finish(step)
     row = peer.row(step, setting, passes=3)
     yield row | {"compile_seconds": first}
@@ -55,9 +72,7 @@ def sample(setting: dict[str, Any]) -> Iterator[Row]:
     import torch
 
     peer = Peer(setting | {"batch": 8})
-    peer.model.train()
-    with torch.no_grad():
-        peer.log_prob(torch.rand(peer.shape, device=peer.device) - 0.5)
+    peer.initialize(torch.rand(peer.shape, device=peer.device) - 0.5)
     peer.model.eval()
 
     def measure(setting):
@@ -84,7 +99,8 @@ class Peer:
         check_installed()
         self.torch = torch
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.bf16 = setting["dtype"] == "bf16"
+        self.way = WAYS[setting["dtype"]]
+        self.layout = torch.channels_last if self.way.channels_last else torch.contiguous_format
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
@@ -92,7 +108,7 @@ class Peer:
         size = setting["size"]
         self.shape = (setting["batch"], 3, size, size)
         make = {"nflows": nflows_glow, "normflows": normflows_glow}[setting["library"]]
-        self.model, self.log_prob, self.sample = make(
+        self.model, self.steps, self.log_prob, self.sample = make(
             levels=setting["levels"],
             steps=setting["steps"],
             width=setting["width"],
@@ -100,12 +116,22 @@ class Peer:
             additive=setting["coupling"] == "additive",
         )
         self.flops = forward_flops(setting)
-        self.model.to(self.device)
+        self.model.to(self.device, memory_format=self.layout)
         self.parameters = list(self.model.parameters())
+
+    def initialize(self, x: Any) -> None:
+        """Initialises ActNorm, in training mode, and compiles after that where it is asked."""
+        self.model.train()
+        with self.torch.no_grad():
+            self.log_prob(x)
+        if self.way.compiled:
+            for step in self.steps:
+                step.forward = self.torch.compile(step.forward, dynamic=False)
+                step.inverse = self.torch.compile(step.inverse, dynamic=False)
 
     def precision(self) -> Any:
         """The context of the forward pass: autocast for bf16; TF32 needs none."""
-        if not self.bf16:
+        if not self.way.bf16:
             return contextlib.nullcontext()
         return self.torch.autocast(self.device, dtype=self.torch.bfloat16)
 
@@ -149,7 +175,7 @@ class Peer:
 
 
 def nflows_glow(*, levels: int, steps: int, width: int, size: int, additive: bool) -> tuple:
-    """nflows: its transforms and a net of our own; (model, log_prob, sample)."""
+    """nflows: its transforms and a net of our own; (model, its steps, log_prob, sample)."""
     from nflows import distributions, transforms
     from nflows.flows import Flow
     from nflows.utils.torchutils import create_mid_split_binary_mask
@@ -174,33 +200,37 @@ def nflows_glow(*, levels: int, steps: int, width: int, size: int, additive: boo
     kind = transforms.AdditiveCouplingTransform if additive else transforms.AffineCouplingTransform
 
     def step(channels):
-        return [
+        parts = [
             transforms.ActNorm(channels),
             transforms.OneByOneConvolution(channels),
             kind(create_mid_split_binary_mask(channels), net),
         ]
+        return transforms.CompositeTransform(parts)
 
+    every = []
     whole: Any = transforms.MultiscaleCompositeTransform(num_transforms=levels)
     shape: Any = (3, size, size)
     for _ in range(levels):
         squeeze = transforms.SqueezeTransform()
         shape = squeeze.get_output_shape(*shape)
-        level = [squeeze] + [part for _ in range(steps) for part in step(shape[0])]
-        shape = whole.add_transform(transforms.CompositeTransform(level), shape)
+        level = [step(shape[0]) for _ in range(steps)]
+        every += level
+        shape = whole.add_transform(transforms.CompositeTransform([squeeze, *level]), shape)
     model = Flow(whole, distributions.StandardNormal([3 * size * size]))
-    return model, model.log_prob, model.sample
+    return model, every, model.log_prob, model.sample
 
 
 def normflows_glow(*, levels: int, steps: int, width: int, size: int, additive: bool) -> tuple:
-    """normflows: its GlowBlocks as they stand; (model, log_prob, sample)."""
+    """normflows: its GlowBlocks as they stand; (model, those, log_prob, sample)."""
     import normflows
 
-    bases, flows, merges = [], [], []
+    bases, flows, merges, every = [], [], [], []
     for level in range(levels):  # the smallest images first, as its samples go
         channels = 3 * 2 ** (levels + 1 - level)
         blocks = [
             normflows.flows.GlowBlock(channels, width, scale=not additive) for _ in range(steps)
         ]
+        every += blocks
         flows.append([*blocks, normflows.flows.Squeeze()])
         if level > 0:
             merges.append(normflows.flows.Merge())
@@ -208,4 +238,4 @@ def normflows_glow(*, levels: int, steps: int, width: int, size: int, additive: 
         shape = (channels // 2 if level > 0 else channels, side, side)
         bases.append(normflows.distributions.DiagGaussian(shape))
     model = normflows.MultiscaleFlow(bases, flows, merges, class_cond=False)
-    return model, lambda x: model.log_prob(x, None), lambda n: model.sample(n)[0]
+    return model, every, lambda x: model.log_prob(x, None), lambda n: model.sample(n)[0]

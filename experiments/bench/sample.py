@@ -41,6 +41,7 @@ def main(
     repetitions: int = 3,
     seconds: float = 1.0,
     with_peers: WithPeers = False,
+    ways: tuple[peers.WayName, ...] = tuple(peers.WAYS),
     output: Path | None = None,
     small: bool = False,
 ) -> None:
@@ -52,7 +53,8 @@ def main(
         dtype: of the nets' hidden layers; flow arithmetic is in float32 always.
         repetitions: at least 3.
         seconds: of sampling in each.
-        with_peers: nflows and normflows too, in TF32 and bfloat16.
+        with_peers: nflows and normflows too.
+        ways: how torch runs them, as in `experiments.bench train`.
         output: the JSON file; default: runs/bench/sample.json.
         small: a tiny model and one call a repetition, to see that it works.
     """
@@ -70,8 +72,8 @@ def main(
         setting = problem.setting(**label, **timing, batch_sizes=batch_size)
         report.run(sample, setting, label, env)
     if with_peers:
-        for peer, precision in itertools.product(peers.LIBRARIES, peers.PRECISIONS):
-            label = {"library": peer, "dtype": precision}
+        for peer, way in itertools.product(peers.LIBRARIES, ways):
+            label = {"library": peer, "dtype": way}
             setting = problem.setting(**label, **timing, batch_sizes=batch_size)
             report.run(peers.sample, setting, label, env)
     report.finish(COLUMNS)

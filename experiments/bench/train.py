@@ -51,6 +51,7 @@ def main(
     repetitions: int = 3,
     seconds: float = 1.0,
     with_peers: WithPeers = False,
+    ways: tuple[peers.WayName, ...] = tuple(peers.WAYS),
     output: Path | None = None,
     small: bool = False,
 ) -> None:
@@ -64,8 +65,9 @@ def main(
         unroll: steps per iteration of the compiled loop.
         repetitions: at least 3.
         seconds: of training in each.
-        with_peers: nflows and normflows too, in TF32 and bfloat16, at each batch size; all on one
-            GPU. Eager, in PyTorch's own layout, as the libraries ship.
+        with_peers: nflows and normflows too, at each batch size; all on one GPU.
+        ways: how torch runs them: in TF32, or by autocast to bfloat16, eagerly, with channels as
+            the last axis in memory, or with each step of flow compiled by torch.compile.
         output: the JSON file; default: runs/bench/train.json.
         small: a tiny model and one step a repetition, to see that it works.
     """
@@ -83,10 +85,8 @@ def main(
             label = {"library": "glowjax", "batch": batch, "dtype": d, "backprop": b, "unroll": u}
             report.run(train, problem.setting(**label, **timing), label, env | cache_in(folder))
     if with_peers:
-        for batch, peer, precision in itertools.product(
-            batch_size, peers.LIBRARIES, peers.PRECISIONS
-        ):
-            label = {"library": peer, "batch": batch, "dtype": precision}
+        for batch, peer, way in itertools.product(batch_size, peers.LIBRARIES, ways):
+            label = {"library": peer, "batch": batch, "dtype": way}
             report.run(peers.train, problem.setting(**label, **timing), label, env)
     report.finish(COLUMNS)
 
