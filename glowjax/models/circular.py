@@ -33,7 +33,7 @@ def circular_maf(
     width: int = 64,
     depth: int = 2,
     activation: Activation = "relu",
-    backprop: Backprop = "store",
+    backprop: Backprop = "recompute",
     unroll: int | bool = 1,
 ) -> Flow:
     """A masked autoregressive flow of splines on a product of circles, lines and intervals.
@@ -92,7 +92,7 @@ def circular_spline_flow(
     width: int = 64,
     depth: int = 2,
     activation: Activation = "relu",
-    backprop: Backprop = "store",
+    backprop: Backprop = "recompute",
     unroll: int | bool = 1,
 ) -> Flow:
     """A flow of spline couplings on a product of two or more circles, lines and intervals.

@@ -30,7 +30,7 @@ def maf(
     depth: int = 2,
     activation: Activation = "relu",
     order: Order = "riffle",
-    backprop: Backprop = "store",
+    backprop: Backprop = "recompute",
     unroll: int | bool = 1,
 ) -> Flow:
     """A masked autoregressive flow: vectors `[B, D]`, densities in one step, samples in D.
@@ -83,7 +83,7 @@ def iaf(
     depth: int = 2,
     activation: Activation = "relu",
     order: Order = "riffle",
-    backprop: Backprop = "store",
+    backprop: Backprop = "recompute",
     unroll: int | bool = 1,
 ) -> Flow:
     """An inverse autoregressive flow, `invert(maf(...))`: samples in one step, densities in D.

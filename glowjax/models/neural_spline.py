@@ -24,7 +24,7 @@ def neural_spline_flow(
     width: int = 64,
     depth: int = 2,
     activation: Activation = "relu",
-    backprop: Backprop = "store",
+    backprop: Backprop = "recompute",
     unroll: int | bool = 1,
 ) -> Flow:
     """A neural spline flow of couplings: vectors `[B, D]`, D at least 2, -> the same shape.

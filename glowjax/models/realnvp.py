@@ -112,7 +112,7 @@ def realnvp_mlp(
     width: int = 64,
     depth: int = 2,
     activation: Activation = "relu",
-    backprop: Backprop = "store",
+    backprop: Backprop = "recompute",
     unroll: int | bool = 1,
 ) -> Flow:
     """RealNVP of vectors: `[B, D]`, D at least 2, -> the same shape.
