@@ -14,7 +14,8 @@ from glowjax.densities.density import Density
 from glowjax.densities.quantization import check_images
 
 NUMBERS_A_LANE = 2048  # of the images, so that the lanes' own bits are few beside theirs
-LANES = (8, 1024)
+LANES = (8, 1024)  # before the golden part of them is taken
+GOLDEN = 0.618
 
 
 class Batch(NamedTuple):
@@ -39,8 +40,7 @@ def compress(
 
     p is the model's, of dequantized images. Each image comes back bit for bit, also one that the
     model finds impossible: it is stored pixel by pixel. `decompress` needs the same model and
-    weights. Nets are computed in float64, and rounded such that another device or version rounds
-    alike.
+    weights. What nets put out is rounded such that another device or version rounds alike.
 
     Args:
         model: a density on the standard normal of `[B, H, W, C]` floats in (-½, ½). Its flow is
@@ -70,8 +70,8 @@ def compress(
     codec = BatchCoder(model, params, images.shape[1:], levels, batch)
     takes = labels is None or codec.conditional
     require(takes, "labels", labels, "None: the model is not conditional")
-    repeats = codec.repeats(classes)
-    coder = Coder.seeded(int(np.clip(images.size // NUMBERS_A_LANE, *LANES)))
+    coder = Coder.seeded(_lanes(images.size))
+    repeats = codec.repeats(classes, len(coder.lanes))
     sizes, checksums, raw, done = [], [], [], 0
     while done < len(images):
         rows = slice(done, done + codec.affordable(coder))
@@ -133,7 +133,8 @@ def decompressed(model: Density, params: Any, data: bytes) -> Iterator[Batch]:
     header, stored = unpack(data)
     codec = BatchCoder(model, params, header.image_shape, header.levels, header.batch)
     _check_same(header, codec)
-    coder, end, raw = Coder(stored), header.images, np.array(header.raw, np.int64)
+    coder = Coder(stored, turn=len(header.batches))
+    end, raw = header.images, np.array(header.raw, np.int64)
     for size, checksum in zip(reversed(header.batches), reversed(header.checksums), strict=True):
         start = end - size
         escaped = raw[(raw >= start) & (raw < end)] - start
@@ -145,11 +146,21 @@ def decompressed(model: Density, params: Any, data: bytes) -> Iterator[Batch]:
     require(coder.holds_only_seed(), "data", "other bits too", "its images and the seed alone")
 
 
+def _lanes(numbers: int) -> int:
+    """How many lanes there are for so many numbers.
+
+    The sizes of images are mostly powers of two. The lanes are an odd number, and far from such: so
+    a lane meets another place of each image, and all have as much to do.
+    """
+    power = int(np.log2(np.clip(numbers / NUMBERS_A_LANE, *LANES)))
+    return int(2**power * GOLDEN) | 1
+
+
 def _check_same(header: Header, codec: BatchCoder) -> None:
     """Refuses a file of another model, or of which the nets would not repeat what they put out."""
     identity = codec.identity()
     require(identity == header.model, "model", identity, f"the file's, {header.model}")
-    if codec.repeats(header.classes) != header.repeats:
+    if codec.repeats(header.classes, header.lanes) != header.repeats:
         there, here = (
             ", ".join(f"{name} {value}" for name, value in made.items())
             for made in (header.made_with, made_with())

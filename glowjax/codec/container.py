@@ -1,10 +1,10 @@
 """The file: a header, what is left of the coder, and the SHA-256 of both.
 
-    8 bytes      "GLOWJAX2"
+    8 bytes      "GLOWJAX3"
     4 bytes      length of the header
     …            the header, JSON in UTF-8 through zlib
     8 a lane     the lanes of the coder, uint64
-    2 a word     its words, uint16
+    2 a word     their words, uint16, lane by lane
     32 bytes     SHA-256 of all of the above
 
 Numbers are little-endian.
@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from glowjax.checks import require
-from glowjax.codec.coder import LEAST, WORD, Stored
+from glowjax.codec.coder import Stored
+from glowjax.codec.lanes import LEAST, WORD
 
-MAGIC = b"GLOWJAX2"
+MAGIC = b"GLOWJAX3"
 DIGEST = 32  # bytes
 
 
@@ -69,7 +70,7 @@ class Sizes(NamedTuple):
     Attributes:
         images: what the images added to the coder.
         seed: what was there before: the lanes at their least, and the words that were popped.
-        header: the header and the digest.
+        header: the header, with how many words each lane has, and the digest.
     """
 
     images: float
@@ -97,7 +98,8 @@ def sizes(data: bytes) -> Sizes:
 
 def pack(header: Header, stored: Stored) -> bytes:
     """The file's content."""
-    text = zlib.compress(json.dumps(dataclasses.asdict(header)).encode(), 9)
+    fields = dataclasses.asdict(header) | {"lengths": stored.lengths.tolist()}
+    text = zlib.compress(json.dumps(fields).encode(), 9)
     parts = [MAGIC, len(text).to_bytes(4, "little"), text]
     parts += [stored.lanes.astype("<u8").tobytes(), stored.words.astype("<u2").tobytes()]
     content = b"".join(parts)
@@ -117,9 +119,11 @@ def unpack(data: bytes) -> tuple[Header, Stored]:
     start = len(MAGIC) + 4
     end = start + int.from_bytes(content[len(MAGIC) : start], "little")
     fields: dict[str, Any] = json.loads(zlib.decompress(content[start:end]))
+    lengths = np.array(fields.pop("lengths"), np.int64)
     header = Header(**{name: _frozen(value) for name, value in fields.items()})
     lanes = np.frombuffer(content, "<u8", header.lanes, end)
-    return header, Stored(lanes, np.frombuffer(content, "<u2", offset=end + lanes.nbytes))
+    words = np.frombuffer(content, "<u2", offset=end + lanes.nbytes)
+    return header, Stored(lanes, lengths, words)
 
 
 def _frozen(value: Any) -> Any:

@@ -24,25 +24,25 @@ from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import require
 from glowjax.codec import nets
 from glowjax.codec.bins import coarsen, refine
-from glowjax.codec.channels import ChannelMap, forward_and_inverse
-from glowjax.codec.coder import Coder
-from glowjax.codec.fixed_point import FRACTION, OutOfRange, fixed
+from glowjax.codec.channels import ChannelMap, exact
+from glowjax.codec.fixed_point import FRACTION, bad, fixed
+from glowjax.codec.lanes import Stack
 from glowjax.codec.modular_scale import within
 from glowjax.codec.steady import steady_forward, steady_inverse
 from glowjax.expression import call_of
 from glowjax.flow import Flow
 
-Step = Callable[[Any, Coder, Any], Any]
+Step = Callable[[Any, Stack, Any], tuple[Any, Stack]]
 
 
 class IntegerFlow(NamedTuple):
     """A flow on int64 numbers in fixed point, `[B, ...]` or tuples of them, beside a stack of bits.
 
-        encode(x, coder, context) -> z
-        decode(z, coder, context) -> x
+        encode(x, stack, context) -> (z, stack)
+        decode(z, stack, context) -> (x, stack)
 
-    `decode` is the exact inverse of `encode`, the coder's state included. `encode` raises
-    `OutOfRange` for images that do not fit.
+    `decode` is the exact inverse of `encode`, the stack included. To `encode`, images that do not
+    fit become `bad`. All is made and called with 64 bits enabled.
 
     Attributes:
         event: shape of an example of z, or a tuple of shapes.
@@ -58,16 +58,16 @@ class IntegerFlow(NamedTuple):
 def of_channels(by: ChannelMap, event: Any) -> IntegerFlow:
     """The `IntegerFlow` of a linear map of channels."""
     # Factored when used: a neighbour may take this map into its own.
-    maps = functools.cache(functools.partial(forward_and_inverse, by))
+    maps = functools.cache(functools.partial(exact, by))
     return IntegerFlow(
-        lambda x, coder, context: maps()[0](x, coder),
-        lambda z, coder, context: maps()[1](z, coder),
+        lambda x, stack, context: maps().forward(x, stack),
+        lambda z, stack, context: maps().inverse(z, stack),
         event,
         by,
     )
 
 
-def of_module(module: nn.Module, flow: Flow, params: Any, event: Any, batch: int) -> IntegerFlow:
+def of_module(module: nn.Module, flow: Flow, params: Any, event: Any) -> IntegerFlow:
     """The `IntegerFlow` of a module and its flow, for examples of the shape `event`.
 
     Raises:
@@ -77,38 +77,52 @@ def of_module(module: nn.Module, flow: Flow, params: Any, event: Any, batch: int
     if make is None:
         known = ", ".join(kind.__name__ for kind in MODULES)
         raise ValueError(f"flow must be made of {known}, got {module!r}")
-    return make(module, flow, params, event, batch)
+    return make(module, flow, params, event)
 
 
-def _actnorm(module, flow, params, event, batch):
+def _actnorm(module, flow, params, event):
     """z = (x + bias)·exp(log_scale) + shift."""
     with np.errstate(over="ignore"):  # of weights that are no model's
-        scale = within(np.exp(getattr(module, "log_scale_factor", 1.0) * params["log_scale"]))
+        size = np.exp(getattr(module, "log_scale_factor", 1.0) * params["log_scale"])
+    scale = np.asarray(within(size))
     return of_channels(ChannelMap(params["bias"] + params.get("shift", 0.0) / scale, scale), event)
 
 
-def _coupling(module, flow, params, event, batch):
+def _coupling(module, flow, params, event):
     maps = {inspect.unwrap(function) for function in (affine_map, additive)}
     call = call_of(module.transform)
     if call is None or call[0] not in maps:
         wanted = "affine or additive, to compress with"
         raise ValueError(f"transform of a coupling must be {wanted}, got {module.transform!r}")
-    changed = _changed(module, event)
+    changed = _changed(module, event).reshape(-1)
+    places = tuple(jnp.asarray(np.flatnonzero(part)) for part in (~changed, changed))
     module, variables = nets.prepared(module, params)
 
-    def parameters(x, context):
-        arrays = nets.evaluate(nets.coupling, batch, module, variables, x, _taken(flow, context))
-        whole = arrays[0].shape == x.shape  # of a checkerboard, whose other squares do not count
-        return [a[:, changed] if whole else a.reshape(len(x), -1) for a in arrays]
+    back = jnp.argsort(jnp.concatenate(places))
 
-    def apply(function, x, coder, context):
-        z = x.copy()
-        z[:, changed] = function(x[:, changed], *parameters(x, context), coder)
-        return z
+    def apply(function, x, stack, context):
+        kept, *seen = _seen(module, variables, places, x, _taken(flow, context))
+        z, stack = function(*seen, stack)
+        return _put_back(kept, z, back, x.shape), stack
 
     return IntegerFlow(
         functools.partial(apply, steady_forward), functools.partial(apply, steady_inverse), event
     )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _seen(module, variables, places, x, context):
+    """The numbers at the first `places`, those at the second, and their scales and offsets."""
+    kept, changed = (x.reshape(len(x), -1)[:, part] for part in places)
+    by = [a.reshape(len(x), -1) for a in nets.coupling(module, variables, x, context)]
+    if by[0].shape != changed.shape:  # of a checkerboard, whose other squares do not count
+        by = [a[:, places[1]] for a in by]
+    return kept, changed, *by
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _put_back(kept, z, back, shape):
+    return jnp.concatenate([kept, z], axis=1)[:, back].reshape(shape)
 
 
 def _changed(module, event):
@@ -119,7 +133,7 @@ def _changed(module, event):
     return np.asarray(parts.merge(a, b + 1)[0] > 0)
 
 
-def _conv1x1(module, flow, params, event, batch):
+def _conv1x1(module, flow, params, event):
     """z = x·W."""
     return of_channels(ChannelMap(np.zeros(event[-1]), _weight(module, params)), event)
 
@@ -132,44 +146,51 @@ def _weight(module, params):
         packed = params["lu"]
         lower = np.tril(packed, -1) + np.eye(len(packed))
         return lower @ (np.triu(packed, 1) + np.diag(np.exp(np.diag(packed))))
-    with jax.enable_x64(True):
-        return np.asarray(module.matrix(params).weight)
+    return np.asarray(module.matrix(params).weight)
 
 
-def _split(module, flow, params, event, batch):
+def _split(module, flow, params, event):
     half = event[-1] // 2
-    variables = {"params": params}
+    variables = _on_device(params)
 
-    def whitening(kept, leaving):
-        return nets.evaluate(nets.split, batch, module, variables, kept, leaving)
-
-    def encode(x, coder, context):
+    def encode(x, stack, context):
         kept, leaving = x[..., :half], x[..., half:]
-        return steady_forward(leaving, *whitening(kept, leaving), coder), kept
+        latent, stack = steady_forward(
+            leaving, *_split_prior(module, variables, kept, leaving), stack
+        )
+        return (latent, kept), stack
 
-    def decode(z, coder, context):
+    def decode(z, stack, context):
         latent, kept = z
-        leaving = steady_inverse(latent, *whitening(kept, latent), coder)
-        return np.concatenate([kept, leaving], axis=-1)
+        leaving, stack = steady_inverse(
+            latent, *_split_prior(module, variables, kept, latent), stack
+        )
+        return jnp.concatenate([kept, leaving], axis=-1), stack
 
     channels = (event[-1] - half, half)
     return IntegerFlow(encode, decode, tuple((*event[:-1], c) for c in channels))
 
 
-def _top(module, flow, params, event, batch):
-    variables = {"params": params}
+def _top(module, flow, params, event):
+    variables = _on_device(params)
 
-    def apply(function, x, coder, context):
-        labels = _taken(flow, context)
-        whitening = nets.evaluate(nets.top, batch, module, variables, x, labels)
-        return function(x, *whitening, coder)
+    def apply(function, x, stack, context):
+        prior = _top_prior(module, variables, x, _taken(flow, context))
+        return function(x, *prior, stack)
 
     return IntegerFlow(
         functools.partial(apply, steady_forward), functools.partial(apply, steady_inverse), event
     )
 
 
-def _logit(module, flow, params, event, batch):
+_split_prior, _top_prior = (jax.jit(f, static_argnums=0) for f in (nets.split, nets.top))
+
+
+def _on_device(params):
+    return {"params": jax.tree.map(jnp.asarray, params)}
+
+
+def _logit(module, flow, params, event):
     """Each number of 2⁻¹⁴ is a bin, which the logit widens: within it, it is taken as linear."""
     end = 2 ** (FRACTION - 1)
     with np.errstate(divide="ignore"):
@@ -178,34 +199,41 @@ def _logit(module, flow, params, event, batch):
     widths = np.diff(bins)
     fits = widths.min() >= 1 and widths.max() <= 2**20
     require(fits, "alpha of Logit", module.alpha, "above 0, and at most 0.37, to compress with")
+    edges = jnp.asarray(bins)
 
-    def encode(x, coder, context):
-        outside = ((x < -end) | (x >= end)).reshape(len(x), -1).any(axis=1)
-        if outside.any():
-            raise OutOfRange(np.flatnonzero(outside))
-        return refine(x.reshape(-1) + end, bins, coder).reshape(x.shape)
+    def encode(x, stack, context):
+        stack = bad((x < -end) | (x >= end), stack)
+        return _refine(jnp.clip(x + end, 0, 2 * end - 1), edges, stack)
 
-    def decode(z, coder, context):
-        return (coarsen(z.reshape(-1), bins, coder) - end).reshape(z.shape)
+    def decode(z, stack, context):
+        index, stack = _coarsen(z, edges, stack)
+        return index - end, stack
 
     return IntegerFlow(encode, decode, event)
 
 
-def _moved(module, flow, params, event, batch):
+_refine, _coarsen = jax.jit(refine), jax.jit(coarsen)
+
+
+def _moved(module, flow, params, event):
     """What only moves numbers: where each comes from is seen from their indices."""
     index = np.arange(np.prod(event)).reshape(1, *event)
-    with jax.enable_x64(True):
-        moved: Any = flow.forward(params, jnp.asarray(index, jnp.float64))[0]
-    order, shape = np.asarray(moved, np.int64).reshape(-1), moved.shape[1:]
-    back = np.argsort(order)
+    moved: Any = flow.forward(params, jnp.asarray(index, jnp.float64))[0]
+    order, shape = jnp.asarray(moved, jnp.int64).reshape(-1), moved.shape[1:]
+    back = jnp.argsort(order)
 
-    def encode(x, coder, context):
-        return x.reshape(len(x), -1)[:, order].reshape(-1, *shape)
+    def encode(x, stack, context):
+        return _taken_from(x, order).reshape(-1, *shape), stack
 
-    def decode(z, coder, context):
-        return z.reshape(len(z), -1)[:, back].reshape(-1, *event)
+    def decode(z, stack, context):
+        return _taken_from(z, back).reshape(-1, *event), stack
 
     return IntegerFlow(encode, decode, shape)
+
+
+@jax.jit
+def _taken_from(x, order):
+    return x.reshape(len(x), -1)[:, order]
 
 
 def _taken(flow, context):
