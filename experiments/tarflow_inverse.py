@@ -11,8 +11,8 @@ error of a pixel, where black and white are 1 apart.
 The picture shows how that error falls with the tolerance, by the length of the segments.
 
 Time: 2 min of processor time of one CPU core.
-Expected: on a CPU, token by token is the fastest, 128 ms; all 64 at once take 215 ms with a
-tolerance of 0.01, 872 ms with none. Errors stay below the tolerance, or below 2e-5.
+Expected: on a CPU, token by token is the fastest, 129 ms; all 64 at once take 173 ms with a
+tolerance of 0.01, 666 ms with none. Errors stay below the tolerance, or below 2e-5.
 Source: Zhai et al. 2024 (TarFlow); Song et al. 2021 (iterations); settings our own.
 """
 
