@@ -32,7 +32,8 @@ class ChannelMap(NamedTuple):
     def then(self, after: "ChannelMap") -> "ChannelMap":
         """This map, a diagonal one, and another after it: as one, it scales numbers once."""
         rows = self.weight if after.is_diagonal else self.weight[:, None]
-        return ChannelMap(self.bias + after.bias / self.weight, rows * after.weight)
+        with np.errstate(over="ignore", invalid="ignore"):  # `factors` refuses what is not finite
+            return ChannelMap(self.bias + after.bias / self.weight, rows * after.weight)
 
 
 class Diagonal(NamedTuple):

@@ -145,7 +145,9 @@ def _weight(module, params):
     if "lu" in params:
         packed = params["lu"]
         lower = np.tril(packed, -1) + np.eye(len(packed))
-        return lower @ (np.triu(packed, 1) + np.diag(np.exp(np.diag(packed))))
+        # What is not finite is refused by name, see `factors`.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return lower @ (np.triu(packed, 1) + np.diag(np.exp(np.diag(packed))))
     return np.asarray(module.matrix(params).weight)
 
 

@@ -117,7 +117,12 @@ def test_images_unlike_any_come_back_through_each_flow(name):
 )
 def test_any_images_come_back_with_any_weights(name, images, size, seed):
     model, params = model_of(name)
-    assert_comes_back(model, perturbed(params, size, seed), np.concatenate([images, extremes(2)]))
+    params = perturbed(params, size, seed)
+    try:
+        assert_comes_back(model, params, np.concatenate([images, extremes(2)]))
+    except ValueError as error:  # the product of LU's factors is singular in float64
+        assert name == "lu" and size >= 1e3
+        assert "weight must be finite and invertible" in str(error)
 
 
 @pytest.mark.float32
