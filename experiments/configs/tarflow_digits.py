@@ -2,7 +2,7 @@
 
     glowjax train tarflow_digits
 
-Time: 161 s of processor time; 270 s on 2 CPU cores that were busy with other work.
+Time: 115 s on 2 CPU cores, 182 s of processor time.
 Expected: 2.130 bits/dim on test, and by three seeds 2.128 … 2.130 (glow_digits 2.180 at about equal
 processor time; jet_digits 2.199, pixel_flow_digits 1.924).
 Source: Zhai et al. 2024; settings our own.

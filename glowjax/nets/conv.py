@@ -44,7 +44,7 @@ def patch_weight(weight: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 class Taps(NamedTuple):
-    """A 3×3 convolution to few channels, as `conv_by_taps` wants it."""
+    """A 3×3 convolution, as `conv_by_taps` wants it."""
 
     matrix: jax.Array  # [C, 9·F and zeros to whole lanes]
     ring: jax.Array | None  # [3, 3, 1, F], of a channel that is 1 on the padding and 0 inside
