@@ -28,15 +28,11 @@ def affine(scale: jax.Array, offset: jax.Array, shift: jax.Array | float = 0.0) 
 
 def affine_forward(x: jax.Array, by: Affine, stack: Stack) -> tuple[jax.Array, Stack]:
     """z of x `[B, ...]`, int64 in fixed point; an image of which z does not fit becomes `bad`."""
-    return _moved(*scale_forward(x, by.scale, stack), by.offset)
+    z, stack = scale_forward(x, by.scale, stack)
+    z += by.offset
+    return z, in_range(z, stack)
 
 
 def affine_inverse(z: jax.Array, by: Affine, stack: Stack) -> tuple[jax.Array, Stack]:
     """The inverse of `affine_forward`."""
     return scale_inverse(z - by.offset, by.scale, stack)
-
-
-@jax.jit
-def _moved(z, stack, offset):
-    z += offset
-    return z, in_range(z, stack)

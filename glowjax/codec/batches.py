@@ -21,6 +21,7 @@ from glowjax.codec.fixed_point import FRACTION, fixed
 from glowjax.codec.flows import integer_flow
 from glowjax.codec.gaussians import STARTS, pop_normal, push_normal
 from glowjax.codec.lanes import WORD, Stack
+from glowjax.codec.modules import IntegerFlow
 from glowjax.densities.bases import standard_normal
 from glowjax.densities.density import Density, density
 from glowjax.expression import call_of
@@ -65,7 +66,7 @@ class BatchCoder:
         are returned.
         """
         bits = WORD * int((coder.top - coder.low).sum())
-        return int(np.clip(bits // (20 * math.prod(self.shape)), 1, self.batch))
+        return int(np.clip(bits // (17 * math.prod(self.shape)), 1, self.batch))
 
     def push(
         self, images: np.ndarray, labels: Any, classes: int | None, coder: Coder
@@ -132,10 +133,7 @@ class BatchCoder:
 
     def _push(self, images, labels, classes, given, raw, stack):
         stack = stack._replace(valid=jnp.asarray(given & ~raw))
-        x, stack = _refine(images, self.bins, stack)
-        z, stack = self.flow.encode(x, stack, labels)
-        for latent in jax.tree.leaves(z):
-            stack = _push_normal(latent, stack)
+        stack = _encode(self.flow, self.bins, images, labels, stack)
         if raw.any():
             stack = _push_uniform(images, self.levels, stack._replace(valid=jnp.asarray(raw)))
         if classes is not None:
@@ -151,13 +149,7 @@ class BatchCoder:
             stack = stack._replace(valid=jnp.asarray(raw))
             coded, stack = _pop_uniform((self.batch, *self.shape), self.levels, stack)
         stack = stack._replace(valid=jnp.asarray(given & ~raw))
-        shapes, structure = jax.tree.flatten(self.flow.event, is_leaf=_is_shape)
-        latents = []
-        for shape in reversed(shapes):
-            latent, stack = _pop_normal((self.batch, *shape), stack)
-            latents.append(latent)
-        x, stack = self.flow.decode(structure.unflatten(latents[::-1]), stack, labels)
-        images, stack = _coarsen(x, self.bins, stack)
+        images, stack = _decode(self.flow, self.bins, labels, stack)
         return jnp.where(raw.reshape(-1, 1, 1, 1), coded, images), labels, stack
 
     def identity(self) -> str:
@@ -212,7 +204,25 @@ def _is_shape(event: Any) -> bool:
     return all(isinstance(size, int) for size in event)
 
 
-_refine, _coarsen, _push_normal, _push_uniform = map(
-    jax.jit, (refine, coarsen, push_normal, push_uniform)
-)
-_pop_normal, _pop_uniform = (jax.jit(f, static_argnums=0) for f in (pop_normal, pop_uniform))
+@jax.jit
+def _encode(flow: IntegerFlow, bins: jax.Array, images: jax.Array, labels: Any, stack: Stack):
+    x, stack = refine(images, bins, stack)
+    z, stack = flow.encode(x, stack, labels)
+    for latent in jax.tree.leaves(z):
+        stack = push_normal(latent, stack)
+    return stack
+
+
+@jax.jit
+def _decode(flow: IntegerFlow, bins: jax.Array, labels: Any, stack: Stack):
+    shapes, structure = jax.tree.flatten(flow.event, is_leaf=_is_shape)
+    latents = []
+    for shape in reversed(shapes):
+        latent, stack = pop_normal((len(stack.valid), *shape), stack)
+        latents.append(latent)
+    x, stack = flow.decode(structure.unflatten(latents[::-1]), stack, labels)
+    return coarsen(x, bins, stack)
+
+
+_refine, _push_uniform = jax.jit(refine), jax.jit(push_uniform)
+_pop_uniform = jax.jit(pop_uniform, static_argnums=0)

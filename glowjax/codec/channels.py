@@ -1,6 +1,5 @@
 """Linear maps of channels as exact bijections of integers: ActNorms and 1×1 convolutions."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -69,7 +68,6 @@ class Dense(NamedTuple):
         return _upper_inverse(self, x, z.shape), stack
 
 
-@jax.jit
 def _upper(self, x, stack):
     """The part before the scales, and these; both `[B, N]`, as other maps have them."""
     x += self.bias
@@ -79,19 +77,16 @@ def _upper(self, x, stack):
     return x.reshape(len(x), -1), _flat(x, self.scale), stack
 
 
-@functools.partial(jax.jit, static_argnums=3)
 def _lower(self, z, stack, shape):
     z = lift(z.reshape(shape) * self.sign, self.parts.lower)
     return z[..., jnp.argsort(self.parts.rows)], in_range(z, stack)
 
 
-@jax.jit
 def _lower_inverse(self, z):
     z = unlift(z[..., self.parts.rows], self.parts.lower) * self.sign
     return z.reshape(len(z), -1), _flat(z, self.scale)
 
 
-@functools.partial(jax.jit, static_argnums=2)
 def _upper_inverse(self, x, shape):
     x = unlift(x.reshape(shape), self.parts.upper)
     return x[..., jnp.argsort(self.parts.columns)] - self.bias
@@ -108,7 +103,6 @@ def exact(by: ChannelMap) -> Diagonal | Dense:
     return Dense(fixed(bias), jax.tree.map(jnp.asarray, parts), ratio(jnp.abs(scale)), sign)
 
 
-@jax.jit
 def _over(x, by):
     return jax.tree.map(lambda part: jnp.broadcast_to(part, x.shape), by)
 

@@ -1,14 +1,17 @@
 """Flows as exact bijections of integers, found from the expressions that made them."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax.struct import dataclass
+from jax import lax
 
-from glowjax.codec.modules import IntegerFlow, of_channels, of_module
+from glowjax.codec.modules import IntegerFlow, OfChannels, of_channels, of_module, static
 from glowjax.compose import Parts, chain, invert, multiscale, on_last, with_context
 from glowjax.expression import call_of, expanded
 from glowjax.flow import Flow, as_flow
@@ -43,64 +46,109 @@ def _chain(params, event, flows=(), named: Mapping[str, Flow] = MappingProxyType
     for flow, p in zip(members, Parts(tuple(named), len(flows)).unpack(params), strict=True):
         steps.append(integer_flow(flow, p, event))
         event = steps[-1].event
-    return _in_order(steps)
-
-
-def _in_order(each: Sequence[IntegerFlow]) -> IntegerFlow:
-    steps = _merged(each)
-
-    def encode(x, stack, context):
-        for step in steps:
-            x, stack = step.encode(x, stack, context)
-        return x, stack
-
-    def decode(z, stack, context):
-        for step in reversed(steps):
-            z, stack = step.decode(z, stack, context)
-        return z, stack
-
-    return IntegerFlow(encode, decode, steps[-1].event)
+    return Chain(_merged(steps), event)
 
 
 def _merged(steps):
     """The steps, but an ActNorm and the 1×1 convolution after it as one."""
     merged = []
     for step in steps:
-        before = merged[-1].channels if merged else None
-        if before is not None and before.is_diagonal and step.channels is not None:
-            merged[-1] = of_channels(before.then(step.channels), step.event)
+        before = merged[-1] if merged else None
+        maps = isinstance(before, OfChannels) and isinstance(step, OfChannels)
+        if maps and before.by.is_diagonal:
+            merged[-1] = of_channels(before.by.then(step.by), step.event)
         else:
             merged.append(step)
-    return merged
+    return tuple(merged)
+
+
+@dataclass
+class Chain(IntegerFlow):
+    """Flows in a row."""
+
+    steps: tuple[IntegerFlow, ...]
+    event: Any = static()
+
+    def encode(self, x, stack, context):
+        for step in self.steps:
+            x, stack = step.encode(x, stack, context)
+        return x, stack
+
+    def decode(self, z, stack, context):
+        for step in reversed(self.steps):
+            z, stack = step.decode(z, stack, context)
+        return z, stack
 
 
 def _repeat(params, event, flow, n, **_):
     each = [jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(n)]
-    return _in_order([integer_flow(flow, p, event) for p in each])
+    steps = [integer_flow(flow, p, event) for p in each]
+    return Loop(jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps), event)
+
+
+@dataclass
+class Loop(IntegerFlow):
+    """Flows of one kind in a row, stacked: one of them is compiled."""
+
+    stacked: IntegerFlow
+    event: Any = static()
+
+    def encode(self, x, stack, context):
+        def on(state, step):
+            return step.encode(*state, context), ()
+
+        return lax.scan(on, (x, stack), self.stacked)[0]
+
+    def decode(self, z, stack, context):
+        def back(state, step):
+            return step.decode(*state, context), ()
+
+        return lax.scan(back, (z, stack), self.stacked, reverse=True)[0]
 
 
 def _invert(params, event, flow):
     like = jax.ShapeDtypeStruct((1, *event), np.float32)
     z: Any = jax.eval_shape(flow.inverse, params, like)[0]
-    inner = integer_flow(flow, params, z.shape[1:])
-    return IntegerFlow(inner.decode, inner.encode, z.shape[1:])
+    return Inverted(integer_flow(flow, params, z.shape[1:]), z.shape[1:])
+
+
+@dataclass
+class Inverted(IntegerFlow):
+    """A flow from its z to its x."""
+
+    inner: IntegerFlow
+    event: Any = static()
+
+    def encode(self, x, stack, context):
+        return self.inner.decode(x, stack, context)
+
+    def decode(self, z, stack, context):
+        return self.inner.encode(z, stack, context)
 
 
 def _on_last(params, event, flow, outputs=1):
     *rest, last = event
     inner = integer_flow(flow, params, last)
     made = (inner.event,) if outputs == 1 else inner.event
+    return OnLast(inner, outputs, (*rest, *made))
 
-    def encode(arrays, stack, context):
-        z, stack = inner.encode(arrays[-1], stack, context)
-        return (*arrays[:-1], *((z,) if outputs == 1 else z)), stack
 
-    def decode(arrays, stack, context):
-        z = arrays[-1] if outputs == 1 else arrays[-outputs:]
-        x, stack = inner.decode(z, stack, context)
-        return (*arrays[:-outputs], x), stack
+@dataclass
+class OnLast(IntegerFlow):
+    """A flow of the last of some arrays, which it makes one or more of."""
 
-    return IntegerFlow(encode, decode, (*rest, *made))
+    inner: IntegerFlow
+    outputs: int = static()
+    event: Any = static()
+
+    def encode(self, x, stack, context):
+        z, stack = self.inner.encode(x[-1], stack, context)
+        return (*x[:-1], *((z,) if self.outputs == 1 else z)), stack
+
+    def decode(self, z, stack, context):
+        last = z[-1] if self.outputs == 1 else z[-self.outputs :]
+        x, stack = self.inner.decode(last, stack, context)
+        return (*z[: -self.outputs], x), stack
 
 
 def _multiscale(params, event, levels, splits):
@@ -109,28 +157,45 @@ def _multiscale(params, event, levels, splits):
         flows[f"split{number}"] = on_last(split, outputs=2)
         flows[f"level{number + 1}"] = on_last(level)
     inner = _chain(params, (event,), named=flows)
+    return OfOne(inner, inner.event)
 
-    def encode(x, stack, context):
-        return inner.encode((x,), stack, context)
 
-    def decode(z, stack, context):
-        (x,), stack = inner.decode(z, stack, context)
+@dataclass
+class OfOne(IntegerFlow):
+    """A flow of a tuple of one array, as a flow of the array."""
+
+    inner: IntegerFlow
+    event: Any = static()
+
+    def encode(self, x, stack, context):
+        return self.inner.encode((x,), stack, context)
+
+    def decode(self, z, stack, context):
+        (x,), stack = self.inner.decode(z, stack, context)
         return x, stack
-
-    return IntegerFlow(encode, decode, inner.event)
 
 
 def _with_context(params, event, flow, embed):
     inner = integer_flow(flow, params, event)
+    return WithContext(inner, embed, inner.event)
 
-    def seen(context):
-        return None if embed is None else embed(context)
 
-    return IntegerFlow(
-        lambda x, stack, context: inner.encode(x, stack, seen(context)),
-        lambda z, stack, context: inner.decode(z, stack, seen(context)),
-        inner.event,
-    )
+@dataclass
+class WithContext(IntegerFlow):
+    """A flow that sees what is made of the context, or nothing of it."""
+
+    inner: IntegerFlow
+    embed: Callable[[Any], Any] | None = static()
+    event: Any = static()
+
+    def encode(self, x, stack, context):
+        return self.inner.encode(x, stack, self._seen(context))
+
+    def decode(self, z, stack, context):
+        return self.inner.decode(z, stack, self._seen(context))
+
+    def _seen(self, context):
+        return None if self.embed is None else self.embed(context)
 
 
 def _checking_sizes(params, event, flow, **_):

@@ -1,14 +1,13 @@
 """Modules as exact bijections of integers: couplings, ActNorms, 1×1 convolutions, splits."""
 
-import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.struct import dataclass, field
 
 from glowjax.bijections.actnorm import ActNorm, GlowActNorm
 from glowjax.bijections.checkerboard import CheckerboardSqueeze
@@ -24,7 +23,7 @@ from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import require
 from glowjax.codec import nets
 from glowjax.codec.bins import coarsen, refine
-from glowjax.codec.channels import ChannelMap, exact
+from glowjax.codec.channels import ChannelMap, Dense, Diagonal, exact
 from glowjax.codec.fixed_point import FRACTION, bad, fixed
 from glowjax.codec.lanes import Stack
 from glowjax.codec.modular_scale import within
@@ -32,39 +31,52 @@ from glowjax.codec.steady import steady_forward, steady_inverse
 from glowjax.expression import call_of
 from glowjax.flow import Flow
 
-Step = Callable[[Any, Stack, Any], tuple[Any, Stack]]
 
-
-class IntegerFlow(NamedTuple):
+class IntegerFlow:
     """A flow on int64 numbers in fixed point, `[B, ...]` or tuples of them, beside a stack of bits.
 
-        encode(x, stack, context) -> (z, stack)
-        decode(z, stack, context) -> (x, stack)
-
-    `decode` is the exact inverse of `encode`, the stack included. To `encode`, images that do not
-    fit become `bad`. All is made and called with 64 bits enabled.
+    It is a tree of arrays (a dataclass of `flax.struct`), and all else of it is static. So programs
+    are compiled for the kind of flow once, and serve all weights; steps of a kind can be stacked,
+    and then be looped over. All is made and called with 64 bits enabled.
 
     Attributes:
         event: shape of an example of z, or a tuple of shapes.
-        channels: the map, if it is linear in the channels: neighbours can become one.
     """
 
-    encode: Step
-    decode: Step
     event: Any
-    channels: ChannelMap | None = None
+
+    def encode(self, x: Any, stack: Stack, context: Any) -> tuple[Any, Stack]:
+        """z, and the stack, on which images that do not fit become `bad`."""
+        raise NotImplementedError
+
+    def decode(self, z: Any, stack: Stack, context: Any) -> tuple[Any, Stack]:
+        """The exact inverse of `encode`, the stack included."""
+        raise NotImplementedError
 
 
-def of_channels(by: ChannelMap, event: Any) -> IntegerFlow:
+def static() -> Any:
+    """A field of an `IntegerFlow` that is no array."""
+    return field(pytree_node=False)
+
+
+@dataclass
+class OfChannels(IntegerFlow):
+    """A linear map of channels; `by` says which, since neighbours can become one."""
+
+    by: ChannelMap
+    exact: Diagonal | Dense
+    event: Any = static()
+
+    def encode(self, x, stack, context):
+        return self.exact.forward(x, stack)
+
+    def decode(self, z, stack, context):
+        return self.exact.inverse(z, stack)
+
+
+def of_channels(by: ChannelMap, event: Any) -> OfChannels:
     """The `IntegerFlow` of a linear map of channels."""
-    # Factored when used: a neighbour may take this map into its own.
-    maps = functools.cache(functools.partial(exact, by))
-    return IntegerFlow(
-        lambda x, stack, context: maps().forward(x, stack),
-        lambda z, stack, context: maps().inverse(z, stack),
-        event,
-        by,
-    )
+    return OfChannels(by, exact(by), event)
 
 
 def of_module(module: nn.Module, flow: Flow, params: Any, event: Any) -> IntegerFlow:
@@ -97,32 +109,35 @@ def _coupling(module, flow, params, event):
     changed = _changed(module, event).reshape(-1)
     places = tuple(jnp.asarray(np.flatnonzero(part)) for part in (~changed, changed))
     module, variables = nets.prepared(module, params)
-
     back = jnp.argsort(jnp.concatenate(places))
-
-    def apply(function, x, stack, context):
-        kept, *seen = _seen(module, variables, places, x, _taken(flow, context))
-        z, stack = function(*seen, stack)
-        return _put_back(kept, z, back, x.shape), stack
-
-    return IntegerFlow(
-        functools.partial(apply, steady_forward), functools.partial(apply, steady_inverse), event
-    )
+    return OfCoupling(variables, places, back, module, flow.takes_context, event)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _seen(module, variables, places, x, context):
-    """The numbers at the first `places`, those at the second, and their scales and offsets."""
-    kept, changed = (x.reshape(len(x), -1)[:, part] for part in places)
-    by = [a.reshape(len(x), -1) for a in nets.coupling(module, variables, x, context)]
-    if by[0].shape != changed.shape:  # of a checkerboard, whose other squares do not count
-        by = [a[:, places[1]] for a in by]
-    return kept, changed, *by
+@dataclass
+class OfCoupling(IntegerFlow):
+    """An affine or additive coupling: the net sees the numbers at the first of two `places`."""
 
+    variables: Any
+    places: tuple[jax.Array, jax.Array]
+    back: jax.Array  # the order that puts both where they were
+    module: Coupling = static()
+    takes_context: bool = static()
+    event: Any = static()
 
-@functools.partial(jax.jit, static_argnums=3)
-def _put_back(kept, z, back, shape):
-    return jnp.concatenate([kept, z], axis=1)[:, back].reshape(shape)
+    def encode(self, x, stack, context):
+        return self._apply(steady_forward, x, stack, context)
+
+    def decode(self, z, stack, context):
+        return self._apply(steady_inverse, z, stack, context)
+
+    def _apply(self, function, x, stack, context):
+        kept, changed = (x.reshape(len(x), -1)[:, part] for part in self.places)
+        context = context if self.takes_context else None
+        by = [a.reshape(len(x), -1) for a in nets.coupling(self.module, self.variables, x, context)]
+        if by[0].shape != changed.shape:  # of a checkerboard, whose other squares do not count
+            by = [a[:, self.places[1]] for a in by]
+        z, stack = function(changed, *by, stack)
+        return jnp.concatenate([kept, z], axis=1)[:, self.back].reshape(x.shape), stack
 
 
 def _changed(module, event):
@@ -153,39 +168,53 @@ def _weight(module, params):
 
 def _split(module, flow, params, event):
     half = event[-1] // 2
-    variables = _on_device(params)
+    channels = (event[-1] - half, half)
+    return OfSplit(_on_device(params), module, tuple((*event[:-1], c) for c in channels))
 
-    def encode(x, stack, context):
+
+@dataclass
+class OfSplit(IntegerFlow):
+    """The first channels stay, and say how the others, which leave, are whitened."""
+
+    variables: Any
+    module: Split = static()
+    event: Any = static()
+
+    def encode(self, x, stack, context):
+        half = self.event[1][-1]
         kept, leaving = x[..., :half], x[..., half:]
-        latent, stack = steady_forward(
-            leaving, *_split_prior(module, variables, kept, leaving), stack
-        )
+        prior = nets.split(self.module, self.variables, kept, leaving)
+        latent, stack = steady_forward(leaving, *prior, stack)
         return (latent, kept), stack
 
-    def decode(z, stack, context):
+    def decode(self, z, stack, context):
         latent, kept = z
-        leaving, stack = steady_inverse(
-            latent, *_split_prior(module, variables, kept, latent), stack
-        )
+        prior = nets.split(self.module, self.variables, kept, latent)
+        leaving, stack = steady_inverse(latent, *prior, stack)
         return jnp.concatenate([kept, leaving], axis=-1), stack
-
-    channels = (event[-1] - half, half)
-    return IntegerFlow(encode, decode, tuple((*event[:-1], c) for c in channels))
 
 
 def _top(module, flow, params, event):
-    variables = _on_device(params)
-
-    def apply(function, x, stack, context):
-        prior = _top_prior(module, variables, x, _taken(flow, context))
-        return function(x, *prior, stack)
-
-    return IntegerFlow(
-        functools.partial(apply, steady_forward), functools.partial(apply, steady_inverse), event
-    )
+    return OfTop(_on_device(params), module, flow.takes_context, event)
 
 
-_split_prior, _top_prior = (jax.jit(f, static_argnums=0) for f in (nets.split, nets.top))
+@dataclass
+class OfTop(IntegerFlow):
+    """The top latent, whitened by what is learned, of its label if there is one."""
+
+    variables: Any
+    module: TopPrior = static()
+    takes_context: bool = static()
+    event: Any = static()
+
+    def encode(self, x, stack, context):
+        return steady_forward(x, *self._prior(x, context), stack)
+
+    def decode(self, z, stack, context):
+        return steady_inverse(z, *self._prior(z, context), stack)
+
+    def _prior(self, x, context):
+        return nets.top(self.module, self.variables, x, context if self.takes_context else None)
 
 
 def _on_device(params):
@@ -194,52 +223,56 @@ def _on_device(params):
 
 def _logit(module, flow, params, event):
     """Each number of 2⁻¹⁴ is a bin, which the logit widens: within it, it is taken as linear."""
-    end = 2 ** (FRACTION - 1)
     with np.errstate(divide="ignore"):
-        y = module.alpha + (1 - 2 * module.alpha) * np.arange(2 * end + 1) / (2 * end)
+        y = module.alpha + (1 - 2 * module.alpha) * np.arange(2 * END + 1) / (2 * END)
         bins = fixed(np.log(y) - np.log1p(-y))
     widths = np.diff(bins)
     fits = widths.min() >= 1 and widths.max() <= 2**20
     require(fits, "alpha of Logit", module.alpha, "above 0, and at most 0.37, to compress with")
-    edges = jnp.asarray(bins)
-
-    def encode(x, stack, context):
-        stack = bad((x < -end) | (x >= end), stack)
-        return _refine(jnp.clip(x + end, 0, 2 * end - 1), edges, stack)
-
-    def decode(z, stack, context):
-        index, stack = _coarsen(z, edges, stack)
-        return index - end, stack
-
-    return IntegerFlow(encode, decode, event)
+    return OfLogit(jnp.asarray(bins), event)
 
 
-_refine, _coarsen = jax.jit(refine), jax.jit(coarsen)
+END = 2 ** (FRACTION - 1)  # where images end, in fixed point
+
+
+@dataclass
+class OfLogit(IntegerFlow):
+    """A table of where the bins start that the numbers of an image become."""
+
+    edges: jax.Array
+    event: Any = static()
+
+    def encode(self, x, stack, context):
+        stack = bad((x < -END) | (x >= END), stack)
+        return refine(jnp.clip(x + END, 0, 2 * END - 1), self.edges, stack)
+
+    def decode(self, z, stack, context):
+        index, stack = coarsen(z, self.edges, stack)
+        return index - END, stack
 
 
 def _moved(module, flow, params, event):
     """What only moves numbers: where each comes from is seen from their indices."""
     index = np.arange(np.prod(event)).reshape(1, *event)
     moved: Any = flow.forward(params, jnp.asarray(index, jnp.float64))[0]
-    order, shape = jnp.asarray(moved, jnp.int64).reshape(-1), moved.shape[1:]
-    back = jnp.argsort(order)
-
-    def encode(x, stack, context):
-        return _taken_from(x, order).reshape(-1, *shape), stack
-
-    def decode(z, stack, context):
-        return _taken_from(z, back).reshape(-1, *event), stack
-
-    return IntegerFlow(encode, decode, shape)
+    order = jnp.asarray(moved, jnp.int64).reshape(-1)
+    return Moved(order, jnp.argsort(order), event, moved.shape[1:])
 
 
-@jax.jit
-def _taken_from(x, order):
-    return x.reshape(len(x), -1)[:, order]
+@dataclass
+class Moved(IntegerFlow):
+    """Numbers in another order, and the order that moves them back."""
 
+    order: jax.Array
+    back: jax.Array
+    given: Any = static()  # the event of x
+    event: Any = static()
 
-def _taken(flow, context):
-    return context if flow.takes_context else None
+    def encode(self, x, stack, context):
+        return x.reshape(len(x), -1)[:, self.order].reshape(-1, *self.event), stack
+
+    def decode(self, z, stack, context):
+        return z.reshape(len(z), -1)[:, self.back].reshape(-1, *self.given), stack
 
 
 MODULES = {

@@ -24,7 +24,7 @@ EXACT = 24  # bits of float32
 SEEN = 11  # bits of the numbers that a net sees, besides their sign
 HIDDEN = 9  # of hidden activations: more of them would leave fewer for the weights
 LEAST = -60  # exponents below are 0, far from where float32 ends
-ROWS = 4096  # of activations at a time: caches hold them
+ROWS = 512  # of activations at a time: caches hold them
 
 
 @functools.partial(
@@ -72,7 +72,7 @@ class QuantizedConvNet(ConvNet):
 
     def __call__(self, x):
         weights: Any = self.get_variable("prepared", "weights")
-        seen = patches(jnp.asarray(x, jnp.float32), ring=self.ring)
+        seen = _used(patches(jnp.asarray(x, jnp.float32), ring=self.ring), x.shape[-1] + self.ring)
 
         def products(row):
             h = jax.nn.relu(whole_matmul(row, weights.first))
@@ -86,15 +86,21 @@ class QuantizedConvNet(ConvNet):
     @nn.nowrap
     def prepare(self, params) -> dict[str, Any]:
         """The weights in whole numbers, see `ConvNet.prepare`."""
-        weights = super().prepare(params)["prepared"]["weights"]
+        weights: Any = super().prepare(params)["prepared"]["weights"]
         whole = QuantizedWeights(
-            whole_matrix(weights.first, SEEN, signed=True),
+            whole_matrix(_used(weights.first.T, weights.channels + self.ring).T, SEEN, signed=True),
             whole_matrix(weights.second, HIDDEN, signed=False),
             weights.bias.astype(jnp.float32),
             whole_matrix(weights.last.matrix, HIDDEN, signed=False),
             weights.last,
         )
         return {"prepared": {"weights": whole}}
+
+
+def _used(columns, channels):
+    """Columns of `patches` but the zeros: of each tap some channels, and then the ones."""
+    taps = columns.reshape(*columns.shape[:-1], 9, -1)[..., : channels + 1]
+    return taps.reshape(*columns.shape[:-1], -1)
 
 
 def whole_matrix(weight: jax.Array, bits: int, *, signed: bool) -> WholeMatrix:

@@ -42,7 +42,6 @@ def steady_inverse(
     return affine_inverse(z, _shifted(scale, offset, shift), stack)
 
 
-@jax.jit
 def _steady(scale: jax.Array, offset: jax.Array, stack: Stack) -> tuple[Affine, jax.Array, Stack]:
     """The map, and the first shift of each image at which no number is near an edge, `[B]`.
 
@@ -71,7 +70,6 @@ def _steady(scale: jax.Array, offset: jax.Array, stack: Stack) -> tuple[Affine, 
     return _shifted(scale, offset, shift), shift, bad(wrong | is_near, stack)
 
 
-@jax.jit
 def _shifted(scale, offset, shift, error=0.0):
     """The map of numbers that are off by an error."""
     places = shift.reshape(-1, *[1] * (scale.ndim - 1)) / (2 * SHIFTS)
