@@ -58,6 +58,8 @@ class BatchCoder:
         with jax.enable_x64(True):
             self.flow = integer_flow(flow, _in_float64(params), self.shape)
             self.bins = jnp.asarray(fixed(np.arange(levels + 1) / levels - 0.5))
+            # On the device of here, since `jax.default_device` says nothing in other threads.
+            self.flow = jax.device_put(self.flow, self.bins.device)
 
     def affordable(self, coder: Coder) -> int:
         """How many images to push next: as many as there are bits for, so that the seed is small.
@@ -161,8 +163,11 @@ class BatchCoder:
         found.update(STARTS.tobytes())
         return found.hexdigest()[:DIGITS]
 
-    def repeats(self, classes: int | None, lanes: int) -> str:
-        """SHA-256, of it 128 bits, of what the model makes of a batch of fixed images."""
+    def repeats(self, classes: int | None, lanes: int, *, back: bool = False) -> str:
+        """SHA-256, of it 128 bits, of what the model makes of a batch of fixed images.
+
+        It compiles what `push` needs, and with `back`, as it pops them again, what `pop` needs.
+        """
         size = self.batch * math.prod(self.shape)
         noise = np.frombuffer(hashlib.shake_128(b"images").digest(size), np.uint8)
         images = (noise.astype(np.int64) % self.levels).reshape(self.batch, *self.shape)
@@ -170,6 +175,8 @@ class BatchCoder:
         coder = Coder.seeded(lanes)
         raw = self.push(images, labels, classes, coder)
         found = hashlib.sha256(b"".join(a.tobytes() for a in (*coder.stored(), raw)))
+        if back:
+            self.pop(self.batch, raw, classes, coder)
         return found.hexdigest()[:DIGITS]
 
 

@@ -76,7 +76,7 @@ def extremes(count):
 @pytest.mark.float32
 def test_images_come_back_in_the_bits_that_the_model_claims():
     model, params = model_of("glow", 0.01)
-    codec, coder = BatchCoder(model, params, SHAPE, 256, 4), Coder.seeded(13)
+    codec, coder = BatchCoder(model, params, SHAPE, 256, 4), Coder.seeded(5)
     rng, claimed = np.random.default_rng(1), 0.0
     images = rng.integers(0, 256, (64, *SHAPE))
     for some in np.split(images, 16):
@@ -239,10 +239,10 @@ def test_a_device_whose_nets_differ_in_the_last_bits_reads_the_file(name, monkey
 @pytest.mark.float32
 def test_nets_that_do_not_repeat_are_found(file):
     model, params, _, data = file
-    header, stored = container.unpack(data)
+    header, (stored,) = container.unpack(data)
     words = stored.words.copy()
     words[-3] ^= 1
-    forged = container.pack(header, stored._replace(words=words))
+    forged = container.pack(header, [stored._replace(words=words)])
     with pytest.raises(
         ValueError, match=r"images must be those of numbers .* that were compressed"
     ):
