@@ -20,8 +20,8 @@ from glowjax.codec.coder import Coder
 from glowjax.codec.fixed_point import FRACTION, fixed
 from glowjax.codec.flows import integer_flow
 from glowjax.codec.gaussians import STARTS, pop_normal, push_normal
+from glowjax.codec.integer_flow import IntegerFlow
 from glowjax.codec.lanes import WORD, Stack
-from glowjax.codec.modules import IntegerFlow
 from glowjax.densities.bases import standard_normal
 from glowjax.densities.density import Density, density
 from glowjax.expression import call_of

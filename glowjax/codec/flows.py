@@ -11,7 +11,8 @@ import numpy as np
 from flax.struct import dataclass
 from jax import lax
 
-from glowjax.codec.modules import IntegerFlow, OfChannels, of_channels, of_module, static
+from glowjax.codec.integer_flow import IntegerFlow, static
+from glowjax.codec.modules import OfChannels, of_channels, of_module
 from glowjax.compose import Parts, chain, invert, multiscale, on_last, with_context
 from glowjax.expression import call_of, expanded
 from glowjax.flow import Flow, as_flow

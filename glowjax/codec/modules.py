@@ -1,62 +1,29 @@
-"""Modules as exact bijections of integers: couplings, ActNorms, 1×1 convolutions, splits."""
+"""Modules as exact bijections of integers: which has which, and those without nets."""
 
-import inspect
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.struct import dataclass, field
+from flax.struct import dataclass
 
 from glowjax.bijections.actnorm import ActNorm, GlowActNorm
 from glowjax.bijections.checkerboard import CheckerboardSqueeze
 from glowjax.bijections.coupling import Coupling
 from glowjax.bijections.linear.conv1x1 import InvertibleConv1x1
 from glowjax.bijections.logit import Logit
-from glowjax.bijections.masks import partition
 from glowjax.bijections.permute import Permute, Reverse, Riffle, Shuffle
-from glowjax.bijections.scalar.elementwise import additive
-from glowjax.bijections.scalar.elementwise import affine as affine_map
 from glowjax.bijections.split import Split, TopPrior
 from glowjax.bijections.squeeze import Squeeze
 from glowjax.checks import require
-from glowjax.codec import nets
 from glowjax.codec.bins import coarsen, refine
 from glowjax.codec.channels import ChannelMap, Dense, Diagonal, exact
+from glowjax.codec.conditioned import coupling, split, top
 from glowjax.codec.fixed_point import FRACTION, bad, fixed
-from glowjax.codec.lanes import Stack
+from glowjax.codec.integer_flow import IntegerFlow, static
 from glowjax.codec.modular_scale import within
-from glowjax.codec.steady import steady_forward, steady_inverse
-from glowjax.expression import call_of
 from glowjax.flow import Flow
-
-
-class IntegerFlow:
-    """A flow on int64 numbers in fixed point, `[B, ...]` or tuples of them, beside a stack of bits.
-
-    It is a tree of arrays (a dataclass of `flax.struct`), and all else of it is static. So programs
-    are compiled for the kind of flow once, and serve all weights; steps of a kind can be stacked,
-    and then be looped over. All is made and called with 64 bits enabled.
-
-    Attributes:
-        event: shape of an example of z, or a tuple of shapes.
-    """
-
-    event: Any
-
-    def encode(self, x: Any, stack: Stack, context: Any) -> tuple[Any, Stack]:
-        """z, and the stack, on which images that do not fit become `bad`."""
-        raise NotImplementedError
-
-    def decode(self, z: Any, stack: Stack, context: Any) -> tuple[Any, Stack]:
-        """The exact inverse of `encode`, the stack included."""
-        raise NotImplementedError
-
-
-def static() -> Any:
-    """A field of an `IntegerFlow` that is no array."""
-    return field(pytree_node=False)
 
 
 @dataclass
@@ -100,54 +67,6 @@ def _actnorm(module, flow, params, event):
     return of_channels(ChannelMap(params["bias"] + params.get("shift", 0.0) / scale, scale), event)
 
 
-def _coupling(module, flow, params, event):
-    maps = {inspect.unwrap(function) for function in (affine_map, additive)}
-    call = call_of(module.transform)
-    if call is None or call[0] not in maps:
-        wanted = "affine or additive, to compress with"
-        raise ValueError(f"transform of a coupling must be {wanted}, got {module.transform!r}")
-    changed = _changed(module, event).reshape(-1)
-    places = tuple(jnp.asarray(np.flatnonzero(part)) for part in (~changed, changed))
-    module, variables = nets.prepared(module, params)
-    back = jnp.argsort(jnp.concatenate(places))
-    return OfCoupling(variables, places, back, module, flow.takes_context, event)
-
-
-@dataclass
-class OfCoupling(IntegerFlow):
-    """An affine or additive coupling: the net sees the numbers at the first of two `places`."""
-
-    variables: Any
-    places: tuple[jax.Array, jax.Array]
-    back: jax.Array  # the order that puts both where they were
-    module: Coupling = static()
-    takes_context: bool = static()
-    event: Any = static()
-
-    def encode(self, x, stack, context):
-        return self._apply(steady_forward, x, stack, context)
-
-    def decode(self, z, stack, context):
-        return self._apply(steady_inverse, z, stack, context)
-
-    def _apply(self, function, x, stack, context):
-        kept, changed = (x.reshape(len(x), -1)[:, part] for part in self.places)
-        context = context if self.takes_context else None
-        by = [a.reshape(len(x), -1) for a in nets.coupling(self.module, self.variables, x, context)]
-        if by[0].shape != changed.shape:  # of a checkerboard, whose other squares do not count
-            by = [a[:, self.places[1]] for a in by]
-        z, stack = function(changed, *by, stack)
-        return jnp.concatenate([kept, z], axis=1)[:, self.back].reshape(x.shape), stack
-
-
-def _changed(module, event):
-    """Which numbers of an example a coupling changes, booleans of the shape `event`."""
-    x = jnp.zeros((1, *event))
-    parts = partition(module.mask, x, swap=module.swap)
-    a, b = parts.split(x)
-    return np.asarray(parts.merge(a, b + 1)[0] > 0)
-
-
 def _conv1x1(module, flow, params, event):
     """z = x·W."""
     return of_channels(ChannelMap(np.zeros(event[-1]), _weight(module, params)), event)
@@ -164,61 +83,6 @@ def _weight(module, params):
         with np.errstate(over="ignore", invalid="ignore"):
             return lower @ (np.triu(packed, 1) + np.diag(np.exp(np.diag(packed))))
     return np.asarray(module.matrix(params).weight)
-
-
-def _split(module, flow, params, event):
-    half = event[-1] // 2
-    channels = (event[-1] - half, half)
-    return OfSplit(_on_device(params), module, tuple((*event[:-1], c) for c in channels))
-
-
-@dataclass
-class OfSplit(IntegerFlow):
-    """The first channels stay, and say how the others, which leave, are whitened."""
-
-    variables: Any
-    module: Split = static()
-    event: Any = static()
-
-    def encode(self, x, stack, context):
-        half = self.event[1][-1]
-        kept, leaving = x[..., :half], x[..., half:]
-        prior = nets.split(self.module, self.variables, kept, leaving)
-        latent, stack = steady_forward(leaving, *prior, stack)
-        return (latent, kept), stack
-
-    def decode(self, z, stack, context):
-        latent, kept = z
-        prior = nets.split(self.module, self.variables, kept, latent)
-        leaving, stack = steady_inverse(latent, *prior, stack)
-        return jnp.concatenate([kept, leaving], axis=-1), stack
-
-
-def _top(module, flow, params, event):
-    return OfTop(_on_device(params), module, flow.takes_context, event)
-
-
-@dataclass
-class OfTop(IntegerFlow):
-    """The top latent, whitened by what is learned, of its label if there is one."""
-
-    variables: Any
-    module: TopPrior = static()
-    takes_context: bool = static()
-    event: Any = static()
-
-    def encode(self, x, stack, context):
-        return steady_forward(x, *self._prior(x, context), stack)
-
-    def decode(self, z, stack, context):
-        return steady_inverse(z, *self._prior(z, context), stack)
-
-    def _prior(self, x, context):
-        return nets.top(self.module, self.variables, x, context if self.takes_context else None)
-
-
-def _on_device(params):
-    return {"params": jax.tree.map(jnp.asarray, params)}
 
 
 def _logit(module, flow, params, event):
@@ -279,9 +143,9 @@ MODULES = {
     ActNorm: _actnorm,
     GlowActNorm: _actnorm,
     InvertibleConv1x1: _conv1x1,
-    Coupling: _coupling,
-    Split: _split,
-    TopPrior: _top,
+    Coupling: coupling,
+    Split: split,
+    TopPrior: top,
     Logit: _logit,
     CheckerboardSqueeze: _moved,
     Squeeze: _moved,

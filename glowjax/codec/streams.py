@@ -47,7 +47,7 @@ class Stream:
         classes: int | None,
         start: int,
         end: int,
-        batches: Iterable[Sequence[int]] = (),
+        batches: Iterable[tuple[int, ...]] = (),
         checksums: Iterable[int] = (),
         raw: Iterable[int] = (),
     ):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import glowjax
-from glowjax.codec import compress, container, decompress, nets
+from glowjax.codec import batches, compress, compression, container, decompress, nets, streams
 from glowjax.codec.batches import BatchCoder
 from glowjax.codec.coder import Coder
 from glowjax.codec.fixed_point import FRACTION
@@ -150,6 +150,29 @@ def test_labels_are_stored():
         compress(*model_of("glow"), images, labels=labels)
 
 
+@pytest.mark.float32
+def test_two_streams_come_back_image_by_image(monkeypatch):
+    monkeypatch.setattr(compression, "ALONE", 8)
+    monkeypatch.setattr(streams, "CHECKED", 3)
+    images = np.random.default_rng(0).integers(0, 256, (15, *SHAPE))
+    header = assert_comes_back(*model_of("glow"), images)
+    rows = [[sum(row) for row in batches] for batches in header.batches]
+    assert [sum(row) for row in rows] == [7, 8]
+    assert all(count >= 3 for row in rows for count in row[:-1])
+    assert [len(checksums) for checksums in header.checksums] == [len(row) for row in rows]
+
+
+@pytest.mark.float32
+def test_one_program_serves_all_weights():
+    images = np.random.default_rng(0).integers(0, 256, (3, *SHAPE))
+    assert_comes_back(*model_of("glow"), images)
+    programs = batches._encode, batches._decode
+    before = [program._cache_size() for program in programs]
+    model, params = model_of("glow")
+    assert_comes_back(model, perturbed(params, 1e-3, 2), images)
+    assert [program._cache_size() for program in programs] == before
+
+
 @pytest.fixture(scope="module")
 def file():
     """A small model, its images and their file."""
@@ -197,13 +220,11 @@ def test_another_model_is_refused(file):
 
 @pytest.mark.float32
 def test_a_device_that_rounds_otherwise_is_refused_and_another_version_is_not(file, monkeypatch):
-    from glowjax.codec import compression
-
     model, params, images, data = file
     here = compression.made_with()
     monkeypatch.setattr(compression, "made_with", lambda: here | {"jax": "9.9.9"})
     np.testing.assert_array_equal(decompress(model, params, data)[0], images)
-    monkeypatch.setattr(BatchCoder, "repeats", lambda *_: "others")
+    monkeypatch.setattr(BatchCoder, "repeats", lambda *_, **__: "others")
     with pytest.raises(ValueError, match=r"device must be one on .* made, by .*got .*jax 9\.9\.9"):
         decompress(model, params, data)
 
