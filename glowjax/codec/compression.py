@@ -86,7 +86,7 @@ def compress(
         batch=batch,
         batches=tuple(tuple(stream.batches) for stream in streams),
         checksums=tuple(tuple(stream.checksums) for stream in streams),
-        raw=tuple(number for stream in streams for number in stream.raw),
+        raw=tuple(sorted(number for stream in streams for number in stream.raw)),
         lanes=lanes,
         seed_words=sum(stream.coder.seed_words for stream in streams),
         model=codec.identity(),

@@ -1,5 +1,6 @@
 """Modules as exact bijections of integers: which has which, and those without nets."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -139,7 +140,7 @@ class Moved(IntegerFlow):
         return z.reshape(len(z), -1)[:, self.back].reshape(-1, *self.given), stack
 
 
-MODULES = {
+MODULES: dict[type[nn.Module], Callable[..., IntegerFlow]] = {
     ActNorm: _actnorm,
     GlowActNorm: _actnorm,
     InvertibleConv1x1: _conv1x1,
