@@ -14,7 +14,7 @@ from glowjax.bijections.scalar.elementwise import additive
 from glowjax.bijections.scalar.elementwise import affine as affine_map
 from glowjax.bijections.split import Split, TopPrior
 from glowjax.codec import nets
-from glowjax.codec.integer_flow import IntegerFlow, static
+from glowjax.codec.integer_flow import Coded, IntegerFlow, static
 from glowjax.codec.steady import steady_forward, steady_inverse
 from glowjax.expression import call_of
 from glowjax.flow import Flow
@@ -49,10 +49,10 @@ class OfCoupling(IntegerFlow):
     takes_context: bool = static()
     event: Any = static()
 
-    def encode(self, x, stack, context):
+    def encode(self, x, stack, context) -> Coded:
         return self._apply(steady_forward, x, stack, context)
 
-    def decode(self, z, stack, context):
+    def decode(self, z, stack, context) -> Coded:
         return self._apply(steady_inverse, z, stack, context)
 
     def _apply(self, function, x, stack, context):
@@ -88,14 +88,14 @@ class OfSplit(IntegerFlow):
     module: Split = static()
     event: Any = static()
 
-    def encode(self, x, stack, context):
+    def encode(self, x, stack, context) -> Coded:
         half = self.event[1][-1]
         kept, leaving = x[..., :half], x[..., half:]
         prior = nets.split(self.module, self.variables, kept, leaving)
         latent, stack = steady_forward(leaving, *prior, stack)
         return (latent, kept), stack
 
-    def decode(self, z, stack, context):
+    def decode(self, z, stack, context) -> Coded:
         latent, kept = z
         prior = nets.split(self.module, self.variables, kept, latent)
         leaving, stack = steady_inverse(latent, *prior, stack)
@@ -116,10 +116,10 @@ class OfTop(IntegerFlow):
     takes_context: bool = static()
     event: Any = static()
 
-    def encode(self, x, stack, context):
+    def encode(self, x, stack, context) -> Coded:
         return steady_forward(x, *self._prior(x, context), stack)
 
-    def decode(self, z, stack, context):
+    def decode(self, z, stack, context) -> Coded:
         return steady_inverse(z, *self._prior(z, context), stack)
 
     def _prior(self, x, context):

@@ -11,7 +11,7 @@ import numpy as np
 from flax.struct import dataclass
 from jax import lax
 
-from glowjax.codec.integer_flow import IntegerFlow, static
+from glowjax.codec.integer_flow import Coded, IntegerFlow, static
 from glowjax.codec.modules import OfChannels, of_channels, of_module
 from glowjax.compose import Parts, chain, invert, multiscale, on_last, with_context
 from glowjax.expression import call_of, expanded
@@ -70,12 +70,12 @@ class Chain(IntegerFlow):
     steps: tuple[IntegerFlow, ...]
     event: Any = static()
 
-    def encode(self, x, stack, context):
+    def encode(self, x, stack, context) -> Coded:
         for step in self.steps:
             x, stack = step.encode(x, stack, context)
         return x, stack
 
-    def decode(self, z, stack, context):
+    def decode(self, z, stack, context) -> Coded:
         for step in reversed(self.steps):
             z, stack = step.decode(z, stack, context)
         return z, stack
@@ -94,13 +94,13 @@ class Loop(IntegerFlow):
     stacked: IntegerFlow
     event: Any = static()
 
-    def encode(self, x, stack, context):
+    def encode(self, x, stack, context) -> Coded:
         def on(state, step):
             return step.encode(*state, context), ()
 
         return lax.scan(on, (x, stack), self.stacked)[0]
 
-    def decode(self, z, stack, context):
+    def decode(self, z, stack, context) -> Coded:
         def back(state, step):
             return step.decode(*state, context), ()
 
@@ -120,10 +120,10 @@ class Inverted(IntegerFlow):
     inner: IntegerFlow
     event: Any = static()
 
-    def encode(self, x, stack, context):
+    def encode(self, x, stack, context) -> Coded:
         return self.inner.decode(x, stack, context)
 
-    def decode(self, z, stack, context):
+    def decode(self, z, stack, context) -> Coded:
         return self.inner.encode(z, stack, context)
 
 
@@ -142,11 +142,11 @@ class OnLast(IntegerFlow):
     outputs: int = static()
     event: Any = static()
 
-    def encode(self, x, stack, context):
+    def encode(self, x, stack, context) -> Coded:
         z, stack = self.inner.encode(x[-1], stack, context)
         return (*x[:-1], *((z,) if self.outputs == 1 else z)), stack
 
-    def decode(self, z, stack, context):
+    def decode(self, z, stack, context) -> Coded:
         last = z[-1] if self.outputs == 1 else z[-self.outputs :]
         x, stack = self.inner.decode(last, stack, context)
         return (*z[: -self.outputs], x), stack
@@ -168,10 +168,10 @@ class OfOne(IntegerFlow):
     inner: IntegerFlow
     event: Any = static()
 
-    def encode(self, x, stack, context):
+    def encode(self, x, stack, context) -> Coded:
         return self.inner.encode((x,), stack, context)
 
-    def decode(self, z, stack, context):
+    def decode(self, z, stack, context) -> Coded:
         (x,), stack = self.inner.decode(z, stack, context)
         return x, stack
 
@@ -189,10 +189,10 @@ class WithContext(IntegerFlow):
     embed: Callable[[Any], Any] | None = static()
     event: Any = static()
 
-    def encode(self, x, stack, context):
+    def encode(self, x, stack, context) -> Coded:
         return self.inner.encode(x, stack, self._seen(context))
 
-    def decode(self, z, stack, context):
+    def decode(self, z, stack, context) -> Coded:
         return self.inner.decode(z, stack, self._seen(context))
 
     def _seen(self, context):

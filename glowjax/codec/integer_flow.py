@@ -6,6 +6,8 @@ from flax.struct import field
 
 from glowjax.codec.lanes import Stack
 
+Coded = tuple[Any, Stack]  # numbers, and the stack beside them
+
 
 class IntegerFlow:
     """A flow on int64 numbers in fixed point, `[B, ...]` or tuples of them, beside a stack of bits.
@@ -20,11 +22,11 @@ class IntegerFlow:
 
     event: Any
 
-    def encode(self, x: Any, stack: Stack, context: Any) -> tuple[Any, Stack]:
+    def encode(self, x: Any, stack: Stack, context: Any) -> Coded:
         """z, and the stack, on which images that do not fit become `bad`."""
         raise NotImplementedError
 
-    def decode(self, z: Any, stack: Stack, context: Any) -> tuple[Any, Stack]:
+    def decode(self, z: Any, stack: Stack, context: Any) -> Coded:
         """The exact inverse of `encode`, the stack included."""
         raise NotImplementedError
 

@@ -22,7 +22,7 @@ from glowjax.codec.bins import coarsen, refine
 from glowjax.codec.channels import ChannelMap, Dense, Diagonal, exact
 from glowjax.codec.conditioned import coupling, split, top
 from glowjax.codec.fixed_point import FRACTION, bad, fixed
-from glowjax.codec.integer_flow import IntegerFlow, static
+from glowjax.codec.integer_flow import Coded, IntegerFlow, static
 from glowjax.codec.modular_scale import within
 from glowjax.flow import Flow
 
@@ -35,10 +35,10 @@ class OfChannels(IntegerFlow):
     exact: Diagonal | Dense
     event: Any = static()
 
-    def encode(self, x, stack, context):
+    def encode(self, x, stack, context) -> Coded:
         return self.exact.forward(x, stack)
 
-    def decode(self, z, stack, context):
+    def decode(self, z, stack, context) -> Coded:
         return self.exact.inverse(z, stack)
 
 
@@ -107,11 +107,11 @@ class OfLogit(IntegerFlow):
     edges: jax.Array
     event: Any = static()
 
-    def encode(self, x, stack, context):
+    def encode(self, x, stack, context) -> Coded:
         stack = bad((x < -END) | (x >= END), stack)
         return refine(jnp.clip(x + END, 0, 2 * END - 1), self.edges, stack)
 
-    def decode(self, z, stack, context):
+    def decode(self, z, stack, context) -> Coded:
         index, stack = coarsen(z, self.edges, stack)
         return index - END, stack
 
@@ -133,10 +133,10 @@ class Moved(IntegerFlow):
     given: Any = static()  # the event of x
     event: Any = static()
 
-    def encode(self, x, stack, context):
+    def encode(self, x, stack, context) -> Coded:
         return x.reshape(len(x), -1)[:, self.order].reshape(-1, *self.event), stack
 
-    def decode(self, z, stack, context):
+    def decode(self, z, stack, context) -> Coded:
         return z.reshape(len(z), -1)[:, self.back].reshape(-1, *self.given), stack
 
 
