@@ -36,7 +36,7 @@ MAY_IMPORT = {
 }
 MAY_IMPORT["runs"] = set(MAY_IMPORT) - {"timing", "testing"}
 MAY_IMPORT["interop"] = GROUND | FLOWS | {"nets", "bijections", "preprocess", "models", "densities"}
-MAY_IMPORT["codec"] = GROUND | FLOWS | {"bijections", "models", "densities"}
+MAY_IMPORT["codec"] = GROUND | FLOWS | {"nets", "bijections", "models", "densities"}
 MAY_IMPORT["commands"] = MAY_IMPORT["runs"] | {"runs", "codec"}
 MAY_IMPORT["cli"] = MAY_IMPORT["commands"] | {"commands"}
 MAY_IMPORT["__main__"] = {"cli", "extras"}

@@ -5,6 +5,7 @@ import importlib
 import io
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -16,12 +17,14 @@ from rich.table import Table
 import glowjax
 from glowjax import codec
 from glowjax.codec.batches import BatchCoder
-from glowjax.codec.coder import LEAST, WORD, Coder
+from glowjax.codec.coder import Coder
 from glowjax.codec.fixed_point import FRACTION
 from glowjax.runs.given import read_split
 from glowjax.runs.trained import ImageModel
 
-DRAWS = 16  # of the noise, for the claimed bits/dim
+LANES = 79  # as for 1,000 images of this size, in two streams
+REPETITIONS = 5
+BATCHES = 5  # in a row, for a speed
 OTHERS = {
     "PNG": {"format": "PNG", "optimize": True},
     "WebP": {"format": "WEBP", "lossless": True, "quality": 100, "method": 6},
@@ -29,13 +32,19 @@ OTHERS = {
 }
 
 
-def main(run: Path | None = None, *, images: int | None = None, batch: int = 64) -> None:
+def main(
+    run: Path | None = None, *, images: int | None = None, batch: int = 8, draws: int = 16
+) -> None:
     """Prints bits/dim, bytes and MB/s of a run's test images; MB are of numbers, a byte each.
 
+    The speed is by the clock, and beside it MB for each second of a core.
+
     Args:
-        run: a run's folder; without, the speed of drawn weights of the size of `glow_mnist`.
+        run: a run's folder; without, the speed of drawn weights of the size of
+            `glow_mnist_conditional`.
         images: how many of a run's; default: all.
         batch: images that the nets see at a time.
+        draws: of the noise, for the claimed bits/dim; 2 at least.
     """
     if run is None:
         drawn(batch)
@@ -44,12 +53,12 @@ def main(run: Path | None = None, *, images: int | None = None, batch: int = 64)
     given = read_split(model, "test", num=images)
     labels = given.labels if model.conditional else None
     table = Table("", "bits/dim", "bytes", "MB/s in", "MB/s out")
-    draws = [
+    each = [
         np.mean(model.bits_per_dim(params, given.images, jax.random.key(i), labels))
-        for i in range(DRAWS)
+        for i in range(draws)
     ]
-    error = np.std(draws, ddof=1) / np.sqrt(DRAWS)
-    table.add_row("claimed by the model", f"{np.mean(draws):.4f} ± {error:.4f}", "", "", "")
+    error = np.std(each, ddof=1) / np.sqrt(draws)
+    table.add_row("claimed by the model", f"{np.mean(each):.4f} ± {error:.4f}", "", "", "")
     in_file, claimed = at_one_noise(model, params, given.images, labels, batch)
     table.add_row("claimed at one draw", f"{claimed:.4f}", "", "", "")
     table.add_row("coded at that draw", f"{in_file:.4f}", "", "", "")
@@ -65,37 +74,51 @@ def main(run: Path | None = None, *, images: int | None = None, batch: int = 64)
 
 
 def drawn(batch: int) -> None:
-    """MB/s of a batch of noise, when all is compiled and earlier batches are on the stack."""
+    """Speeds of batches of noise when all is compiled: one stack, and two on two threads."""
     shape = (32, 32, 1)
     flow = glowjax.glow(
-        levels=3, steps=16, scale="floor", output_init=jax.nn.initializers.normal(0.002)
+        levels=3, steps=16, width=256, scale="floor", output_init=jax.nn.initializers.normal(0.002)
     )
     model = glowjax.density(flow, shape)
     noise = np.random.default_rng(0).integers(0, 256, (batch, *shape))
     params = jax.jit(model.init)(jax.random.key(0), glowjax.bin_centres(noise))
-    images, coder = BatchCoder(model, params, shape, 256, batch), Coder.seeded(1024)
-    for _ in range(2):
-        assert not images.push(noise, None, None, coder).size
-    images.pop(batch, np.zeros(0, np.int64), None, coder)
-    into = seconds(lambda: images.push(noise, None, None, coder))
-    out = seconds(lambda: images.pop(batch, np.zeros(0, np.int64), None, coder))
-    into, out = (noise.size / 1e6 / time for time in (into, out))
-    print(f"{into:.4f} MB/s in, {out:.4f} MB/s out, {jax.devices()[0].device_kind}")
+    images = BatchCoder(model, params, shape, 256, batch)
+    coders = [Coder.seeded(LANES) for _ in range(2)]
+
+    def push(coder):
+        for _ in range(BATCHES):
+            images.push(noise, None, None, coder)
+
+    def pop(coder):
+        for _ in range(BATCHES):
+            images.pop(batch, np.zeros(0, np.int64), None, coder)
+
+    push(coders[0])
+    pop(coders[0])  # so that all is compiled
+    with ThreadPoolExecutor(2) as threads:
+        for some in (coders[:1], coders):
+            times = [
+                [seconds(lambda f=f, on=some: list(threads.map(f, on))) for f in (push, pop)]
+                for _ in range(REPETITIONS)
+            ]
+            megabytes = len(some) * BATCHES * noise.size / 1e6
+            into, out = (speed(megabytes, t) for t in np.median(times, axis=0))
+            print(f"{len(some)} at a time: {into} in, {out} out")
+    assert all(coder.holds_only_seed() for coder in coders)
+    print(f"MB/s, median of {REPETITIONS}, {jax.devices()[0].device_kind}")
 
 
 def at_one_noise(model: ImageModel, params, images, labels, batch) -> tuple[float, float]:
     """Bits/dim on the coder's stack, and those that the model claims at the noise popped there."""
     images_coder = BatchCoder(model.density, params, model.image_shape, model.levels, batch)
-    coder, nats = Coder.seeded(8), 0.0
+    coder, nats, log_prob = Coder.seeded(8), 0.0, jax.jit(model.density.log_prob)
     for start in range(0, len(images), batch):
         some = images[start : start + batch]
         context = None if labels is None else labels[start : start + batch]
-        x = images_coder.dequantized(some, Coder(coder.stored())) / np.float32(2**FRACTION)
-        nats -= float(model.density.log_prob(params, x.astype(np.float32), context).sum())
+        x = images_coder.dequantized(some, coder) / np.float32(2**FRACTION)
+        nats -= float(log_prob(params, x.astype(np.float32), context).sum())
         assert not images_coder.push(some, context, None, coder).size
-    lanes = np.log2(coder.lanes.astype(np.float64) / LEAST).sum()
-    bits = WORD * (coder.top - coder.seed_words) + lanes
-    return bits / images.size, nats / np.log(2) / images.size + np.log2(model.levels)
+    return coder.bits / images.size, nats / np.log(2) / images.size + np.log2(model.levels)
 
 
 def add_ours(table, model: ImageModel, params, images, labels, batch) -> None:
@@ -111,7 +134,7 @@ def add_ours(table, model: ImageModel, params, images, labels, batch) -> None:
 
     data = pack()
     unpack()
-    speeds = [images.size / seconds(f) / 1e6 for f in (pack, unpack)]
+    speeds = [speed(images.size / 1e6, seconds(f)) for f in (pack, unpack)]
     assert np.array_equal(unpack()[0], images)
     sizes = codec.sizes(data)
     for name, bits in sizes._asdict().items():
@@ -129,7 +152,7 @@ def add_other(table, name: str, pictures: Sequence[np.ndarray], numbers: int, op
     def decode():
         return [np.asarray(Image.open(io.BytesIO(content))) for content in encoded]
 
-    speeds = [numbers / seconds(f) / 1e6 for f in (encode, decode)]
+    speeds = [speed(numbers / 1e6, seconds(f)) for f in (encode, decode)]
     add(table, name, sum(map(len, encoded)), numbers, speeds)
 
 
@@ -152,12 +175,18 @@ def sheet(images: np.ndarray) -> np.ndarray:
     return grid.reshape(rows * height, columns * width, channels)
 
 
-def seconds(f: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(f: Callable[[], object]) -> tuple[float, float]:
+    """Of the clock, and of cores."""
+    start, used = time.perf_counter(), time.process_time()
     f()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - used
 
 
-def add(table, name: str, size: int, numbers: int, speeds: Sequence[float]) -> None:
-    row = [f"{8 * size / numbers:.4f}", f"{size:,}", *(f"{speed:.4g}" for speed in speeds)]
-    table.add_row(name, *row)
+def speed(megabytes: float, times: Sequence[float]) -> str:
+    """MB for each second of the clock, and of a core."""
+    clock, cores = times
+    return f"{megabytes / clock:.3g} ({megabytes / cores:.3g})"
+
+
+def add(table, name: str, size: int, numbers: int, speeds: Sequence[str]) -> None:
+    table.add_row(name, f"{8 * size / numbers:.4f}", f"{size:,}", *speeds)

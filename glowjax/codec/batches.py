@@ -1,5 +1,6 @@
 """Batches of images on a coder's stack, by a model."""
 
+import functools
 import hashlib
 import inspect
 import math
@@ -14,17 +15,20 @@ import scipy
 
 import glowjax
 from glowjax.checks import check_positive, described, require
-from glowjax.codec.bins import coarsen, refine
-from glowjax.codec.coder import WORD, Coder
-from glowjax.codec.fixed_point import FRACTION, OutOfRange, fixed
+from glowjax.codec.bins import coarsen, pop_uniform, push_uniform, refine
+from glowjax.codec.coder import Coder
+from glowjax.codec.fixed_point import FRACTION, fixed
 from glowjax.codec.flows import integer_flow
 from glowjax.codec.gaussians import STARTS, pop_normal, push_normal
+from glowjax.codec.integer_flow import IntegerFlow
+from glowjax.codec.lanes import WORD, Stack
 from glowjax.densities.bases import standard_normal
 from glowjax.densities.density import Density, density
 from glowjax.expression import call_of
 
 DIGITS = 32  # of a hexadecimal SHA-256 that a header keeps
 PACKAGES = glowjax, jax, jaxlib, np, scipy
+ROOM = 16  # words of a lane, at least, that are lent to the device
 
 
 class BatchCoder:
@@ -50,66 +54,105 @@ class BatchCoder:
         flow = _flow_of(model, image_shape)
         self.model, self.params, self.conditional = model, params, flow.takes_context
         self.shape, self.levels, self.batch = tuple(image_shape), levels, batch
-        self.flow = integer_flow(flow, _in_float64(params), self.shape, batch)
-        self.bins = fixed(np.arange(levels + 1) / levels - 0.5)
+        self.room = ROOM
+        with jax.enable_x64(True):
+            self.flow = integer_flow(flow, _in_float64(params), self.shape)
+            self.bins = jnp.asarray(fixed(np.arange(levels + 1) / levels - 0.5))
+            # On the device of here, since `jax.default_device` says nothing in other threads.
+            self.flow = jax.device_put(self.flow, self.bins.device)
 
     def affordable(self, coder: Coder) -> int:
         """How many images to push next: as many as there are bits for, so that the seed is small.
 
-        An image needs about 16 bits a number at the peak, and returns most of them.
+        An image needs about 16 bits a number at the peak, some lanes need more, and most of them
+        are returned.
         """
-        bits = WORD * coder.top
-        return int(np.clip(bits // (16 * math.prod(self.shape)), 1, self.batch))
+        bits = WORD * int((coder.top - coder.low).sum())
+        return int(np.clip(bits // (17 * math.prod(self.shape)), 1, self.batch))
 
     def push(
         self, images: np.ndarray, labels: Any, classes: int | None, coder: Coder
     ) -> np.ndarray:
         """Pushes up to a batch of images; see the class."""
-        raw = np.zeros(0, np.int64)
-        kept = np.arange(len(images))
-        while len(kept):
-            coder.mark()
-            try:
-                self._push(images[kept], None if labels is None else labels[kept], coder)
-                break
-            except OutOfRange as error:
-                coder.roll_back()
-                raw = np.union1d(raw, kept[error.rows])
-                kept = np.setdiff1d(kept, raw)
-        _push_uniform(images[raw], self.levels, coder)
-        if classes is not None:
-            _push_uniform(labels, classes, coder)
-        return raw
+        given = np.arange(self.batch) < len(images)
+        raw = np.zeros(self.batch, bool)
+        with jax.enable_x64(True):
+            arrays = self._filled(images), None if labels is None else self._filled(labels)
+            while True:
+                push = functools.partial(self._push, *arrays, classes, given, raw)
+                stack = self._with_room(coder, push)
+                bad = np.asarray(stack.bad) & given & ~raw
+                if not bad.any():
+                    coder.take(stack)
+                    coder.turn += 1
+                    return np.flatnonzero(raw)
+                raw = raw | bad
 
     def pop(
         self, count: int, raw: np.ndarray, classes: int | None, coder: Coder
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Pops what `push` pushed, of which `raw` are its result; see the class."""
-        labels = None if classes is None else _pop_uniform((count,), classes, coder)
-        images = np.empty((count, *self.shape), np.int64)
-        images[raw] = _pop_uniform((len(raw), *self.shape), self.levels, coder)
-        kept = np.setdiff1d(np.arange(count), raw)
-        if len(kept):
-            images[kept] = self._pop(len(kept), None if labels is None else labels[kept], coder)
+        given, index = np.arange(self.batch) < count, np.arange(self.batch)
+        found: list[Any] = []
+
+        def popped(lent):
+            *found[:], stack = self._pop(classes, given, np.isin(index, raw), lent)
+            return stack
+
+        coder.turn -= 1
+        with jax.enable_x64(True):
+            coder.take(self._with_room(coder, popped))
+            images, labels = jax.tree.map(lambda array: np.asarray(array)[:count], found)
         return images.astype(np.uint8), labels
 
     def dequantized(self, images: np.ndarray, coder: Coder) -> np.ndarray:
-        """Images in fixed point, each number at a place within its grey level that is popped."""
-        return refine(images.reshape(-1).astype(np.int64), self.bins, coder).reshape(images.shape)
+        """Images in fixed point, each number at a place within its grey level, as `push` pops it.
 
-    def _push(self, images, labels, coder):
-        x = self.dequantized(images, coder)
-        for latent in jax.tree.leaves(self.flow.encode(x, coder, labels)):
-            push_normal(latent.reshape(-1), coder)
+        The coder stays as it is.
+        """
+        valid = np.arange(self.batch) < len(images)
+        with jax.enable_x64(True):
+            stack = self._lent(coder)._replace(valid=jnp.asarray(valid))
+            return np.asarray(_refine(self._filled(images), self.bins, stack)[0])[: len(images)]
 
-    def _pop(self, count, labels, coder):
-        shapes, structure = jax.tree.flatten(self.flow.event, is_leaf=_is_shape)
-        latents = [
-            pop_normal(count * math.prod(shape), coder).reshape(count, *shape)
-            for shape in reversed(shapes)
-        ]
-        x = self.flow.decode(structure.unflatten(latents[::-1]), coder, labels)
-        return coarsen(x.reshape(-1), self.bins, coder).reshape(count, *self.shape)
+    def _lent(self, coder):
+        rows = self.batch * math.prod(self.shape) // len(coder.lanes)
+        return coder.stack(max(self.room, 2 * rows), self.batch)
+
+    def _with_room(self, coder: Coder, work: Any) -> Stack:
+        """What work makes of the coder's stack, of which so many words are lent as it needs."""
+        while True:
+            stack = work(self._lent(coder))
+            if stack.fits():
+                return stack
+            self.room = len(stack.words)
+
+    def _filled(self, array):
+        """A batch of whole numbers, which zeros fill."""
+        rows = np.zeros((self.batch, *np.shape(array)[1:]), np.int64)
+        rows[: len(array)] = array
+        return jnp.asarray(rows)
+
+    def _push(self, images, labels, classes, given, raw, stack):
+        stack = stack._replace(valid=jnp.asarray(given & ~raw))
+        stack = _encode(self.flow, self.bins, images, labels, stack)
+        if raw.any():
+            stack = _push_uniform(images, self.levels, stack._replace(valid=jnp.asarray(raw)))
+        if classes is not None:
+            stack = _push_uniform(labels, classes, stack._replace(valid=jnp.asarray(given)))
+        return stack
+
+    def _pop(self, classes, given, raw, stack):
+        labels, coded = None, 0
+        if classes is not None:
+            stack = stack._replace(valid=jnp.asarray(given))
+            labels, stack = _pop_uniform((self.batch,), classes, stack)
+        if raw.any():
+            stack = stack._replace(valid=jnp.asarray(raw))
+            coded, stack = _pop_uniform((self.batch, *self.shape), self.levels, stack)
+        stack = stack._replace(valid=jnp.asarray(given & ~raw))
+        images, stack = _decode(self.flow, self.bins, labels, stack)
+        return jnp.where(raw.reshape(-1, 1, 1, 1), coded, images), labels, stack
 
     def identity(self) -> str:
         """SHA-256, of it 128 bits, of the model's expression, weights, and table of latents."""
@@ -120,16 +163,20 @@ class BatchCoder:
         found.update(STARTS.tobytes())
         return found.hexdigest()[:DIGITS]
 
-    def repeats(self, classes: int | None) -> str:
-        """SHA-256, of it 128 bits, of what the model makes of a batch of fixed images."""
+    def repeats(self, classes: int | None, lanes: int, *, back: bool = False) -> str:
+        """SHA-256, of it 128 bits, of what the model makes of a batch of fixed images.
+
+        It compiles what `push` needs, and with `back`, as it pops them again, what `pop` needs.
+        """
         size = self.batch * math.prod(self.shape)
         noise = np.frombuffer(hashlib.shake_128(b"images").digest(size), np.uint8)
         images = (noise.astype(np.int64) % self.levels).reshape(self.batch, *self.shape)
         labels = None if classes is None else np.arange(self.batch) % classes
-        coder = Coder.seeded(1024)
+        coder = Coder.seeded(lanes)
         raw = self.push(images, labels, classes, coder)
-        lanes, words = coder.stored()
-        found = hashlib.sha256(lanes.tobytes() + words.tobytes() + raw.tobytes())
+        found = hashlib.sha256(b"".join(a.tobytes() for a in (*coder.stored(), raw)))
+        if back:
+            self.pop(self.batch, raw, classes, coder)
         return found.hexdigest()[:DIGITS]
 
 
@@ -164,14 +211,25 @@ def _is_shape(event: Any) -> bool:
     return all(isinstance(size, int) for size in event)
 
 
-def _push_uniform(symbols: np.ndarray, n: int, coder: Coder) -> None:
-    symbols = symbols.reshape(-1).astype(np.int64)
-    for row in coder.rows(len(symbols)):
-        coder.push_uniform(symbols[row], n)
+@jax.jit
+def _encode(flow: IntegerFlow, bins: jax.Array, images: jax.Array, labels: Any, stack: Stack):
+    x, stack = refine(images, bins, stack)
+    z, stack = flow.encode(x, stack, labels)
+    for latent in jax.tree.leaves(z):
+        stack = push_normal(latent, stack)
+    return stack
 
 
-def _pop_uniform(shape: tuple[int, ...], n: int, coder: Coder) -> np.ndarray:
-    symbols = np.empty(math.prod(shape), np.int64)
-    for row in reversed(coder.rows(len(symbols))):
-        symbols[row] = coder.pop_uniform(row.stop - row.start, n)
-    return symbols.reshape(shape)
+@jax.jit
+def _decode(flow: IntegerFlow, bins: jax.Array, labels: Any, stack: Stack):
+    shapes, structure = jax.tree.flatten(flow.event, is_leaf=_is_shape)
+    latents = []
+    for shape in reversed(shapes):
+        latent, stack = pop_normal((len(stack.valid), *shape), stack)
+        latents.append(latent)
+    x, stack = flow.decode(structure.unflatten(latents[::-1]), stack, labels)
+    return coarsen(x, bins, stack)
+
+
+_refine, _push_uniform = jax.jit(refine), jax.jit(push_uniform)
+_pop_uniform = jax.jit(pop_uniform, static_argnums=0)

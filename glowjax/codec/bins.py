@@ -1,32 +1,47 @@
 """Whole numbers as bins of finer ones: the place within a bin is popped from the stack."""
 
-import numpy as np
+import jax
+import jax.numpy as jnp
 
-from glowjax.codec.coder import Coder
+from glowjax.codec.lanes import Stack
+from glowjax.codec.modular_scale import Ratio, pop_and_push, push_and_pop
 
 
-def refine(index: np.ndarray, edges: np.ndarray, coder: Coder) -> np.ndarray:
-    """Numbers uniform in their bins: `edges[i]` + pop(U[0, width of bin i)), int64 vectors.
+def refine(index: jax.Array, edges: jax.Array, stack: Stack) -> tuple[jax.Array, Stack]:
+    """Numbers uniform in their bins: `edges[i]` + pop(U[0, width of bin i)), int64 `[B, ...]`.
 
     This is bits-back: popping costs minus log₂ of the width, which `coarsen` gives back.
 
     Args:
-        index: `[N]`, the bin of each number.
+        index: the bin of each number.
         edges: increasing, where each bin starts, and the end of the last; widths up to 2²⁰.
-        coder: what is popped from.
+        stack: what is popped from.
     """
-    x = edges[index]
-    widths = edges[index + 1] - x
-    for row in coder.rows(len(x)):
-        x[row] += coder.pop_uniform(len(x[row]), widths[row])
-    return x
+    start = edges[index]
+    place, stack = pop_uniform(index.shape, edges[index + 1] - start, stack)
+    return start + place, stack
 
 
-def coarsen(x: np.ndarray, edges: np.ndarray, coder: Coder) -> np.ndarray:
+def coarsen(x: jax.Array, edges: jax.Array, stack: Stack) -> tuple[jax.Array, Stack]:
     """The inverse of `refine`: the bins of numbers, whose places within are pushed."""
-    index = np.searchsorted(edges, x, side="right") - 1
-    index = np.clip(index, 0, len(edges) - 2)  # nets that do not repeat lead elsewhere
-    widths = edges[index + 1] - edges[index]
-    for row in reversed(coder.rows(len(x))):
-        coder.push_uniform(x[row] - edges[index[row]], widths[row])
-    return index
+    index = jnp.searchsorted(edges, x, side="right") - 1
+    index = jnp.clip(index, 0, len(edges) - 2)  # nets that do not repeat lead elsewhere
+    start = edges[index]
+    return index, push_uniform(x - start, edges[index + 1] - start, stack)
+
+
+def pop_uniform(
+    shape: tuple[int, ...], n: jax.Array | int, stack: Stack
+) -> tuple[jax.Array, Stack]:
+    """Pops symbols `[B, ...]`, each uniform on 0 … n - 1; n, one or each, is up to 2²⁰."""
+    return pop_and_push(jnp.zeros(shape, jnp.int64), _whole(n), stack)
+
+
+def push_uniform(symbols: jax.Array, n: jax.Array | int, stack: Stack) -> Stack:
+    """Pushes what `pop_uniform` pops."""
+    return push_and_pop(symbols, _whole(n), stack)[1]
+
+
+def _whole(n):
+    n = jnp.asarray(n, jnp.int64)
+    return Ratio(n, jnp.zeros_like(n))

@@ -1,17 +1,16 @@
 """Linear maps of channels as exact bijections of integers: ActNorms and 1×1 convolutions."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from glowjax.codec.affine import affine, affine_forward, affine_inverse
-from glowjax.codec.coder import Coder
+from glowjax.codec.affine import Affine, affine, affine_forward, affine_inverse
 from glowjax.codec.fixed_point import fixed, in_range
-from glowjax.codec.lifting import factors, lift, unlift
-
-Channels = Callable[[np.ndarray, Coder], np.ndarray]
-"""A map of int64 numbers `[B, ..., C]` in fixed point, beside a stack of bits."""
+from glowjax.codec.lanes import Stack
+from glowjax.codec.lifting import Factors, factors, lift, unlift
+from glowjax.codec.modular_scale import Ratio, ratio, scale_forward, scale_inverse
 
 
 class ChannelMap(NamedTuple):
@@ -32,45 +31,81 @@ class ChannelMap(NamedTuple):
     def then(self, after: "ChannelMap") -> "ChannelMap":
         """This map, a diagonal one, and another after it: as one, it scales numbers once."""
         rows = self.weight if after.is_diagonal else self.weight[:, None]
-        return ChannelMap(self.bias + after.bias / self.weight, rows * after.weight)
+        with np.errstate(over="ignore", invalid="ignore"):  # `factors` refuses what is not finite
+            return ChannelMap(self.bias + after.bias / self.weight, rows * after.weight)
 
 
-def forward_and_inverse(by: ChannelMap) -> tuple[Channels, Channels]:
-    """The exact map and its inverse."""
-    return _diagonal(by) if by.is_diagonal else _dense(by)
+class Diagonal(NamedTuple):
+    """The exact form of a diagonal map."""
+
+    by: Affine
+
+    def forward(self, x: jax.Array, stack: Stack) -> tuple[jax.Array, Stack]:
+        """z of int64 numbers `[B, ..., C]` in fixed point, beside a stack of bits."""
+        return affine_forward(x, _over(x, self.by), stack)
+
+    def inverse(self, z: jax.Array, stack: Stack) -> tuple[jax.Array, Stack]:
+        """The inverse of `forward`."""
+        return affine_inverse(z, _over(z, self.by), stack)
 
 
-def _diagonal(by):
-    exact = affine(by.weight, by.bias * by.weight)
+class Dense(NamedTuple):
+    """The exact form of a matrix: lifting by its triangular factors, and scales in between."""
 
-    def forward(x, coder):
-        return affine_forward(x, exact, coder)
+    bias: jax.Array
+    parts: Factors
+    scale: Ratio
+    sign: jax.Array
 
-    def inverse(z, coder):
-        return affine_inverse(z, exact, coder)
+    def forward(self, x: jax.Array, stack: Stack) -> tuple[jax.Array, Stack]:
+        """z of int64 numbers `[B, ..., C]` in fixed point, beside a stack of bits."""
+        y, by, stack = _upper(self, x, stack)
+        return _lower(self, *scale_forward(y, by, stack), x.shape)
 
-    return forward, inverse
-
-
-def _dense(by):
-    """Lifting with the triangular factors of the matrix, and scales in between."""
-    parts, bias = factors(by.weight), fixed(by.bias)
-    scale = affine(np.abs(parts.scale), np.zeros_like(parts.scale))
-    sign = np.sign(parts.scale).astype(np.int64)
-
-    def forward(x, coder):
-        x = in_range(x + bias)[..., parts.columns]
-        x = in_range(_channels_last(lift, x, parts.upper))
-        x = _channels_last(lift, affine_forward(x, scale, coder) * sign, parts.lower)
-        return in_range(x)[..., np.argsort(parts.rows)]
-
-    def inverse(z, coder):
-        z = _channels_last(unlift, z[..., parts.rows], parts.lower)
-        z = _channels_last(unlift, affine_inverse(z * sign, scale, coder), parts.upper)
-        return z[..., np.argsort(parts.columns)] - bias
-
-    return forward, inverse
+    def inverse(self, z: jax.Array, stack: Stack) -> tuple[jax.Array, Stack]:
+        """The inverse of `forward`."""
+        x, stack = scale_inverse(*_lower_inverse(self, z), stack)
+        return _upper_inverse(self, x, z.shape), stack
 
 
-def _channels_last(function, x, by):
-    return function(x.reshape(-1, x.shape[-1]), by).reshape(x.shape)
+def _upper(self, x, stack):
+    """The part before the scales, and these; both `[B, N]`, as other maps have them."""
+    x += self.bias
+    stack = in_range(x, stack)
+    x = lift(x[..., self.parts.columns], self.parts.upper)
+    stack = in_range(x, stack)
+    return x.reshape(len(x), -1), _flat(x, self.scale), stack
+
+
+def _lower(self, z, stack, shape):
+    z = lift(z.reshape(shape) * self.sign, self.parts.lower)
+    return z[..., jnp.argsort(self.parts.rows)], in_range(z, stack)
+
+
+def _lower_inverse(self, z):
+    z = unlift(z[..., self.parts.rows], self.parts.lower) * self.sign
+    return z.reshape(len(z), -1), _flat(z, self.scale)
+
+
+def _upper_inverse(self, x, shape):
+    x = unlift(x.reshape(shape), self.parts.upper)
+    return x[..., jnp.argsort(self.parts.columns)] - self.bias
+
+
+def exact(by: ChannelMap) -> Diagonal | Dense:
+    """The map as an exact bijection of integers."""
+    weight, bias = jnp.asarray(by.weight), jnp.asarray(by.bias)
+    if by.is_diagonal:
+        return Diagonal(affine(weight, bias * weight))
+    parts = factors(by.weight)
+    scale = jnp.asarray(parts.scale)
+    sign = jnp.sign(scale).astype(jnp.int64)
+    return Dense(fixed(bias), jax.tree.map(jnp.asarray, parts), ratio(jnp.abs(scale)), sign)
+
+
+def _over(x, by):
+    return jax.tree.map(lambda part: jnp.broadcast_to(part, x.shape), by)
+
+
+def _flat(x, by):
+    return jax.tree.map(lambda part: part.reshape(len(x), -1), _over(x, by))

@@ -1,165 +1,131 @@
 """The entropy coder: asymmetric numeral systems as a stack, in many lanes side by side."""
 
 import hashlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-PRECISION = 30  # bits: a symbol is an interval of the 2³⁰ slots, as long as its probability says
-WORD = 16  # bits that go from a lane to the stack of words at once, and back
-LEAST = 2**48  # a lane's number is in LEAST … LEAST·2¹⁶ - 1 between two symbols
+from glowjax.codec.lanes import LEAST, WORD, Stack
+
+GOLDEN = 0.618  # of all lanes, by which they are turned from batch to batch
 
 
 class Stored(NamedTuple):
-    """What is left of a coder, from which another goes on: numbers of the lanes, and words.
+    """What is left of a coder, from which another goes on.
 
     Attributes:
-        lanes: uint64.
-        words: uint16, the last pushed at the end.
+        lanes: their numbers, uint64.
+        lengths: how many words each has.
+        words: uint16, lane by lane, the last pushed at the end.
     """
 
     lanes: np.ndarray
+    lengths: np.ndarray
     words: np.ndarray
 
 
 class Coder:
-    """A stack of symbols whose size is their information content: -Σ log₂ p bits.
+    """The whole stack, in the memory of the host: a device has the upper words, for a batch.
 
-    Popping the symbols of a uniform distribution draws bits from what is on the stack, and pushing
-    them back returns it exactly. Where nothing is left, seed words are found beneath: a stream that
-    is the same in every coder, and that `seed_words` counts.
+    Where a lane has no more words, seed words are found beneath: a stream that is the same in every
+    coder, and that `seed_words` counts.
 
-    Symbols come in rows of one a lane at most, arrays of int64; `rows` cuts longer arrays. A lane
-    is a number x of 64 bits. To push the interval [start, start + size) of the 2³⁰ slots is
-
-        x <- ⌊x / size⌋·2³⁰ + start + x mod size
-
-    Source: Duda 2014, Asymmetric numeral systems, section 3.
+        stack(room, images)     -> the `Stack` of the device, with `room` words a lane
+        take(stack)             -> None; takes back what was lent, if it `fits`
     """
 
-    def __init__(self, stored: Stored):
-        self.lanes = stored.lanes.astype(np.uint64)
-        self.words = stored.words.astype(np.uint16)
-        self.top = len(self.words)
-        self.seed_words = 0
-        self.mark()
+    def __init__(self, stored: Stored, *, turn: int = 0, seed: bool = False):
+        self.turn = turn  # how many batches were pushed, which says how the lanes are turned
+        lengths = stored.lengths.astype(np.int64)
+        self.lanes, self.top, self.seed = stored.lanes.astype(np.uint64), lengths, seed
+        self.beneath = 0  # rows that were put beneath the stored words
+        self.low = np.zeros_like(lengths)
+        self.words = np.zeros((max(lengths, default=0), len(lengths)), np.uint16)
+        self.words.T[self._filled(lengths)] = stored.words
 
     @classmethod
     def seeded(cls, lanes: int) -> "Coder":
         """A coder of nothing yet."""
-        return cls(Stored(np.full(lanes, LEAST, np.uint64), np.zeros(0, np.uint16)))
+        none = np.zeros(lanes, np.int64)
+        return cls(Stored(np.full(lanes, LEAST, np.uint64), none, none[:0]), seed=True)
+
+    @property
+    def seed_words(self) -> int:
+        """How many words of the seed are in use, or were."""
+        return int(np.maximum(self.beneath - self.low, 0).sum()) if self.seed else 0
+
+    @property
+    def bits(self) -> float:
+        """What was pushed less what was popped."""
+        lanes = np.log2(self.lanes.astype(np.float64) / LEAST).sum()
+        return float(lanes) + WORD * int((self.top - self.beneath).sum())
 
     def stored(self) -> Stored:
-        """All that the coder holds."""
-        return Stored(self.lanes.copy(), self.words[: self.top].copy())
+        """All that the coder holds, but for seed words that were never used."""
+        kept = self._filled(self.top) & ~self._filled(self.low)
+        return Stored(self.lanes.copy(), self.top - self.low, self.words.T[kept])
 
     def holds_only_seed(self) -> bool:
         """Whether everything was popped, as at the end of decoding."""
-        untouched = np.array_equal(self.words[: self.top], _seed(0, self.top)[::-1])
-        return untouched and bool(np.all(self.lanes == LEAST))
+        count = self.top - (0 if self.seed else self.beneath)
+        depth = int(count.max(initial=0))
+        seed = _seed(0, depth, len(count))
+        each = zip(self.words.T, seed.T, self.top, count, strict=True)
+        same = (np.array_equal(words[top - n : top], s[:n][::-1]) for words, s, top, n in each)
+        return bool(np.all(self.lanes == LEAST)) and all(same)
 
-    def rows(self, count: int) -> list[slice]:
-        """Slices of `count` symbols, a row each; pop them in the reversed order of pushing."""
+    def stack(self, room: int, images: int) -> Stack:
+        """The upper `room` words of each lane, with as much room above, for a batch of images."""
+        missing = room - int(self.top.min())
+        if missing > 0:
+            self._put_beneath(missing)
+        rows = self.top - room + np.arange(room)[:, None]
+        words = np.take_along_axis(self.words, rows, axis=0)[:, self._turned()]
+        words = np.concatenate([words, np.zeros_like(words)])
+        top = jnp.full(len(self.top), room, jnp.int32)
+        bad = jnp.zeros(images, bool)
+        lanes = jnp.asarray(self.lanes[self._turned()])
+        return Stack(lanes, jnp.asarray(words), top, top, top, bad, ~bad)
+
+    def take(self, stack: Stack) -> None:
+        """Takes back what `stack` lent."""
+        back = np.argsort(self._turned())
+        lanes, words, top, low = (array[..., back] for array in jax.device_get(stack[:4]))
+        base = self.top - len(words) // 2
+        depth = int(top.max())
+        missing = int(base.max()) + depth - len(self.words)
+        if missing > 0:
+            more = np.zeros((max(missing, len(self.words)), len(top)), np.uint16)
+            self.words = np.concatenate([self.words, more])
+        # Beyond a lane's top, what is there is free.
+        rows = base + np.arange(depth)[:, None]
+        np.put_along_axis(self.words, rows, words[:depth], axis=0)
+        self.lanes, self.top = lanes, base + top
+        self.low = np.minimum(self.low, base + low)
+
+    def _turned(self) -> np.ndarray:
+        """Which lane comes at which place: another from batch to batch, so that all have as much
+        to do."""
         width = len(self.lanes)
-        return [slice(i, min(i + width, count)) for i in range(0, count, width)]
+        return (np.arange(width) + round(self.turn * GOLDEN * width)) % width
 
-    def push(self, start: np.ndarray, size: Any) -> None:
-        """Pushes a row of intervals [start, start + size) of the slots; `size` is one, or each."""
-        count, size = len(start), np.asarray(size, np.uint64)
-        x = self.lanes[:count]
-        while (full := (x >> np.uint64(64 - PRECISION)) >= size).any():
-            self._push_words(x[full].astype(np.uint16))
-            x = np.where(full, x >> np.uint64(WORD), x)
-        quotient = x // size
-        x = (quotient << np.uint64(PRECISION)) + (x - quotient * size)
-        self.lanes[:count] = x + start.astype(np.uint64)
+    def _put_beneath(self, count: int) -> None:
+        """Puts the next rows of the seed beneath all others; zeros if the words were stored."""
+        rows = np.zeros((count, len(self.lanes)), np.uint16)
+        if self.seed:
+            rows = _seed(self.beneath, count, len(self.lanes))[::-1]
+        self.words = np.concatenate([rows, self.words])
+        self.beneath += count
+        self.top, self.low = self.top + count, self.low + count
 
-    def slots(self, count: int) -> np.ndarray:
-        """The slots that `count` lanes are at; `drop` then pops the intervals that hold them."""
-        return (self.lanes[:count] & np.uint64(2**PRECISION - 1)).astype(np.int64)
-
-    def drop(self, start: np.ndarray, size: Any) -> None:
-        """Pops a row of intervals, which hold the `slots`."""
-        count, size = len(start), np.asarray(size, np.uint64)
-        x = self.lanes[:count]
-        inside = (x & np.uint64(2**PRECISION - 1)) - start.astype(np.uint64)
-        x = size * (x >> np.uint64(PRECISION)) + inside
-        least = int(x.min(initial=LEAST))
-        for missing in (2, 1, 0):  # words, but one, that a lane lacks
-            if least < (limit := LEAST >> WORD * missing):
-                (empty,) = np.nonzero(x < np.uint64(limit))
-                x[empty] = (x[empty] << np.uint64(WORD)) | self._pop_words(len(empty))
-        self.lanes[:count] = x
-
-    def push_uniform(self, symbols: np.ndarray, n: Any) -> None:
-        """Pushes a row of symbols, each uniform on 0 … n - 1; `n`, one or each, is up to 2²⁰."""
-        self.push(*_uniform(symbols, n))
-
-    def pop_uniform(self, count: int, n: Any) -> np.ndarray:
-        """Pops what `push_uniform` pushed, a row of `count` symbols."""
-        symbols = (self.slots(count) * n) >> PRECISION
-        self.drop(*_uniform(symbols, n))
-        return symbols
-
-    def push_bits(self, symbols: np.ndarray, bits: Any) -> None:
-        """Pushes a row of symbols, each uniform on 0 … 2^bits - 1; `bits` up to 30, as `n` is."""
-        rest = PRECISION - bits
-        self.push(symbols << rest, 1 << rest)
-
-    def pop_bits(self, count: int, bits: Any) -> np.ndarray:
-        """Pops what `push_bits` pushed, a row of `count` symbols."""
-        rest = PRECISION - bits
-        symbols = self.slots(count) >> rest
-        self.drop(symbols << rest, 1 << rest)
-        return symbols
-
-    def mark(self) -> None:
-        """Remembers what the coder holds, for `roll_back`."""
-        self._marked = self.lanes.copy()
-        self._marked_top = self._low = self.top
-        self._popped: list[np.ndarray] = []  # words from below the mark, first popped first
-
-    def roll_back(self) -> None:
-        """Returns to what the coder held at the last `mark`."""
-        self.lanes = self._marked.copy()
-        if self._popped:
-            self.words[self._low : self._marked_top] = np.concatenate(self._popped[::-1])
-        self.top = self._marked_top
-        self.mark()
-
-    def _push_words(self, words: np.ndarray) -> None:
-        end = self.top + len(words)
-        if end > len(self.words):
-            self.words = np.concatenate([self.words, np.zeros(end, np.uint16)])
-        self.words[self.top : end] = words
-        self.top = end
-
-    def _pop_words(self, count: int) -> np.ndarray:
-        if count > self.top:
-            self._add_seed(count - self.top)
-        self.top -= count
-        if self.top < self._low:
-            self._popped.append(self.words[self.top : self._low].copy())
-            self._low = self.top
-        return self.words[self.top : self.top + count]
-
-    def _add_seed(self, count: int) -> None:
-        """Puts the next `count` words of the seed beneath all others."""
-        self.words = np.concatenate([_seed(self.seed_words, count)[::-1], self.words])
-        self.seed_words += count
-        self.top += count
-        self._low += count
-        self._marked_top += count
+    def _filled(self, lengths: np.ndarray) -> np.ndarray:
+        """`[lane, row]`: whether a row is below a lane's length."""
+        return np.arange(len(self.words)) < lengths[:, None]
 
 
-def _seed(start: int, count: int) -> np.ndarray:
-    """Words of a stream that looks random and is always the same: SHAKE-128 of a name."""
-    stream = hashlib.shake_128(b"glowjax.codec").digest(2 * (start + count))
-    return np.frombuffer(stream, "<u2")[start:].astype(np.uint16)
-
-
-def _uniform(symbols: np.ndarray, n: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Start and size of the intervals of uniform symbols: ⌈2³⁰·symbol / n⌉ is where one starts."""
-    start = ((symbols << PRECISION) + n - 1) // n
-    end = (((symbols + 1) << PRECISION) + n - 1) // n
-    return start, end - start
+def _seed(start: int, count: int, lanes: int) -> np.ndarray:
+    """Rows of a stream that looks random and is always the same: SHAKE-128 of a name."""
+    stream = hashlib.shake_128(b"glowjax.codec").digest(2 * (start + count) * lanes)
+    return np.frombuffer(stream, "<u2").reshape(-1, lanes)[start:].astype(np.uint16)

@@ -1,8 +1,8 @@
 """Images to bytes and back, by a model."""
 
-import zlib
+import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -10,19 +10,14 @@ from glowjax.checks import check_labels, require
 from glowjax.codec.batches import BatchCoder, made_with
 from glowjax.codec.coder import Coder
 from glowjax.codec.container import Header, pack, unpack
+from glowjax.codec.streams import Batch, Stream, side_by_side
 from glowjax.densities.density import Density
 from glowjax.densities.quantization import check_images
 
+ALONE = 512  # images, below which another stack would cost more seed than it saves time
 NUMBERS_A_LANE = 2048  # of the images, so that the lanes' own bits are few beside theirs
-LANES = (8, 1024)
-
-
-class Batch(NamedTuple):
-    """Images `[N, H, W, C]`, uint8, and labels `[N]` or None; the first is number `start`."""
-
-    start: int
-    images: np.ndarray
-    labels: np.ndarray | None
+LANES = (8, 1024)  # before the golden part of them is taken
+GOLDEN = 0.618
 
 
 def compress(
@@ -32,15 +27,14 @@ def compress(
     *,
     levels: int = 256,
     labels: np.ndarray | None = None,
-    batch: int = 64,
+    batch: int = 8,
     advance: Callable[[int], None] | None = None,
 ) -> bytes:
     """The content of a file that holds images in -Σ log₂ p(image) bits, a header and a seed.
 
     p is the model's, of dequantized images. Each image comes back bit for bit, also one that the
     model finds impossible: it is stored pixel by pixel. `decompress` needs the same model and
-    weights. Nets are computed in float64, and rounded such that another device or version rounds
-    alike.
+    weights. What nets put out is rounded such that another device or version rounds alike.
 
     Args:
         model: a density on the standard normal of `[B, H, W, C]` floats in (-½, ½). Its flow is
@@ -50,7 +44,8 @@ def compress(
         images: `[N, H, W, C]`, N at least 1, integers in 0 … levels - 1.
         levels: grey levels.
         labels: `[N]` integers, for a conditional model; they are stored too.
-        batch: how many images nets see at a time.
+        batch: how many images nets see at a time. The first ones, which are few, are filled up to
+            as many.
         advance: is told how many images are done.
 
     Raises:
@@ -70,17 +65,17 @@ def compress(
     codec = BatchCoder(model, params, images.shape[1:], levels, batch)
     takes = labels is None or codec.conditional
     require(takes, "labels", labels, "None: the model is not conditional")
-    repeats = codec.repeats(classes)
-    coder = Coder.seeded(int(np.clip(images.size // NUMBERS_A_LANE, *LANES)))
-    sizes, checksums, raw, done = [], [], [], 0
-    while done < len(images):
-        rows = slice(done, done + codec.affordable(coder))
-        some = Batch(done, images[rows], None if labels is None else labels[rows])
-        escaped = codec.push(some.images, some.labels, classes, coder)
-        raw += (done + escaped).tolist()
-        sizes.append(len(some.images))
-        checksums.append(_checksum(some))
-        done += len(some.images)
+    parts = 1 if len(images) < ALONE else 2
+    ends = np.linspace(0, len(images), parts + 1).astype(int).tolist()
+    lanes = _lanes(images.size // parts)
+    streams = [
+        Stream(codec, Coder.seeded(lanes), classes, start, end)
+        for start, end in itertools.pairwise(ends)
+    ]
+    repeats = codec.repeats(classes, lanes)
+    done = 0
+    for count in side_by_side(lambda stream: stream.push(images, labels), streams):
+        done += count
         if advance is not None:
             advance(done)
     header = Header(
@@ -89,16 +84,16 @@ def compress(
         levels=levels,
         classes=classes,
         batch=batch,
-        batches=tuple(sizes),
-        checksums=tuple(checksums),
-        raw=tuple(raw),
-        lanes=len(coder.lanes),
-        seed_words=coder.seed_words,
+        batches=tuple(tuple(stream.batches) for stream in streams),
+        checksums=tuple(tuple(stream.checksums) for stream in streams),
+        raw=tuple(sorted(number for stream in streams for number in stream.raw)),
+        lanes=lanes,
+        seed_words=sum(stream.coder.seed_words for stream in streams),
         model=codec.identity(),
         repeats=repeats,
         made_with=made_with(),
     )
-    return pack(header, coder.stored())
+    return pack(header, [stream.coder.stored() for stream in streams])
 
 
 def decompress(model: Density, params: Any, data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
@@ -122,7 +117,7 @@ def decompress(model: Density, params: Any, data: bytes) -> tuple[np.ndarray, np
 
 
 def decompressed(model: Density, params: Any, data: bytes) -> Iterator[Batch]:
-    """`decompress` batch by batch, the last images first; nothing comes of what it refuses.
+    """`decompress` part by part, in any order; nothing comes of what it refuses.
 
     Args:
         model, params, data: as for `decompress`.
@@ -133,32 +128,37 @@ def decompressed(model: Density, params: Any, data: bytes) -> Iterator[Batch]:
     header, stored = unpack(data)
     codec = BatchCoder(model, params, header.image_shape, header.levels, header.batch)
     _check_same(header, codec)
-    coder, end, raw = Coder(stored), header.images, np.array(header.raw, np.int64)
-    for size, checksum in zip(reversed(header.batches), reversed(header.checksums), strict=True):
-        start = end - size
-        escaped = raw[(raw >= start) & (raw < end)] - start
-        batch = Batch(start, *codec.pop(size, escaped, header.classes, coder))
-        wanted = f"those of numbers {start} to {end - 1} that were compressed: nets did not repeat"
-        require(_checksum(batch) == checksum, "images", "others", wanted)
-        yield batch
-        end = start
-    require(coder.holds_only_seed(), "data", "other bits too", "its images and the seed alone")
+    streams, start = [], 0
+    for one, batches, checksums in zip(stored, header.batches, header.checksums, strict=True):
+        coder = Coder(one, turn=sum(map(len, batches)))
+        end = start + sum(map(sum, batches))
+        streams.append(
+            Stream(codec, coder, header.classes, start, end, batches, checksums, header.raw)
+        )
+        start = end
+    yield from side_by_side(Stream.pop, streams)
+    only_seed = all(stream.coder.holds_only_seed() for stream in streams)
+    require(only_seed, "data", "other bits too", "its images and the seed alone")
+
+
+def _lanes(numbers: int) -> int:
+    """How many lanes there are for so many numbers.
+
+    The sizes of images are mostly powers of two. The lanes are an odd number, and far from such: so
+    a lane meets another place of each image, and all have as much to do.
+    """
+    power = int(np.log2(np.clip(numbers / NUMBERS_A_LANE, *LANES)))
+    return int(2**power * GOLDEN) | 1
 
 
 def _check_same(header: Header, codec: BatchCoder) -> None:
     """Refuses a file of another model, or of which the nets would not repeat what they put out."""
     identity = codec.identity()
     require(identity == header.model, "model", identity, f"the file's, {header.model}")
-    if codec.repeats(header.classes) != header.repeats:
+    if codec.repeats(header.classes, header.lanes, back=True) != header.repeats:
         there, here = (
             ", ".join(f"{name} {value}" for name, value in made.items())
             for made in (header.made_with, made_with())
         )
         wanted = f"one on which the nets round as where the file was made, by {there}"
         raise ValueError(f"device must be {wanted}, got {here}")
-
-
-def _checksum(batch: Batch) -> int:
-    """CRC-32 of images and labels."""
-    labels = b"" if batch.labels is None else batch.labels.astype("<i8").tobytes()
-    return zlib.crc32(labels, zlib.crc32(batch.images.astype(np.uint8).tobytes()))

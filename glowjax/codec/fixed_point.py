@@ -1,40 +1,45 @@
 """Numbers in fixed point: whole numbers of 2⁻¹⁴, in a range that is watched."""
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
+
+from glowjax.codec.lanes import Stack
 
 FRACTION = 14  # bits after the point
 RANGE_BITS = 29  # numbers stay in -2²⁹ … 2²⁹, which is -32,768 … 32,768
 RANGE = 2**RANGE_BITS
 
 
-class OutOfRange(ValueError):
-    """Some images do not fit into fixed point on their way through the model.
-
-    Attributes:
-        rows: which of the batch.
-    """
-
-    def __init__(self, rows: np.ndarray):
-        super().__init__(f"images {rows} of the batch leave -2^15 … 2^15")
-        self.rows = rows
-
-
-def fixed(x: np.ndarray, shift: np.ndarray | float = 0.0) -> np.ndarray:
+def fixed(x: Any, shift: jax.Array | float = 0.0) -> Any:
     """Floats as int64, the nearest in fixed point; what is not a number becomes 0.
 
-    `shift`, of 0 … ½, moves the edges between two whole numbers down by as much.
+    `shift`, of 0 … ½, moves the edges between two whole numbers down by as much. Arrays of NumPy
+    become such.
     """
-    scaled: np.ndarray = np.clip(np.nan_to_num(x.astype(np.float64) * 2**FRACTION), -RANGE, RANGE)
-    return np.floor(scaled + (0.5 + shift)).astype(np.int64)
+    xp = np if isinstance(x, np.ndarray) else jnp
+    scaled = xp.clip(xp.nan_to_num(x.astype(xp.float64) * 2**FRACTION), -RANGE, RANGE)
+    return xp.floor(scaled + (0.5 + shift)).astype(xp.int64)
 
 
-def in_range(x: np.ndarray) -> np.ndarray:
-    """Numbers `[B, ...]` in fixed point as they are.
+def in_range(x: jax.Array, stack: Stack) -> Stack:
+    """The stack, with the images as `bad` of which a number of x `[B, ...]` is not within ±2¹⁵."""
+    return bad(jnp.abs(x) >= RANGE, stack)
 
-    Raises:
-        OutOfRange: one is not within ±2¹⁵.
-    """
-    if x.size and max(x.max(), -x.min()) >= RANGE:
-        rows = np.abs(x).reshape(len(x), -1).max(axis=1) >= RANGE
-        raise OutOfRange(np.flatnonzero(rows))
-    return x
+
+def bad(wrong: jax.Array, stack: Stack) -> Stack:
+    """The stack, with the images as `bad` that have something wrong, booleans `[B, ...]`."""
+    return stack._replace(bad=stack.bad | any_of(wrong))
+
+
+def any_of(true: jax.Array) -> jax.Array:
+    """Whether any number of an image is true, `[B, ...] -> [B]`."""
+    return true.reshape(len(true), -1).any(axis=1)
+
+
+def two_to(exponents: jax.Array) -> jax.Array:
+    """2^e in float64, exactly, of integers."""
+    return lax.bitcast_convert_type((exponents.astype(jnp.int64) + 1023) << 52, jnp.float64)

@@ -1,10 +1,13 @@
 """Latents of N(0, 1) in fixed point: high bits by a table of the Gaussian, low bits as they are."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
-from glowjax.codec.coder import PRECISION, Coder
 from glowjax.codec.fixed_point import FRACTION, RANGE_BITS
+from glowjax.codec.lanes import PRECISION, Stack, pop_of, push_of
+from glowjax.codec.modular_scale import Ratio, pop_and_push, push_and_pop
 
 LOW = FRACTION - 8  # bits below a bin: bins are 2⁻⁸ wide
 END = 8 * 2**8  # bins on either side of 0, up to ±8; beyond that, the outermost ones stand for all
@@ -23,32 +26,31 @@ def _table() -> np.ndarray:
 STARTS = _table()
 
 
-def push_normal(z: np.ndarray, coder: Coder) -> None:
-    """Pushes int64 numbers `[N]` in fixed point, as N(0, 1) has them: -log₂ of its density on 2⁻¹⁴.
+def push_normal(z: jax.Array, stack: Stack) -> Stack:
+    """Pushes int64 numbers `[B, ...]` in fixed point, as N(0, 1) has them: -log₂ of its density on
+    2⁻¹⁴.
 
     A bin beyond ±8 is pushed in full, and then as the outermost bin on its side.
     """
-    for row in coder.rows(len(z)):
-        high = z[row] >> LOW
-        coder.push_bits(z[row] - (high << LOW), LOW)
-        index = np.clip(high + END, 0, 2 * END - 1)
-        coder.push_bits(high[_outermost(index)] + 2 ** (BEYOND - 1), BEYOND)
-        coder.push(STARTS[index], STARTS[index + 1] - STARTS[index])
+    high, stack = pop_and_push(z, _bits(LOW), stack)
+    index = jnp.clip(high + END, 0, 2 * END - 1)
+    _, stack = pop_and_push(high + 2 ** (BEYOND - 1), _beyond(index), stack)
+    return push_of(index, jnp.asarray(STARTS), stack)
 
 
-def pop_normal(count: int, coder: Coder) -> np.ndarray:
-    """Pops what `push_normal` pushed, `count` numbers."""
-    z = np.empty(count, np.int64)
-    for row in reversed(coder.rows(count)):
-        index = np.searchsorted(STARTS, coder.slots(row.stop - row.start), side="right") - 1
-        coder.drop(STARTS[index], STARTS[index + 1] - STARTS[index])
-        high = index - END
-        outermost = _outermost(index)
-        beyond = coder.pop_bits(int(np.count_nonzero(outermost)), BEYOND)
-        high[outermost] = beyond - 2 ** (BEYOND - 1)
-        z[row] = (high << LOW) + coder.pop_bits(len(index), LOW)
-    return z
+def pop_normal(shape: tuple[int, ...], stack: Stack) -> tuple[jax.Array, Stack]:
+    """Pops what `push_normal` pushed, numbers of the shape `[B, ...]`."""
+    index, stack = pop_of(shape, jnp.asarray(STARTS), stack)
+    by = _beyond(index)
+    rest = jnp.where(by.bits > 0, 0, index - END + 2 ** (BEYOND - 1))
+    high, stack = push_and_pop(rest, by, stack)
+    return push_and_pop(high - 2 ** (BEYOND - 1), _bits(LOW), stack)
 
 
-def _outermost(index: np.ndarray) -> np.ndarray:
-    return (index == 0) | (index == 2 * END - 1)
+def _beyond(index):
+    return _bits(jnp.where((index == 0) | (index == 2 * END - 1), BEYOND, 0))
+
+
+def _bits(bits):
+    bits = jnp.asarray(bits, jnp.int64)
+    return Ratio(jnp.ones_like(bits), bits)

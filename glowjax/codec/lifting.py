@@ -2,10 +2,13 @@
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from glowjax.checks import require
-from glowjax.codec.fixed_point import RANGE_BITS
+from glowjax.codec.fixed_point import RANGE_BITS, two_to
 
 
 class Lifting(NamedTuple):
@@ -13,10 +16,13 @@ class Lifting(NamedTuple):
 
     They are kept as float64, in which their products with the numbers of an image, and the sums of
     these, are whole numbers below 2⁵³: exact, in whatever order they are added.
+
+    `order` is that in which the channels become known, from z to x.
     """
 
     weights: np.ndarray
-    bits: int
+    bits: np.ndarray
+    order: np.ndarray
 
 
 class Factors(NamedTuple):
@@ -62,22 +68,27 @@ def factors(weight: np.ndarray) -> Factors:
 def _lifting(weights: np.ndarray) -> Lifting:
     largest = np.abs(weights).sum(axis=1).max()
     bits = 52 - RANGE_BITS - int(np.ceil(np.log2(largest + 1)))
-    return Lifting(np.rint(weights * 2.0**bits), bits)
+    order = np.arange(len(weights))
+    order = order if np.tril(weights).any() else order[::-1]
+    return Lifting(np.rint(weights * 2.0**bits), np.array(bits), order)
 
 
-def lift(x: np.ndarray, by: Lifting) -> np.ndarray:
-    """z_i = x_i + round(Σ_j M_ij·x_j), M without its diagonal, of int64 `[N, C]`."""
-    return x + _rounded(x.astype(np.float64) @ by.weights.T, by)
+def lift(x: jax.Array, by: Lifting) -> jax.Array:
+    """z_i = x_i + round(Σ_j M_ij·x_j), M without its diagonal, of int64 `[..., C]`."""
+    return x + _rounded(jnp.matmul(x.astype(jnp.float64), jnp.asarray(by.weights).T), by)
 
 
-def unlift(z: np.ndarray, by: Lifting) -> np.ndarray:
-    """The inverse of `lift`: number by number, in the order in which they become known."""
-    channels = range(len(by.weights))
-    x = z.astype(np.float64)
-    for i in channels if np.tril(by.weights).any() else reversed(channels):
-        x[:, i] -= _rounded(x @ by.weights[i], by)
-    return x.astype(np.int64)
+def unlift(z: jax.Array, by: Lifting) -> jax.Array:
+    """The inverse of `lift`: channel by channel."""
+    weights, order = jnp.asarray(by.weights), jnp.asarray(by.order)
+
+    def one(i, x):
+        row = weights[order[i]]
+        return x.at[order[i]].add(-_rounded(jnp.tensordot(row, x, 1), by).astype(jnp.float64))
+
+    x = lax.fori_loop(0, len(order), one, jnp.moveaxis(z, -1, 0).astype(jnp.float64))
+    return jnp.moveaxis(x, 0, -1).astype(jnp.int64)
 
 
 def _rounded(sums, by):
-    return np.rint(sums * 2.0**-by.bits).astype(np.int64)
+    return jnp.rint(sums * two_to(-jnp.asarray(by.bits))).astype(jnp.int64)

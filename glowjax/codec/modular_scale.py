@@ -1,27 +1,37 @@
 """The modular scale transform: an exact bijection of integers that scales (Li et al. 2021)."""
 
+import functools
 from typing import NamedTuple
 
-import numpy as np
+import jax
+import jax.numpy as jnp
 
-from glowjax.codec.coder import Coder
+from glowjax.codec.fixed_point import two_to
+from glowjax.codec.lanes import (
+    LEAST,
+    PRECISION,
+    Stack,
+    by_rows,
+    least_for,
+    popped,
+    pushed,
+    settled,
+    slots,
+    uniform,
+)
 
 MANTISSA = 15  # bits of a scale's numerator
 MOST = 28  # bits of its denominator
 
 
 class Ratio(NamedTuple):
-    """Scales numerator / 2^bits, int64 arrays: numerators up to 2¹⁵."""
+    """Scales numerator / 2^bits, int64 arrays: numerators from 2¹⁴ to 2¹⁵."""
 
-    numerator: np.ndarray
-    bits: np.ndarray
-
-    def of(self, rows: slice) -> "Ratio":
-        """Those of some numbers."""
-        return Ratio(self.numerator[rows], self.bits[rows])
+    numerator: jax.Array
+    bits: jax.Array
 
 
-def ratio(scale: np.ndarray, shift: np.ndarray | float = 0.0) -> Ratio:
+def ratio(scale: jax.Array, shift: jax.Array | float = 0.0) -> Ratio:
     """Scales above 0 as fractions, to 15 bits of their own size; 1 is exact.
 
     A scale beyond 2⁻¹⁴ … 2¹⁵ becomes the nearest within: another bijection than the model's, which
@@ -29,48 +39,74 @@ def ratio(scale: np.ndarray, shift: np.ndarray | float = 0.0) -> Ratio:
     moves the edges between two numerators down by as much.
     """
     scale = within(scale)
-    _, exponent = np.frexp(scale)  # scale < 2^exponent
-    bits = (MANTISSA - exponent).astype(np.int64)
-    numerator = np.floor(np.ldexp(scale, bits) + (0.5 + shift)).astype(np.int64)
+    bits = MANTISSA - jnp.frexp(scale)[1].astype(jnp.int64)  # scale < 2^exponent
+    numerator = jnp.floor(scale * two_to(bits) + (0.5 + shift)).astype(jnp.int64)
     full = (numerator == 2**MANTISSA) & (bits > 0)  # the same as a half with a bit less
     return Ratio(numerator >> full, bits - full)
 
 
-def within(scale: np.ndarray) -> np.ndarray:
+def within(scale: jax.Array) -> jax.Array:
     """Scales in float64, the nearest that `ratio` can have."""
-    scale = np.where(np.isnan(scale), 1.0, scale.astype(np.float64))
-    return np.clip(scale, 2.0 ** (MANTISSA - 1 - MOST), 2.0**MANTISSA - 1)
+    scale = jnp.where(jnp.isnan(scale), 1.0, scale.astype(jnp.float64))
+    return jnp.clip(scale, 2.0 ** (MANTISSA - 1 - MOST), 2.0**MANTISSA - 1)
 
 
-def scale_forward(x: np.ndarray, by: Ratio, coder: Coder) -> np.ndarray:
-    """z ≈ x·R / S, S = 2^bits, of int64 vectors: q = x·R + pop(U[0, R)); z, e = divmod(q, S);
+def scale_forward(x: jax.Array, by: Ratio, stack: Stack) -> tuple[jax.Array, Stack]:
+    """z ≈ x·R / S, S = 2^bits, of int64 `[B, ...]`: q = x·R + pop(U[0, R)); z, e = divmod(q, S);
     push(e, U[0, S)). The stack grows by log₂ S - log₂ R bits a number: minus the log-determinant.
 
     Source: Li et al. 2021, iFlow, section 3.2 (modular scale transform).
     """
-    if not _scales(by):
-        return x
-    z = np.empty_like(x)
-    for row in coder.rows(len(x)):
-        numerator, bits = by.of(row)
-        q = x[row] * numerator + coder.pop_uniform(len(bits), numerator)
-        z[row] = q >> bits
-        coder.push_bits(q & ((np.int64(1) << bits) - 1), bits)
-    return z
+    return pop_and_push(x, by, stack, moves=1)
 
 
-def scale_inverse(z: np.ndarray, by: Ratio, coder: Coder) -> np.ndarray:
-    """The inverse of `scale_forward`, which leaves `coder` as it was before."""
-    if not _scales(by):
-        return z
-    x = np.empty_like(z)
-    for row in reversed(coder.rows(len(z))):
-        numerator, bits = by.of(row)
-        q = (z[row] << bits) + coder.pop_bits(len(bits), bits)
-        x[row] = q // numerator
-        coder.push_uniform(q - x[row] * numerator, numerator)
-    return x
+def scale_inverse(z: jax.Array, by: Ratio, stack: Stack) -> tuple[jax.Array, Stack]:
+    """The inverse of `scale_forward`, which leaves the stack as it was before."""
+    return push_and_pop(z, by, stack, moves=1)
 
 
-def _scales(by):
-    return np.any(by.numerator != np.int64(1) << by.bits)
+@functools.partial(jax.jit, static_argnames="moves")
+def pop_and_push(x: jax.Array, by: Ratio, stack: Stack, moves: int = 2) -> tuple[jax.Array, Stack]:
+    """`scale_forward` by any numerators from 1 to 2²⁰, of which `moves` words may be needed.
+
+    With x = 0 and S = 1 it pops numbers of U[0, R). With R = 1 it pushes the lower bits of x and
+    returns the higher.
+    """
+
+    def step(row, numbers):
+        x, n, bits = numbers
+        n = n + 1
+        u = (slots(row.lanes) * n) >> PRECISION
+        q, least = x * n + u, jnp.uint64(LEAST) >> bits.astype(jnp.uint64)
+        row, y = settled(row, popped(row.lanes, *uniform(u, n)), least, moves)
+        rest = (q & ((1 << bits) - 1)).astype(jnp.uint64)
+        return row._replace(lanes=(y << bits.astype(jnp.uint64)) | rest), q >> bits
+
+    z, stack = by_rows(step, stack, _numbers(x, by, stack))
+    return z.reshape(x.shape), stack
+
+
+@functools.partial(jax.jit, static_argnames="moves")
+def push_and_pop(z: jax.Array, by: Ratio, stack: Stack, moves: int = 2) -> tuple[jax.Array, Stack]:
+    """The inverse of `pop_and_push`."""
+
+    def step(row, numbers):
+        z, n, bits = numbers
+        n = n + 1
+        rest = row.lanes & ((jnp.uint64(1) << bits.astype(jnp.uint64)) - 1)
+        q = (z << bits) + rest.astype(jnp.int64)
+        x = jnp.floor(q.astype(jnp.float64) / n).astype(jnp.int64)  # exact: see `uniform`
+        start, size = uniform(q - x * n, n)
+        y = row.lanes >> bits.astype(jnp.uint64)
+        row, y = settled(row, y, least_for(size), moves)
+        return row._replace(lanes=pushed(y, start, size)), x
+
+    x, stack = by_rows(step, stack, _numbers(z, by, stack), reverse=True)
+    return x.reshape(z.shape), stack
+
+
+def _numbers(x, by, stack):
+    """Numbers and their scales, [N] each; R - 1 in place of R, so that zeros stand for 1."""
+    valid = stack.each(x.shape)
+    parts = jnp.where(valid, by.numerator - 1, 0), jnp.where(valid, by.bits, 0)
+    return tuple(array.reshape(-1) for array in (x, *parts))

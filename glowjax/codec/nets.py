@@ -1,7 +1,7 @@
 """What nets say of the numbers in fixed point, in float64: the one part that is not whole numbers.
 
-Other machines and versions add up in another order, so they differ in the last bits: see
-`steady`.
+Glow's nets are whole numbers inside, see `quantized`. Others are in float64 throughout, where other
+machines and versions add up in another order, so they differ in the last bits: see `steady`.
 """
 
 import functools
@@ -9,11 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from glowjax.bijections.coupling import Coupling
 from glowjax.bijections.split import Split, TopPrior
 from glowjax.codec.fixed_point import FRACTION
+from glowjax.codec.quantized import QuantizedConvNet
+from glowjax.nets.convnet import ConvNet
 
 
 def coupling(
@@ -39,25 +40,10 @@ def top(module: TopPrior, variables: Any, x: jax.Array, labels: Any) -> tuple[ja
     return _whitening(module.apply(variables, zeros, labels, method="prior"))
 
 
-def evaluate(program: Any, batch: int, module: Any, variables: Any, *arrays: Any) -> list:
-    """A program's arrays of up to a batch of examples, computed for a batch that zeros fill."""
-
-    def filled(array):
-        rows = np.zeros((batch, *array.shape[1:]), array.dtype)
-        rows[: len(array)] = array
-        return rows
-
-    count = len(arrays[0])
-    with jax.enable_x64(True):
-        out = _compiled(program)(module, variables, *jax.tree.map(filled, arrays))
-    return [np.asarray(array)[:count] for array in out]
-
-
 def prepared(module: Coupling, params: Any) -> tuple[Coupling, Any]:
-    """A coupling whose net has no narrower floats inside, and the variables to apply it with."""
-    module = module.clone(net=_not_narrowed(module.net))
-    with jax.enable_x64(True):
-        return module, _prepare(module, params)
+    """A coupling with the net that the codec computes, and the variables to apply it with."""
+    module = module.clone(net=_net(module.net))
+    return module, _prepare(module, params)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -66,14 +52,14 @@ def _prepare(module, params):
 
 
 @functools.cache  # partials are equal if they are one: else each step would compile its own
-def _not_narrowed(net):
-    narrowed = isinstance(net, functools.partial) and "dtype" in net.keywords
-    return functools.partial(net, dtype=None) if narrowed else net
-
-
-@functools.cache
-def _compiled(program):
-    return jax.jit(program, static_argnums=0)
+def _net(net):
+    """A net without narrower floats inside; `ConvNet`, the default of images, in whole numbers."""
+    make, options = (net.func, net.keywords) if isinstance(net, functools.partial) else (net, {})
+    if make in (None, ConvNet):
+        make = QuantizedConvNet
+    elif "dtype" not in options:
+        return net
+    return functools.partial(make, **options | ({"dtype": None} if "dtype" in options else {}))
 
 
 def _floats(x):

@@ -6,73 +6,72 @@ of them is near an edge. Which one it was goes onto the stack: mostly the first,
 bits.
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from glowjax.codec.affine import Affine, affine, affine_forward, affine_inverse
-from glowjax.codec.coder import PRECISION, Coder
-from glowjax.codec.fixed_point import OutOfRange
+from glowjax.codec.fixed_point import any_of, bad
+from glowjax.codec.lanes import PRECISION, Stack, pop_of, push_of
 
 SHIFTS = 8
 APART = 2.0**-36  # what machines may differ by, for numbers of about 1
 RARE = 2 ** (PRECISION - 11)  # slots of each shift but the first
-COMMON = 2**PRECISION - (SHIFTS - 1) * RARE
+EDGES = np.array([0, *(2**PRECISION - RARE * np.arange(SHIFTS)[::-1])])  # of each shift's slots
 
 
 def steady_forward(
-    x: np.ndarray, scale: np.ndarray, offset: np.ndarray, coder: Coder
-) -> np.ndarray:
+    x: jax.Array, scale: jax.Array, offset: jax.Array, stack: Stack
+) -> tuple[jax.Array, Stack]:
     """z = x·scale + offset of int64 numbers `[B, ...]` in fixed point, by float64 like them.
 
-    Raises:
-        OutOfRange: a number of z does not fit, or a scale or an offset is not finite.
+    An image becomes `bad` of which a number of z does not fit, or a scale or an offset is not
+    finite.
     """
-    by, shift = _steady(scale, offset)
-    z = affine_forward(x, by, coder)
-    for row in coder.rows(len(shift)):
-        coder.push(*_slots(shift[row]))
-    return z
+    by, shift, stack = _steady(scale, offset, stack)
+    z, stack = affine_forward(x, by, stack)
+    return z, push_of(shift, EDGES, stack)
 
 
 def steady_inverse(
-    z: np.ndarray, scale: np.ndarray, offset: np.ndarray, coder: Coder
-) -> np.ndarray:
+    z: jax.Array, scale: jax.Array, offset: jax.Array, stack: Stack
+) -> tuple[jax.Array, Stack]:
     """The inverse of `steady_forward`."""
-    shift = np.empty(len(z), np.int64)
-    for row in reversed(coder.rows(len(z))):
-        slots = coder.slots(row.stop - row.start)
-        shift[row] = np.where(slots < COMMON, 0, 1 + (slots - COMMON) // RARE)
-        coder.drop(*_slots(shift[row]))
-    return affine_inverse(z, _shifted(scale, offset, shift), coder)
+    shift, stack = pop_of((len(z),), EDGES, stack)
+    return affine_inverse(z, _shifted(scale, offset, shift), stack)
 
 
-def _steady(scale: np.ndarray, offset: np.ndarray) -> tuple[Affine, np.ndarray]:
-    """The map, and of each example the first shift at which no number is near an edge, `[B]`."""
-    wrong = ~(_all(np.isfinite(scale)) & _all(np.isfinite(offset)))
-    shift = np.zeros(len(scale), np.int64)
-    while not wrong.any():
+def _steady(scale: jax.Array, offset: jax.Array, stack: Stack) -> tuple[Affine, jax.Array, Stack]:
+    """The map, and the first shift of each image at which no number is near an edge, `[B]`.
+
+    Images without one, or of numbers that are not finite, become `bad`.
+    """
+    wrong = any_of(~jnp.isfinite(scale)) | any_of(~jnp.isfinite(offset))
+
+    def near(shift):
         # All that another machine may have is between these two, since rounding is monotone.
-        low, high = (_shifted(scale, offset, shift, by) for by in (-APART, APART))
-        near = ~(
-            _all(low.scale.numerator == high.scale.numerator) & _all(low.offset == high.offset)
-        )
-        if not near.any():
-            return low, shift
-        shift += near
-        wrong = shift == SHIFTS
-    raise OutOfRange(np.flatnonzero(wrong))
+        errors = jnp.array([-APART, APART]).reshape(2, *[1] * scale.ndim)
+        by = _shifted(scale, offset, shift, errors)
+        differ = (by.scale.numerator[0] != by.scale.numerator[1]) | (by.offset[0] != by.offset[1])
+        return any_of(differ) & stack.valid & ~wrong
+
+    def on(state):
+        shift, is_near = state
+        return jnp.any(is_near & (shift < SHIFTS - 1))
+
+    def further(state):
+        shift, is_near = state
+        shift = jnp.minimum(shift + is_near, SHIFTS - 1)
+        return shift, near(shift)
+
+    start = jnp.full(len(scale), -1), jnp.ones(len(scale), bool)
+    shift, is_near = lax.while_loop(on, further, start)
+    return _shifted(scale, offset, shift), shift, bad(wrong | is_near, stack)
 
 
 def _shifted(scale, offset, shift, error=0.0):
     """The map of numbers that are off by an error."""
-    scale, offset = scale * (1 + error), offset + 2 * error * np.maximum(1, np.abs(offset))
     places = shift.reshape(-1, *[1] * (scale.ndim - 1)) / (2 * SHIFTS)
+    scale, offset = scale * (1 + error), offset + 2 * error * jnp.maximum(1, jnp.abs(offset))
     return affine(scale, offset, places)
-
-
-def _slots(shift):
-    rare = shift > 0
-    return np.where(rare, COMMON + (shift - 1) * RARE, 0), np.where(rare, RARE, COMMON)
-
-
-def _all(true):
-    return true.reshape(len(true), -1).all(axis=1)

@@ -28,7 +28,7 @@ class Compress(Images):
 
     num: int | None = None
     """How many images of the split; default: all."""
-    batch: int = 64
+    batch: int = 8
     """How many images the nets see at a time."""
     out: Out = None
     """The file; default: compressed.glow in the run's folder."""
