@@ -13,7 +13,7 @@ from glowjax.nets.activations import Activation
 from glowjax.nets.angles import angular, seen
 from glowjax.nets.conv import matmul
 from glowjax.nets.in_turn import Number, solve_in_turn
-from glowjax.nets.layers import LOG_SCALE_FACTOR, ZeroDense, scaled_bias, small_uniform
+from glowjax.nets.layers import LOG_SCALE_FACTOR, Initializer, ZeroDense, scaled_bias, small_uniform
 from glowjax.nets.mlp import hidden_layers
 
 Order = Literal["natural", "reversed"] | int
@@ -32,7 +32,7 @@ class MADE(nn.Module):
         features: outputs per input.
         width, depth: of the hidden layers.
         order: `"natural"`, `"reversed"`, or the seed of a fixed random order.
-        activation, residual: of the hidden layers, see `MLP`.
+        activation, residual, kernel_init: of the hidden layers, see `MLP`.
         angles: inputs that are angles in radians: the net sees their cosine and sine.
 
     A float `context` of `[B, F]` is seen by every output.
@@ -50,6 +50,7 @@ class MADE(nn.Module):
     activation: Activation = "relu"
     residual: bool = False
     angles: tuple[int, ...] = ()
+    kernel_init: Initializer = small_uniform
 
     @nn.nowrap
     def ordering(self, event_shape: tuple[int, ...]) -> np.ndarray:
@@ -152,7 +153,7 @@ class MADE(nn.Module):
 
         def dense(h, name):
             known = degrees if h is inputs else hidden
-            return MaskedDense(name=name)(h, mask(known, hidden))
+            return MaskedDense(self.kernel_init, name=name)(h, mask(known, hidden))
 
         h, known = inputs, degrees
         if self.depth:
@@ -164,9 +165,11 @@ class MADE(nn.Module):
 class MaskedDense(nn.Module):
     """x·(W∘mask) + bias, `[..., N] -> [..., M]` for a mask `[N, M]`."""
 
+    kernel_init: Initializer = small_uniform
+
     @nn.compact
     def __call__(self, x, mask):
-        weight = self.param("weight", small_uniform, mask.shape, promote(x).dtype)
+        weight = self.param("weight", self.kernel_init, mask.shape, promote(x).dtype)
         bias = self.param("bias", nn.initializers.zeros, mask.shape[1:], weight.dtype)
         return matmul(x, weight * mask) + bias
 
