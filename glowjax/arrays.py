@@ -41,7 +41,8 @@ def taken(x: jax.Array, indices: np.ndarray, axis: int) -> jax.Array:
     if len(indices) and (np.all(steps == 1) or np.all(steps == -1)):
         part = jax.lax.slice_in_dim(x, indices.min(), indices.max() + 1, axis=axis)
         return part if np.all(steps == 1) else jnp.flip(part, axis)
-    return jnp.take(x, indices, axis=axis, mode="clip")
+    # int32 with and without x64, since `jax.checkpoint` remembers what it traced under either.
+    return jnp.take(x, indices.astype(np.int32), axis=axis, mode="clip")
 
 
 def sum_event(x: Float[AnyArray, "B *event"]) -> Float[Array, "B"]:
