@@ -23,7 +23,7 @@ from glowjax.fitting.fit import (
 )
 from glowjax.fitting.programs import Given, Programs, programs_of, whole_params
 from glowjax.fitting.rows import Examples, divided, examples, order
-from glowjax.fitting.start import first_params
+from glowjax.fitting.start import chosen, first_params_of_many, stacked
 from glowjax.progress import progress
 
 
@@ -124,22 +124,18 @@ class _Fits:
         is_likelihood: bool,
     ):
         keys = [jax.random.key(seed) for seed in seeds]
-        starts = [
-            first_params(programs, None, key, train, batch_size, standardize=is_likelihood)
-            for key, (train, _) in zip(keys, parts, strict=True)
-        ]
+        self.first, units = first_params_of_many(
+            programs, keys, [train for train, _ in parts], batch_size, standardize=is_likelihood
+        )
         self._programs, self._whole, self._parts, self._seeds = programs, whole, parts, seeds
         self._batch_size, self._is_likelihood = batch_size, is_likelihood
-        self.first = _stacked([params for params, _ in starts])
-        self._given = Given(
-            whole.batch if whole else None, jnp.stack(keys), _units([units for _, units in starts])
-        )
+        self._given = Given(whole.batch if whole else None, jnp.stack(keys), units)
         self._held_out: Any = None
         held_out = [part for _, part in parts if part]
         if held_out:
             for member, part in enumerate(held_out):
                 self._evaluation(member).check(part)
-            self._held_out = _stacked([part.batch for part in held_out])
+            self._held_out = stacked([part.batch for part in held_out])
 
     def whole(self, params) -> Any:
         """The density's parameters, of those that are trained."""
@@ -221,7 +217,7 @@ class _Kept:
             self._histories[member].append({"step": step} | row)
         values = rows.get("validation", np.full(len(self), -float(step)))
         better = self.training & (values < self._lowest)
-        self._params = _chosen(better, params, self._params)
+        self._params = chosen(better, params, self._params)
         self._lowest, self._step = (
             np.where(better, values, self._lowest),
             np.where(better, step, self._step),
@@ -241,20 +237,6 @@ class _Kept:
         return [Fitted(p, history, int(step), seconds) for p, history, step in fits]
 
 
-def _units(units: list) -> Any:
-    """Those of all seeds, None if none has any; what has none gets location 0 and scale 1."""
-    known = next((pair for pair in units if pair is not None), None)
-    if known is None:
-        return None
-    none = jnp.zeros_like(known[0]), jnp.ones_like(known[1])
-    return _stacked([none if pair is None else pair for pair in units])
-
-
-@jax.jit
-def _stacked(trees: list) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
 @functools.partial(jax.jit, static_argnums=1)
 def _unstacked(tree: Any, count: int) -> list:
     return [jax.tree.map(lambda leaf: leaf[i], tree) for i in range(count)]  # noqa: B023
@@ -262,13 +244,3 @@ def _unstacked(tree: Any, count: int) -> list:
 
 def _member(tree: Any, member: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[member], tree)
-
-
-@jax.jit
-def _chosen(better, new: Any, old: Any) -> Any:
-    """Of each member, the new tree or the old one."""
-
-    def choose(a, b):
-        return jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(choose, new, old)

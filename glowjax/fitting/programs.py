@@ -37,7 +37,9 @@ class Programs(NamedTuple):
     objective: Callable[..., Any]  # (given, params, index, step) -> (loss, metrics)
     begin: Callable[[Any], Any]  # params -> state
     advance: Callable[..., Any]  # (state, order, given) -> (state, metrics)
-    begin_many: Callable[[Any], Any]  # those of several fits of one data set, side by side
+    init_many: Callable[..., Any]  # those of several fits of one data set, side by side
+    same_start_many: Callable[..., jax.Array]
+    begin_many: Callable[[Any], Any]
     advance_many: Callable[..., Any]
     log_prob_many: Callable[..., jax.Array]
 
@@ -83,6 +85,8 @@ def _programs(density: Density, loss, optimizer, decay) -> Programs:
         jax.jit(objective),
         jax.jit(begin),
         jax.jit(advance, donate_argnums=0),
+        jax.jit(jax.vmap(density.init)),
+        jax.jit(jax.vmap(functools.partial(_same_start, density))),
         jax.jit(jax.vmap(begin)),
         jax.jit(jax.vmap(advance, (0, 0, Given(batch=None, **axes))), donate_argnums=0),
         jax.jit(jax.vmap(density.log_prob)),

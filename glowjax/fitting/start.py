@@ -1,4 +1,4 @@
-"""Where `fit` starts from: its randomness, the first parameters, and the units of the data."""
+"""Where a fit starts from: its randomness, the first parameters, and the units of the data."""
 
 from typing import Any
 
@@ -39,6 +39,30 @@ def first_params(
     return _initialised(programs, key, train.batch, standardize)
 
 
+def first_params_of_many(
+    programs: Programs, keys: list, trains: list, batch_size, *, standardize
+) -> tuple[Any, tuple[jax.Array, jax.Array] | None]:
+    """`first_params` of several fits at once, with a leading axis.
+
+    What is trained in the units of its data has location 0 and scale 1 if others have their own.
+    """
+    if trains[0] is None:
+        return stacked([programs.init_from_base(key, batch_size) for key in keys]), None
+    batches = [train.batch for train in trains]
+    first, keys = stacked([_first(batch) for batch in batches]), jnp.stack(keys)
+    params = programs.init_many(keys, first.x, first.context)
+    if not (standardize and _may_have_units(programs, batches[0])):
+        return params, None
+    location, scale = units = stacked([_units(batch) for batch in batches])
+    x = (first.x - location[:, None]) / scale[:, None]
+    standard = programs.init_many(keys, x, first.context)
+    same = programs.same_start_many(params, first.x, standard, x, first.context, keys)
+    if same.all():
+        return params, None
+    none = jnp.zeros_like(location), jnp.ones_like(scale)
+    return chosen(same, (params, none), (standard, units))
+
+
 def _initialised(programs: Programs, key, batch, standardize):
     """`first_params` from data: in standardized units, unless the flow makes them itself.
 
@@ -46,8 +70,7 @@ def _initialised(programs: Programs, key, batch, standardize):
     """
     first = _first(batch)
     params = programs.init(key, first.x, first.context)
-    standardize = standardize and not programs.density.fixed_units
-    if not (standardize and first.x.ndim == 2 and jnp.issubdtype(first.x.dtype, jnp.floating)):
+    if not (standardize and _may_have_units(programs, batch)):
         return params, None
     units = _units(batch)
     x = (first.x - units[0]) / units[1]
@@ -55,6 +78,11 @@ def _initialised(programs: Programs, key, batch, standardize):
     if programs.same_start(params, first.x, standard, x, first.context, key):
         return params, None
     return standard, units
+
+
+def _may_have_units(programs: Programs, batch: Batch) -> bool:
+    floating = jnp.issubdtype(batch.x.dtype, jnp.floating)
+    return batch.x.ndim == 2 and floating and not programs.density.fixed_units
 
 
 def _first(batch: Batch) -> Batch:
@@ -75,3 +103,19 @@ def _units(batch: Batch) -> tuple[jax.Array, jax.Array]:
     varies = deviation > 4 * jnp.finfo(batch.x.dtype).eps * np.abs(mean)
     scale = np.where(varies, deviation, 1.0)
     return jnp.asarray(mean, batch.x.dtype), jnp.asarray(scale, batch.x.dtype)
+
+
+@jax.jit
+def stacked(trees: list) -> Any:
+    """The trees as one, with a leading axis of as many as there are."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+@jax.jit
+def chosen(first: jax.Array, one: Any, other: Any) -> Any:
+    """Of each index of the leading axis, what one tree has where `first`, else the other's."""
+
+    def choose(a, b):
+        return jnp.where(first.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, one, other)
