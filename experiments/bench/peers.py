@@ -16,7 +16,7 @@ import numpy as np
 from experiments.bench.common import Row, answers, forward_flops
 
 LIBRARIES = ("nflows", "normflows")
-WayName = Literal["tf32", "bf16", "bf16 channels-last", "bf16 compiled"]
+WayName = Literal["tf32", "bf16", "bf16 channels-last", "bf16 compiled", "bf16 graph"]
 
 
 class Way(NamedTuple):
@@ -25,6 +25,7 @@ class Way(NamedTuple):
     bf16: bool = False  # by autocast; else TF32
     channels_last: bool = False  # the layout of the nets' weights, and of images in training
     compiled: bool = False  # each step of flow by torch.compile; all at once takes too long
+    graph: bool = False  # the whole training step as one CUDA graph
 
 
 WAYS: dict[WayName, Way] = {
@@ -32,6 +33,7 @@ WAYS: dict[WayName, Way] = {
     "bf16": Way(bf16=True),
     "bf16 channels-last": Way(bf16=True, channels_last=True),
     "bf16 compiled": Way(bf16=True, compiled=True),
+    "bf16 graph": Way(bf16=True, graph=True),
 }
 
 
@@ -52,7 +54,7 @@ def train(setting: dict[str, Any]) -> Iterator[Row]:
     images = torch.randint(0, 256, peer.shape, dtype=torch.uint8, device=peer.device)
     images = images.to(memory_format=peer.layout)
     peer.initialize(images / 256 - 0.5)
-    optimizer = torch.optim.Adam(peer.parameters, lr=1e-3)
+    optimizer = torch.optim.Adam(peer.parameters, lr=1e-3, capturable=peer.way.graph)
 
     def step():
         x = (images + torch.rand(peer.shape, device=peer.device)) / 256 - 0.5
@@ -63,7 +65,8 @@ def train(setting: dict[str, Any]) -> Iterator[Row]:
         optimizer.step()
 
     first = peer.finish(step)
-    row = peer.row(step, setting, passes=3)
+    call = peer.captured(step) if peer.way.graph else step
+    row = peer.row(call, setting, passes=3)
     yield row | {"compile_seconds": first}
 
 
@@ -73,17 +76,20 @@ def sample(setting: dict[str, Any]) -> Iterator[Row]:
 
     peer = Peer(setting | {"batch": 8})
     peer.initialize(torch.rand(peer.shape, device=peer.device) - 0.5)
-    peer.model.eval()
 
     def measure(setting):
         def draw():
             with torch.no_grad(), peer.precision():
                 peer.sample(setting["batch"])
-            peer.synchronize()  # latency: each call waits for its result
 
         first = peer.finish(draw)
-        row = peer.row(draw, setting, passes=1)
-        yield row | {"compile_seconds": first}
+        call = peer.captured(draw) if peer.way.graph else draw
+
+        def wait():
+            call()
+            peer.synchronize()  # latency: each call waits for its result
+
+        yield peer.row(wait, setting, passes=1) | {"compile_seconds": first}
 
     for batch in setting["batch_sizes"]:
         for row in answers(measure, setting | {"batch": batch}):
@@ -120,11 +126,17 @@ class Peer:
         self.parameters = list(self.model.parameters())
 
     def initialize(self, x: Any) -> None:
-        """Initialises ActNorm, in training mode, and compiles after that where it is asked."""
+        """Initialises ActNorm, in training mode, and compiles after that where it is asked.
+
+        In the other mode, in which gradients are the same, nflows asks no more whether to do so,
+        which would wait for the GPU in each step.
+        """
         self.model.train()
         with self.torch.no_grad():
             self.log_prob(x)
+        self.model.eval()
         if self.way.compiled:
+            self.torch._dynamo.config.recompile_limit = 64  # one a level, and what else differs
             for step in self.steps:
                 step.forward = self.torch.compile(step.forward, dynamic=False)
                 step.inverse = self.torch.compile(step.inverse, dynamic=False)
@@ -134,6 +146,19 @@ class Peer:
         if not self.way.bf16:
             return contextlib.nullcontext()
         return self.torch.autocast(self.device, dtype=self.torch.bfloat16)
+
+    def captured(self, call: Callable[[], None]) -> Callable[[], None]:
+        """A call as a CUDA graph; an error if it asks the GPU for a value, as normflows does."""
+        side = self.torch.cuda.Stream()
+        side.wait_stream(self.torch.cuda.current_stream())
+        with self.torch.cuda.stream(side):  # as torch asks: what is made once is made before
+            for _ in range(3):
+                call()
+        self.torch.cuda.current_stream().wait_stream(side)
+        graph = self.torch.cuda.CUDAGraph()
+        with self.torch.cuda.graph(graph):
+            call()
+        return graph.replay
 
     def synchronize(self) -> None:
         """Waits for the device."""

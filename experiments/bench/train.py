@@ -67,7 +67,8 @@ def main(
         seconds: of training in each.
         with_peers: nflows and normflows too, at each batch size; all on one GPU.
         ways: how torch runs them: in TF32, or by autocast to bfloat16, eagerly, with channels as
-            the last axis in memory, or with each step of flow compiled by torch.compile.
+            the last axis in memory, with each step of flow compiled by torch.compile, or with the
+            whole training step as a CUDA graph.
         output: the JSON file; default: runs/bench/train.json.
         small: a tiny model and one step a repetition, to see that it works.
     """
