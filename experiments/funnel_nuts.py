@@ -82,7 +82,9 @@ def exact(seed: int, n: int) -> np.ndarray:
 def trained(seed: int, steps: int) -> tuple[NeuTraReparam, float]:
     """A flow fitted to the funnel by reverse KL, and the seconds that it took."""
     began = time.process_time()
-    flow = glowjax.iaf(steps=2, width=32, depth=1, transform=glowjax.affine(), unroll=True)
+    flow = glowjax.iaf(
+        steps=2, width=32, depth=1, transform=glowjax.affine(), backprop="store", unroll=True
+    )
     guide = AutoFlow(funnel, flow)
     optimizer = common.clipped(1e-2, steps, norm=1.0)
     svi = SVI(funnel, guide, optimizer, Trace_ELBO(num_particles=64))
