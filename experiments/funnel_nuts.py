@@ -14,7 +14,7 @@ their adaptation. What NUTS takes to compile is counted apart, and training incl
 seed starts with no compiled program. All are seconds of the processor, of all threads together,
 since other work lengthens those of the clock.
 
-Time: 33 minutes on 2 CPU cores that are busy with other work.
+Time: 5 minutes on one CPU core.
 Expected: through the flow, at least ten times the effective samples of v a second, also if training
 and compilation count, and a share of v < -5 within 0.01 of the exact one.
 Source: Neal 2003, Slice sampling, section 8; Hoffman et al. 2019, NeuTra-lizing bad geometry in

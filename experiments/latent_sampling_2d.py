@@ -12,7 +12,7 @@ chains. Seconds of sampling are those of four chains, one after the other, with 
 What the samplers take to compile is counted apart, and training includes its own. All are seconds
 of the processor, of all threads together, since other work lengthens those of the clock.
 
-Time: 30 minutes on 2 CPU cores that are busy with other work. Needs the extra blackjax.
+Time: 7 minutes on one CPU core. Needs the extra blackjax.
 Expected: on two modes, plain NUTS goes so seldom from one to the other that its chains have unequal
 shares, while both ways through the flow have 0.45 to 0.55 of each chain's draws on either side.
 Independent Metropolis accepts more than 0.8 of its proposals on both densities.

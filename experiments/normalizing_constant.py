@@ -7,8 +7,8 @@ with independent coordinates, one with any covariance, and an inverse autoregres
 splines, all trained by Rényi's divergence at α = ½, the target annealed from N(0, 2²·I) over the
 first half. Estimates are repeated to see whether their claimed errors are right.
 
-Time: 27 min on 2 CPU cores.
-Expected: with splines ln Z within 0.003 of the truth, and ESS/n above 0.9, on all targets; with
+Time: 17 min on one CPU core.
+Expected: with splines ln Z within 0.004 of the truth, and ESS/n above 0.9, on all targets; with
 Gaussians ESS/n 0.04 to 0.5, and on the banana and the funnel claimed errors that are too small, by
 2 on average.
 Source: Müller et al. 2019, Neural importance sampling; Owen 2013, chapter 9; Li & Turner 2016.
