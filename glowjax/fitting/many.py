@@ -123,13 +123,13 @@ class _Fits:
         *,
         is_likelihood: bool,
     ):
-        keys = [jax.random.key(seed) for seed in seeds]
+        keys = jnp.stack([jax.random.key(seed) for seed in seeds])
         self.first, units = first_params_of_many(
             programs, keys, [train for train, _ in parts], batch_size, standardize=is_likelihood
         )
         self._programs, self._whole, self._parts, self._seeds = programs, whole, parts, seeds
         self._batch_size, self._is_likelihood = batch_size, is_likelihood
-        self._given = Given(whole.batch if whole else None, jnp.stack(keys), units)
+        self._given = Given(whole.batch if whole else None, keys, units)
         self._held_out: Any = None
         held_out = [part for _, part in parts if part]
         if held_out:

@@ -40,7 +40,7 @@ def first_params(
 
 
 def first_params_of_many(
-    programs: Programs, keys: list, trains: list, batch_size, *, standardize
+    programs: Programs, keys: jax.Array, trains: list, batch_size, *, standardize
 ) -> tuple[Any, tuple[jax.Array, jax.Array] | None]:
     """`first_params` of several fits at once, with a leading axis.
 
@@ -49,7 +49,7 @@ def first_params_of_many(
     if trains[0] is None:
         return stacked([programs.init_from_base(key, batch_size) for key in keys]), None
     batches = [train.batch for train in trains]
-    first, keys = stacked([_first(batch) for batch in batches]), jnp.stack(keys)
+    first = stacked([_first(batch) for batch in batches])
     params = programs.init_many(keys, first.x, first.context)
     if not (standardize and _may_have_units(programs, batches[0])):
         return params, None
