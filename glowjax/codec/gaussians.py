@@ -6,8 +6,9 @@ import numpy as np
 import scipy.special
 
 from glowjax.codec.fixed_point import FRACTION, RANGE_BITS
-from glowjax.codec.lanes import PRECISION, Stack, pop_of, push_of
+from glowjax.codec.lanes import PRECISION, Stack
 from glowjax.codec.modular_scale import Ratio, pop_and_push, push_and_pop
+from glowjax.codec.symbols import pop_of, push_of
 
 LOW = FRACTION - 8  # bits below a bin: bins are 2⁻⁸ wide
 END = 8 * 2**8  # bins on either side of 0, up to ±8; beyond that, the outermost ones stand for all

@@ -10,13 +10,11 @@ before which words of 16 bits go from the lane to its words, or back, until the 
 bounds. A step that pops a symbol and pushes another moves words once, in between: mostly none.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax.typing import ArrayLike
 
 PRECISION = 30  # bits of the slots
 WORD = 16  # bits that a lane moves at once
@@ -52,46 +50,52 @@ class Stack(NamedTuple):
         return jnp.broadcast_to(self.valid.reshape(-1, *[1] * (len(shape) - 1)), shape)
 
 
+class Words(NamedTuple):
+    """Words `[depth, L]`, of which each lane `[L]` reaches one at a time."""
+
+    array: jax.Array
+
+    def written(self, at: jax.Array, x: jax.Array) -> "Words":
+        """The words with the lower bits of x there; nothing is written beyond them."""
+        lane = jnp.arange(len(at))
+        return Words(self.array.at[at, lane].set(x.astype(jnp.uint16), mode="drop"))
+
+    def read(self, at: jax.Array) -> jax.Array:
+        """Those there, or the nearest."""
+        return self.array.at[at, jnp.arange(len(at))].get(mode="clip")
+
+
+class Table(NamedTuple):
+    """Whole numbers `[N]`, which never fall: where the slots of symbols start, and their end."""
+
+    array: jax.Array
+
+    def at(self, index: jax.Array) -> jax.Array:
+        """The numbers at indices."""
+        return self.array[index]
+
+    def holding(self, slots: jax.Array) -> jax.Array:
+        """The symbols that hold slots."""
+        return jnp.searchsorted(self.array, slots, side="right") - 1
+
+
 class Row(NamedTuple):
     """What each lane is when it meets a row of numbers; see `Stack`."""
 
     lanes: jax.Array
-    words: jax.Array
+    words: Any  # `Words`, or what reads and writes like them
     top: jax.Array
     low: jax.Array
     peak: jax.Array
 
 
-def by_rows(step: Callable, stack: Stack, arrays: Any, *, reverse: bool = False) -> Any:
-    """Applies a step to arrays `[N]`, a number a lane and row by row.
-
-    `step(row, numbers) -> (row, result)`. Zeros fill the last row: for them it must push and pop
-    nothing.
-
-    Returns:
-        `(results [N], stack)`.
-    """
-    width, count = len(stack.lanes), len(jax.tree.leaves(arrays)[0])
-    rows = -(-count // width)
-
-    def cut(array):
-        return jnp.pad(array, (0, rows * width - count)).reshape(rows, width)
-
-    row, results = lax.scan(
-        step, Row(*stack[: len(Row._fields)]), jax.tree.map(cut, arrays), reverse=reverse
-    )
-    stack = stack._replace(**row._asdict())
-    return jax.tree.map(lambda array: array.reshape(-1)[:count], results), stack
-
-
-def settled(row: Row, x: jax.Array, least: jax.Array, moves: int) -> tuple[Row, jax.Array]:
+def settled(row: Row, x: jax.Array, least: ArrayLike, moves: int) -> tuple[Row, jax.Array]:
     """Moves up to `moves` words until x `[L]` is in least … least·2¹⁶ - 1."""
-    lane = jnp.arange(len(x))
     for _ in range(moves):
         over, under = (x >> WORD) >= least, x < least
         # Above the top is nothing, so it may always be written; to write first saves a copy.
-        words = row.words.at[row.top, lane].set(x.astype(jnp.uint16), mode="drop")
-        below = words.at[row.top - 1, lane].get(mode="clip").astype(jnp.uint64)
+        words = row.words.written(row.top, x)
+        below = words.read(row.top - 1).astype(jnp.uint64)
         x = jnp.where(over, x >> WORD, jnp.where(under, (x << WORD) | below, x))
         top = row.top + over.astype(jnp.int32) - under.astype(jnp.int32)
         low, peak = jnp.minimum(row.low, top), jnp.maximum(row.peak, top)
@@ -137,36 +141,3 @@ def uniform(symbols: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
         for part in (symbols, symbols + 1)
     )
     return start, end - start
-
-
-@jax.jit
-def push_of(index: jax.Array, edges: jax.Array, stack: Stack) -> Stack:
-    """Pushes symbols `[B, ...]`: number i is the slots edges[i] … edges[i + 1] - 1."""
-    valid = stack.each(index.shape)
-    start = jnp.where(valid, edges[index], 0)
-    size = jnp.where(valid, edges[index + 1], 0) - start  # 0 for no symbol
-
-    def step(row, numbers):
-        start, size = numbers
-        size = jnp.where(size == 0, 2**PRECISION, size)
-        row, x = settled(row, row.lanes, least_for(size), 2)
-        return row._replace(lanes=pushed(x, start, size)), ()
-
-    return by_rows(step, stack, (start.reshape(-1), size.reshape(-1)))[1]
-
-
-@functools.partial(jax.jit, static_argnames="shape")
-def pop_of(shape: tuple[int, ...], edges: jax.Array, stack: Stack) -> tuple[jax.Array, Stack]:
-    """Pops what `push_of` pushed, symbols of the shape `[B, ...]`."""
-
-    def step(row, valid):
-        index = jnp.searchsorted(edges, slots(row.lanes), side="right") - 1
-        start = jnp.where(valid, edges[index], 0)
-        size = jnp.where(valid, edges[index + 1] - start, 2**PRECISION)
-        x = popped(row.lanes, start, size)
-        row, x = settled(row, x, jnp.uint64(LEAST), 2)
-        return row._replace(lanes=x), jnp.where(valid, index, 0)
-
-    valid = stack.each(shape).reshape(-1)
-    index, stack = by_rows(step, stack, valid, reverse=True)
-    return index.reshape(shape), stack

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from glowjax.codec.fixed_point import two_to
 from glowjax.codec.lanes import (
     LEAST,
     PRECISION,
     Stack,
-    by_rows,
     least_for,
     popped,
     pushed,
@@ -19,6 +19,7 @@ from glowjax.codec.lanes import (
     slots,
     uniform,
 )
+from glowjax.codec.rows import by_rows
 
 MANTISSA = 15  # bits of a scale's numerator
 MOST = 28  # bits of its denominator
@@ -77,12 +78,12 @@ def pop_and_push(x: jax.Array, by: Ratio, stack: Stack, moves: int = 2) -> tuple
         x, n, bits = numbers
         n = n + 1
         u = (slots(row.lanes) * n) >> PRECISION
-        q, least = x * n + u, jnp.uint64(LEAST) >> bits.astype(jnp.uint64)
+        q, least = x * n + u, np.uint64(LEAST) >> bits.astype(jnp.uint64)
         row, y = settled(row, popped(row.lanes, *uniform(u, n)), least, moves)
         rest = (q & ((1 << bits) - 1)).astype(jnp.uint64)
-        return row._replace(lanes=(y << bits.astype(jnp.uint64)) | rest), q >> bits
+        return row._replace(lanes=(y << bits.astype(jnp.uint64)) | rest), (q >> bits,)
 
-    z, stack = by_rows(step, stack, _numbers(x, by, stack))
+    (z,), stack = by_rows(step, stack, _numbers(x, by, stack))
     return z.reshape(x.shape), stack
 
 
@@ -93,15 +94,15 @@ def push_and_pop(z: jax.Array, by: Ratio, stack: Stack, moves: int = 2) -> tuple
     def step(row, numbers):
         z, n, bits = numbers
         n = n + 1
-        rest = row.lanes & ((jnp.uint64(1) << bits.astype(jnp.uint64)) - 1)
+        rest = row.lanes & ((np.uint64(1) << bits.astype(jnp.uint64)) - 1)
         q = (z << bits) + rest.astype(jnp.int64)
         x = jnp.floor(q.astype(jnp.float64) / n).astype(jnp.int64)  # exact: see `uniform`
         start, size = uniform(q - x * n, n)
         y = row.lanes >> bits.astype(jnp.uint64)
         row, y = settled(row, y, least_for(size), moves)
-        return row._replace(lanes=pushed(y, start, size)), x
+        return row._replace(lanes=pushed(y, start, size)), (x,)
 
-    x, stack = by_rows(step, stack, _numbers(z, by, stack), reverse=True)
+    (x,), stack = by_rows(step, stack, _numbers(z, by, stack), reverse=True)
     return x.reshape(z.shape), stack
 
 

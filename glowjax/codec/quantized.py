@@ -24,7 +24,7 @@ EXACT = 24  # bits of float32
 SEEN = 11  # bits of the numbers that a net sees, besides their sign
 HIDDEN = 9  # of hidden activations: more of them would leave fewer for the weights
 LEAST = -60  # exponents below are 0, far from where float32 ends
-ROWS = 512  # of activations at a time: caches hold them
+ROWS = 512  # of activations at a time: a CPU's caches hold them
 
 
 @functools.partial(
@@ -79,7 +79,9 @@ class QuantizedConvNet(ConvNet):
             h = jax.nn.relu(whole_matmul(h, weights.second) + weights.bias)
             return whole_matmul(h, weights.last).astype(jnp.float64)
 
-        y = lax.map(products, seen.reshape(-1, seen.shape[-1]), batch_size=ROWS)
+        some_at_a_time = functools.partial(lax.map, products, batch_size=ROWS)
+        rows = seen.reshape(-1, seen.shape[-1])
+        y = lax.platform_dependent(rows, cpu=some_at_a_time, default=jax.vmap(products))
         y = sum_of_taps(y.reshape(*x.shape[:3], -1), weights.taps.bias.shape[0])
         return add_bias(y, weights.taps)
 

@@ -13,7 +13,8 @@ from jax import lax
 
 from glowjax.codec.affine import Affine, affine, affine_forward, affine_inverse
 from glowjax.codec.fixed_point import any_of, bad
-from glowjax.codec.lanes import PRECISION, Stack, pop_of, push_of
+from glowjax.codec.lanes import PRECISION, Stack
+from glowjax.codec.symbols import pop_of, push_of
 
 SHIFTS = 8
 APART = 2.0**-36  # what machines may differ by, for numbers of about 1

@@ -14,9 +14,10 @@ from glowjax.codec.bins import coarsen, pop_uniform, push_uniform, refine
 from glowjax.codec.coder import Coder
 from glowjax.codec.fixed_point import FRACTION, RANGE, fixed, in_range, two_to
 from glowjax.codec.gaussians import STARTS, pop_normal, push_normal
-from glowjax.codec.lanes import pop_of, push_of, pushed
+from glowjax.codec.lanes import pushed
 from glowjax.codec.lifting import factors, lift, unlift
 from glowjax.codec.modular_scale import ratio, scale_forward, scale_inverse
+from glowjax.codec.symbols import pop_of, push_of
 
 SEEDS = st.integers(0, 2**32 - 1)
 SHAPE = (5, 9)  # numbers of five images
