@@ -5,8 +5,8 @@
 It has 30 couplings with nets of width 512 and two blocks, where the released settings for ImageNet
 at 64×64 have 32. Four couplings of channels come before each of tokens, as there.
 
-Time: not run here; its number of steps is a guess at half an hour on one H200.
-Expected: not known.
+Time: about 22 minutes on one H200, by 2,425 images a second in a shorter run; it was not run whole.
+Expected: not known. 1,488 steps, with their own decay of the rate, gave 3.962 bits/dim on test.
 Source: Kolesnikov et al. 2024 and the released code; the number of images is our own.
 """
 

@@ -5,7 +5,7 @@
 Patches, flows and channels of a head are those of the released settings for likelihoods of ImageNet
 at 64×64, and the width and the blocks of a net are half of theirs: 384 and four.
 
-Time: not run here; its number of steps is a guess at half an hour on one H200.
+Time: about half an hour on one H200, by 1,020 images a second in 60 steps; it was not run whole.
 Expected: not known.
 Source: Zhai et al. 2024 and the released code; the optimizer and the number of images are our own.
 """
@@ -23,9 +23,9 @@ config = Config(
         warmup_images=300_000,
         decay="cosine",
     ),
-    train_steps=16_000,
+    train_steps=7_000,
     batch_size=256,
     ema=0.999,
-    evaluate_every=4_000,
+    evaluate_every=1_750,
     log_every=100,
 )
