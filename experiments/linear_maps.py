@@ -58,6 +58,7 @@ def flows() -> dict[str, gj.Flow]:
         "SVD": conv("svd"),
         "triangular": conv("triangular"),
         "rotation, ActNorm": scaled(conv("rotation")),
+        "exponential": conv("exponential"),
         "Woodbury, rank 4": gj.as_flow(gj.Woodbury(4)),
         "32 reflections, ActNorm": scaled(gj.as_flow(gj.Householder(32))),
         "2 reflections, ActNorm": scaled(gj.as_flow(gj.Householder(2))),

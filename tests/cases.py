@@ -124,6 +124,7 @@ CASES = {
     "conv1x1_svd": Case(as_flow(glowjax.InvertibleConv1x1("svd")), (2, 3), ()),
     "conv1x1_triangular": Case(as_flow(glowjax.InvertibleConv1x1("triangular")), (4,), ()),
     "conv1x1_rotation": Case(as_flow(glowjax.InvertibleConv1x1("rotation")), (4,), ()),
+    "conv1x1_exponential": Case(as_flow(glowjax.InvertibleConv1x1("exponential")), (2, 3), ()),
     "householder": Case(as_flow(glowjax.Householder(3)), (5,), ("Householder",)),
     "woodbury": Case(as_flow(glowjax.Woodbury(2)), (2, 5), ("Woodbury",)),
     "periodic_conv": Case(as_flow(glowjax.PeriodicConv()), (2, 4, 2), ("PeriodicConv",)),

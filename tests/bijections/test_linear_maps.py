@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 
 import glowjax
 from glowjax import as_flow
@@ -63,6 +64,7 @@ MAPS: dict[str, Any] = {  # name -> forward and inverse, parameters, the matrix 
     ),
     "triangular": (of(factorizations.triangle), (TRIANGLE,), triangle(square(UPPER, TRIANGLE))),
     "rotation": (of(factorizations.rotation), (TURNS,), cayley(square(ABOVE, TURNS).T)),
+    "exponential": (of(factorizations.exponential), (SQUARE,), scipy.linalg.expm(SQUARE)),
     "householder": (HOUSEHOLDER, (V,), reflected()),
     "woodbury": (
         WOODBURY,
@@ -107,6 +109,15 @@ def test_singular_values_are_positive_however_small(log_scale):
     np.testing.assert_allclose(slope, 10 * np.eye(C), atol=1e-12)
 
 
+@pytest.mark.parametrize("norm", [1e-8, 1.0, 16.0])
+def test_the_exponential_is_right_up_to_its_norm(norm):
+    generator = SQUARE * norm / np.linalg.norm(SQUARE, 2)
+    matrix, due = factorizations.exponential(generator), scipy.linalg.expm(generator)
+    np.testing.assert_allclose(matrix.weight, due, atol=1e-12 * np.abs(due).max())
+    due = scipy.linalg.expm(-generator)
+    np.testing.assert_allclose(matrix.inverse, due, atol=1e-12 * np.abs(due).max())
+
+
 def test_a_matrix_without_inverse_gives_no_plausible_number():
     left, right = np.zeros((C, 1)), np.zeros((1, C))
     left[0], right[0, 0] = 1.0, -1.0
@@ -129,6 +140,7 @@ STARTS = {
     "svd": as_flow(glowjax.InvertibleConv1x1("svd")),
     "triangular": as_flow(glowjax.InvertibleConv1x1("triangular")),
     "rotation": as_flow(glowjax.InvertibleConv1x1("rotation")),
+    "exponential": as_flow(glowjax.InvertibleConv1x1("exponential")),
     "householder": as_flow(glowjax.Householder(2)),
     "woodbury": as_flow(glowjax.Woodbury(2)),
 }

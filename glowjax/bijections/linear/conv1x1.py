@@ -11,6 +11,7 @@ from glowjax.arrays import AnyArray
 from glowjax.bijections.linear import factorizations
 from glowjax.bijections.linear.factorizations import (
     dense,
+    exponential,
     lu_product,
     qr_product,
     rotation,
@@ -70,7 +71,7 @@ def conv1x1_lu_inverse(
     return unmix(z, lu_product(packed))
 
 
-Parametrization = Literal["dense", "lu", "qr", "svd", "triangular", "rotation"]
+Parametrization = Literal["dense", "lu", "qr", "svd", "triangular", "rotation", "exponential"]
 
 
 class Form(NamedTuple):
@@ -88,6 +89,7 @@ FORMS = {
     "svd": Form("svd", factorizations.random_rotation_svd, svd_product),
     "triangular": Form("triangle", factorizations.no_triangle, triangle),
     "rotation": Form("rotation", factorizations.some_rotation, rotation),
+    "exponential": Form("generator", factorizations.random_generator, exponential),
 }
 
 
@@ -104,6 +106,7 @@ class InvertibleConv1x1(Mixing):
         "svd"         U·diag(s)·V  svd: [C, C]            rotations and singular values
         "triangular"  R            triangle: [C·(C+1)/2]  z_i depends on x_1 … x_i alone
         "rotation"    Q            rotation: [C·(C-1)/2]  log_det = 0
+        "exponential" e^M          generator: [C, C]      log_det = positions · tr M
 
     All but the first have a log_det that is a sum: their parameters hold the logarithms of the
     diagonals of U and R, and of s. A rotation is the Cayley transform (I - S)·(I + S)⁻¹ of a
@@ -120,7 +123,7 @@ class InvertibleConv1x1(Mixing):
     generative normalizing flows (QR). Zhang et al. 2018, Stabilizing gradients for deep neural
     networks via efficient SVD parameterization. Both make their rotations of Householder
     reflections. Golinski et al. 2019, Improving normalizing flows via better orthogonal
-    parameterizations (Cayley).
+    parameterizations (Cayley). Xiao & Liu 2020, Generative flows with matrix exponential.
 
     Examples:
         >>> flow = glowjax.as_flow(glowjax.InvertibleConv1x1("svd"))

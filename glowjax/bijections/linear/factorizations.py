@@ -22,6 +22,9 @@ from glowjax.bijections.linear.linalg import (
 from glowjax.bijections.linear.matrix import Matrix
 from glowjax.checks import require
 
+SQUARINGS = 4
+TERMS = 16  # of the series: what is left out is below 1/17! where M / 2⁴ has the norm 1
+
 
 def dense(weight: Float[AnyArray, "C C"]) -> Matrix:
     """The `Matrix` of a weight `[C, C]` itself."""
@@ -81,6 +84,18 @@ def rotation(numbers: Float[AnyArray, "N"]) -> Matrix:
     return Matrix(turned, turned.T, jnp.zeros((), turned.dtype))
 
 
+def exponential(generator: Float[AnyArray, "C C"]) -> Matrix:
+    """The `Matrix` e^M of any M `[C, C]`; its inverse is e^-M, and ln det = tr M.
+
+    By Taylor's series of M / 2⁴, squared four times: exact up to rounding for norms up to 16.
+
+    Source: Xiao & Liu 2020, section 3.1; Higham 2005, The scaling and squaring method (revisited).
+    """
+    generator = promote(generator)
+    both = [_exp(sign * generator) for sign in (1, -1)]
+    return Matrix(*both, jnp.trace(generator))
+
+
 def random_rotation(key: jax.Array, channels: int, dtype=jnp.float32) -> Float[Array, "C C"]:
     """An orthogonal `[C, C]`: the Q of the QR decomposition of a Gaussian matrix."""
     return orthogonal_factor(draw_flat(jax.random.normal, key, (channels, channels), dtype))
@@ -109,6 +124,12 @@ def random_rotation_svd(key: jax.Array, channels: int, dtype=jnp.float32) -> Flo
     return skew * (1 - jnp.eye(channels, dtype=dtype))
 
 
+def random_generator(key: jax.Array, channels: int, dtype=jnp.float32) -> Float[Array, "C C"]:
+    """M of a random rotation e^M: skew-symmetric, with eigenvalues within about ±2i."""
+    numbers = _draw(key, (channels, channels), channels, dtype)
+    return jnp.tril(numbers, -1) - jnp.tril(numbers, -1).T
+
+
 def no_triangle(key: jax.Array, channels: int, dtype=jnp.float32) -> Float[Array, "N"]:
     """The identity in the form of `triangle`."""
     return jnp.zeros(channels * (channels + 1) // 2, dtype)
@@ -133,6 +154,17 @@ def _cayley(packed):
     """(I - S)·(I + S)⁻¹ = 2·(I + S)⁻¹ - I for S = A - Aᵀ, A being `packed` below the diagonal."""
     lower, identity = jnp.tril(packed, -1), _identity(packed)
     return 2 * inverse_and_log_abs_det(identity + lower - lower.T)[0] - identity
+
+
+def _exp(generator):
+    """e^M, by a fixed number of products: LAPACK has no part in it."""
+    scaled, identity = generator / 2**SQUARINGS, _identity(generator)
+    result = identity
+    for k in range(TERMS, 0, -1):
+        result = identity + product(scaled, result) / k
+    for _ in range(SQUARINGS):
+        result = product(result, result)
+    return result
 
 
 def _upper(packed):
