@@ -29,6 +29,7 @@ def tarflow(
     heads: int = 4,
     segment: int | None = 1,
     tolerance: float = 0.0,
+    guidance: float | tuple[float, float] = 0.0,
     dtype: Dtype | None = None,
     backprop: Backprop = "store",
     unroll: int | bool = 1,
@@ -41,14 +42,22 @@ def tarflow(
 
     Two things are changed. The ActNorm makes the units of the images not matter; the paper has
     none. And the first token is mapped too, by what the net makes of a token of zeros, which all
-    others see as well; the paper leaves it as it is. What the paper adds for its samples is not
-    part of the flow: Gaussian noise in training, its removal, and guidance.
+    others see as well; the paper leaves it as it is.
+
+    Three things make the paper's samples better. It trains on images with Gaussian noise, added in
+    the loss, and `tweedie` removes the noise from samples. Labels, one-hot as the context, are left
+    out of some examples in training, by `drop_context`. Then the flow with `guidance`, and with the
+    same parameters, draws images that are more typical of their labels. It is another density,
+    exact as the first, in both directions and for all of its steps. `experiments.tarflow_guidance`
+    does all three.
 
     Args:
         patch: p.
         steps: K, each of two autoregressive flows: the paper's T is 2·K.
         width, blocks, heads, dtype: of the nets, see `CausalViT`.
         segment, tolerance: of the inverse, see `CausalViT`: by default it is exact, token by token.
+        guidance: w, see `CausalViT`: 0 in training; `(0, w)` rises along the tokens, as the paper's
+            annealed one.
         backprop, unroll: see `repeat`. `"invert"` takes the H·W/p² steps of each inverse.
 
     `context`: floats `[B, F]`, as `CausalViT` takes them.
@@ -79,6 +88,7 @@ def tarflow(
         heads=heads,
         segment=segment,
         tolerance=tolerance,
+        guidance=guidance,
         dtype=dtype,
     )
     flow = chain(
