@@ -14,9 +14,10 @@ samples with noise, and without for denoised ones. All are means and ranges over
 
 The picture shows two samples of each label in some of these ways.
 
-Time: 5 min of processor time of one CPU core.
-Expected: of plain samples a classifier finds 94 % right, and with guidance 1 more than 99 %, which are less
-various.
+Time: 4 min of processor time of one CPU core.
+Expected: the share of plain samples is 0.95 and rises to 0.97 without their noise; with guidance 1
+it is above 0.99, more than the 0.988 of real test digits, but samples are less various: 0.76 in
+place of 0.89, both denoised. A weight that rises from 0 to 2 costs less of it, and 0.81 is left.
 Source: Zhai et al. 2024 (TarFlow); Ho & Salimans 2022 (guidance); settings our own.
 """
 

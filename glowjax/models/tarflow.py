@@ -44,12 +44,11 @@ def tarflow(
     none. And the first token is mapped too, by what the net makes of a token of zeros, which all
     others see as well; the paper leaves it as it is.
 
-    Three things make the paper's samples better. It trains on images with Gaussian noise, added in
-    the loss, and `tweedie` removes the noise from samples. Labels, one-hot as the context, are left
-    out of some examples in training, by `drop_context`. Then the flow with `guidance`, and with the
-    same parameters, draws images that are more typical of their labels. It is another density,
-    exact as the first, in both directions and for all of its steps. `experiments.tarflow_guidance`
-    does all three.
+    The paper makes samples better in three ways. It trains on images with Gaussian noise, which is
+    added in the loss, and it removes the noise of samples, as `tweedie` does. And it leaves out
+    some labels in training, as `drop_context` does with one-hot ones: then the same parameters with
+    `guidance` make images that are more typical of their labels. The flow with guidance is another
+    density, and as exact. `experiments.tarflow_guidance` does all of it.
 
     Args:
         patch: p.

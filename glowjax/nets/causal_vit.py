@@ -51,9 +51,9 @@ class CausalViT(Transformer):
 
         result_k = result_k(context) + w_k·(result_k(context) - result_k(0)).
 
-    It is a function of the same tokens still, so that a flow with guidance is exact, at the price
-    of a batch twice as large. It makes sense for a net that has often seen zeros as its context, by
-    `drop_context`. At w = -1 no context is seen at all.
+    It still depends on the tokens before k alone, so that a flow with guidance is exact. It costs a
+    batch twice as large, and makes sense for a net that has seen zeros as its context in training,
+    by `drop_context`. With w = -1 no context is seen at all.
 
     `context` and errors are as for `ViT`, and for a segment that is no divisor, a guidance that is
     not as above, and a guidance without a context.
