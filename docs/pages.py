@@ -23,7 +23,10 @@ NAME = re.compile(r"(?<!\[)`(glowjax\.[\w.]+)`")  # in no link yet
 
 # Page of the API -> its title, and the modules and packages whose public names it has.
 API = {
-    "flows": ("Flows and how they are combined", ["flow", "compose", "loops", "expression"]),
+    "flows": (
+        "Flows and how they are combined",
+        ["flow", "compose", "loops", "context", "expression"],
+    ),
     "bijections": ("Bijections", ["bijections", "arrays"]),
     "models": ("Models", ["models"]),
     "nets": ("Nets", ["nets"]),

@@ -111,6 +111,7 @@ from glowjax.bijections.split import Split, TopPrior, unwhiten, whiten
 from glowjax.bijections.squeeze import Squeeze, squeeze_forward, squeeze_inverse
 from glowjax.bijections.sylvester import Sylvester, sylvester_forward, sylvester_inverse
 from glowjax.compose import chain, invert, multiscale, on_last, with_context
+from glowjax.context import drop_context
 from glowjax.densities import targets, toy
 from glowjax.densities.annealed_losses import craft, fab
 from glowjax.densities.annealing import Annealed, anneal, annealed_importance_sampling
@@ -127,6 +128,7 @@ from glowjax.densities.bases import (
     student_t,
     uniform,
 )
+from glowjax.densities.denoising import tweedie
 from glowjax.densities.density import Density, density
 from glowjax.densities.dequantizers import (
     Dequantizer,
@@ -301,6 +303,7 @@ __all__ = [
     "dequantized",
     "diagonal_normal",
     "distrax_base",
+    "drop_context",
     "effective_sample_size",
     "emerging_conv_forward",
     "emerging_conv_inverse",
@@ -397,6 +400,7 @@ __all__ = [
     "trainable",
     "tuned_step_size",
     "tuned_temperatures",
+    "tweedie",
     "unconstrained_monotonic",
     "uniform",
     "uniform_dequantizer",

@@ -1,11 +1,13 @@
-"""Who takes a context: a flow, a module or a net says so; what takes none is called without."""
+"""Who takes a context, what takes none is called without, and contexts dropped in training."""
 
 import inspect
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
-from glowjax.checks import described
+from glowjax.checks import BELOW_ONE, check_in, check_key, described, is_array
 
 
 def takes_context(module: nn.Module, method: str = "__call__") -> bool:
@@ -38,3 +40,48 @@ def refuse_context(context: Any) -> None:
             f"context must be None, as no part of this flow takes one, got {described(context)}"
             " (with_context(flow, None) makes a flow that passes it by)"
         )
+
+
+def drop_context(key: jax.Array, context: Any, rate: float) -> Any:
+    """`context` with all numbers of some examples 0, each example's with probability `rate`.
+
+    So a net also learns what to say without a context, in whose place it sees 0. The option
+    `guidance` of `CausalViT` needs that.
+
+        loss = lambda params, batch, key, step: glowjax.forward_kl(
+            model, params, batch.x, glowjax.drop_context(key, batch.context, 0.1))
+
+    Args:
+        key: a JAX key, a fresh one a step.
+        context: floats `[B, ...]`, such as one-hot labels, or a tree of them.
+        rate: in [0, 1).
+
+    Raises:
+        ValueError: a key that is none; a context that is not floats with the same B; a rate that is
+            not in [0, 1).
+
+    Source: Ho & Salimans 2022 (Classifier-free diffusion guidance), algorithm 1.
+
+    Examples:
+        >>> dropped = glowjax.drop_context(jax.random.key(0), jnp.ones((1000, 2)), 0.1)
+        >>> dropped.shape, bool(jnp.all(dropped[:, 0] == dropped[:, 1]))
+        ((1000, 2), True)
+    """
+    check_key("key", key)
+    check_in(BELOW_ONE, rate=rate)
+    leaves = jax.tree.leaves(context)
+    floats = all(
+        is_array(leaf) and jnp.ndim(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        for leaf in leaves
+    )
+    sizes = {jnp.shape(leaf)[0] for leaf in leaves} if floats else set()
+    if len(sizes) != 1:
+        raise ValueError(
+            f"context must be floats with one row an example, got {described(context)}"
+        )
+    kept = jax.random.bernoulli(key, 1 - rate, (*sizes,))
+
+    def drop(leaf):
+        return jnp.where(kept.reshape(-1, *(1,) * (jnp.ndim(leaf) - 1)), leaf, 0)
+
+    return jax.tree.map(drop, context)

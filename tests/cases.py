@@ -733,6 +733,9 @@ CASES |= {
         ("tarflow_step",),
     ),
     "tarflow": Case(glowjax.tarflow(steps=2, **SMALL_TARFLOW), (2, 4, 1), ("tarflow",)),
+    "tarflow_guided": Case(
+        glowjax.tarflow(steps=1, guidance=(0.5, 2.0), **SMALL_TARFLOW), (2, 4, 1), (), context=2
+    ),
     "tarflow_recompute": Case(
         glowjax.tarflow(steps=2, backprop="recompute", **SMALL_TARFLOW), (2, 4, 1), (), context=2
     ),

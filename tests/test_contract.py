@@ -190,6 +190,36 @@ def test_a_conditional_flow_without_its_context_is_told():
             jax.eval_shape(flow.forward, jax.eval_shape(flow.init, key(), X), X, CONTEXT)
 
 
+def test_contexts_are_dropped_row_by_row_at_their_rate():
+    context = {"a": jnp.ones((4000, 3)), "b": jnp.ones((4000, 2, 2))}
+    dropped = jax.jit(functools.partial(glowjax.drop_context, rate=0.3))(jax.random.key(0), context)
+    rows = np.asarray(dropped["a"][:, 0])
+    assert set(rows) == {0.0, 1.0} and abs(rows.mean() - 0.7) < 0.03
+    for name, axes in (("a", (1,)), ("b", (1, 2))):
+        expected = np.broadcast_to(np.expand_dims(rows, axes), context[name].shape)
+        np.testing.assert_array_equal(dropped[name], expected)
+    kept = glowjax.drop_context(jax.random.key(1), context, 0.0)
+    jax.tree.map(np.testing.assert_array_equal, kept, context)
+
+
+@pytest.mark.parametrize(
+    ("context", "rate", "message"),
+    [
+        (
+            jnp.ones(3, int),
+            0.1,
+            r"context must be floats with one row .* got int\d+ of shape \(3,\)",
+        ),
+        ((jnp.ones((3, 1)), jnp.ones((2, 1))), 0.1, "context must be floats with one row"),
+        (None, 0.1, "context must be floats with one row an example, got None"),
+        (jnp.ones((3, 1)), 1.0, r"rate must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_bad_dropping_of_contexts_is_named(context, rate, message):
+    with pytest.raises(ValueError, match=message):
+        glowjax.drop_context(jax.random.key(0), context, rate)
+
+
 def test_labels_out_of_range_raise_where_they_are_known_and_are_nan_under_jit():
     image = jnp.ones((4, 2, 2, 1))
     top = as_flow(glowjax.TopPrior(num_classes=3))

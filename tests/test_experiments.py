@@ -28,6 +28,7 @@ LONG = (  # a minute each, even so: run with -m exhaustive
     "mixed_table",
     "monotone_2d",
     "surjections_2d",
+    "tarflow_guidance",
     "tarflow_inverse",
     "convolutions_digits",
     "wavelet_digits",

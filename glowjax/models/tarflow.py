@@ -29,6 +29,7 @@ def tarflow(
     heads: int = 4,
     segment: int | None = 1,
     tolerance: float = 0.0,
+    guidance: float | tuple[float, float] = 0.0,
     dtype: Dtype | None = None,
     backprop: Backprop = "store",
     unroll: int | bool = 1,
@@ -41,14 +42,21 @@ def tarflow(
 
     Two things are changed. The ActNorm makes the units of the images not matter; the paper has
     none. And the first token is mapped too, by what the net makes of a token of zeros, which all
-    others see as well; the paper leaves it as it is. What the paper adds for its samples is not
-    part of the flow: Gaussian noise in training, its removal, and guidance.
+    others see as well; the paper leaves it as it is.
+
+    The paper makes samples better in three ways. It trains on images with Gaussian noise, which is
+    added in the loss, and it removes the noise of samples, as `tweedie` does. And it leaves out
+    some labels in training, as `drop_context` does with one-hot ones: then the same parameters with
+    `guidance` make images that are more typical of their labels. The flow with guidance is another
+    density, and as exact. `experiments.tarflow_guidance` does all of it.
 
     Args:
         patch: p.
         steps: K, each of two autoregressive flows: the paper's T is 2·K.
         width, blocks, heads, dtype: of the nets, see `CausalViT`.
         segment, tolerance: of the inverse, see `CausalViT`: by default it is exact, token by token.
+        guidance: w, see `CausalViT`: 0 in training; `(0, w)` rises along the tokens, as the paper's
+            annealed one.
         backprop, unroll: see `repeat`. `"invert"` takes the H·W/p² steps of each inverse.
 
     `context`: floats `[B, F]`, as `CausalViT` takes them.
@@ -79,6 +87,7 @@ def tarflow(
         heads=heads,
         segment=segment,
         tolerance=tolerance,
+        guidance=guidance,
         dtype=dtype,
     )
     flow = chain(

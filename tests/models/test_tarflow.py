@@ -264,3 +264,72 @@ def test_a_context_of_another_kind_is_refused(context):
     flow = glowjax.tarflow(**SMALL_TARFLOW)
     with pytest.raises(ValueError, match=r"context must be floats of shape \(1, F\)"):
         jax.eval_shape(flow.init, jax.random.key(0), jnp.zeros((1, 4, 4, 1)), context)
+
+
+# ------------------------------------------------------------------------------- guidance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ORDERS)
+def test_guidance_moves_each_token_by_its_weight_away_from_no_context(order):
+    params, x, context = latents(order)
+    net = SMALL_CAUSAL(AFFINE.size, order=order)
+    seen, unseen = (net.apply(params, x, c) for c in (context, jnp.zeros_like(context)))
+    assert jnp.max(jnp.abs(seen - unseen)) > 0.1
+    turn = slice(None, None, 1 if order == "natural" else -1)
+    rising = (0.5 + 1.5 * np.arange(6) / 5)[turn].reshape(2, 3, 1, 1)
+    for guidance, weights in ((2.0, 2.0), ((0.5, 2.0), rising), (-1.0, -1.0), ((0.0, 0.0), 0.0)):
+        guided = SMALL_CAUSAL(AFFINE.size, order=order, guidance=guidance)
+        expected = seen + weights * (seen - unseen)
+        np.testing.assert_allclose(guided.apply(params, x, context), expected, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("segment", [1, 3])
+def test_a_guided_flow_inverts_with_the_parameters_of_the_plain_one(segment):
+    plain = glowjax.tarflow(steps=1, **SMALL_TARFLOW)
+    flow = glowjax.tarflow(steps=1, guidance=(0.0, 2.0), segment=segment, **SMALL_TARFLOW)
+    x = jax.random.normal(jax.random.key(0), (3, 4, 6, 1))
+    context = jax.random.normal(jax.random.key(1), (3, 2))
+    params = jax.jit(lambda x: moved(plain.init(jax.random.key(2), x, context), 0.1))(x)
+    z, log_det = jax.jit(flow.forward)(params, x, context)
+    back, back_log_det = jax.jit(flow.inverse)(params, z, context)
+    np.testing.assert_allclose(back, x, atol=1e-11)
+    np.testing.assert_allclose(back_log_det, -log_det, atol=1e-11)
+    without, _ = jax.jit(plain.forward)(params, x, context)
+    assert jnp.max(jnp.abs(z - without)) > 0.01
+
+
+@pytest.mark.slow
+def test_guidance_by_0_is_the_plain_flow_and_by_minus_1_that_of_no_context():
+    def latent(guidance, context):
+        flow = glowjax.tarflow(steps=1, guidance=guidance, **SMALL_TARFLOW)
+        return jax.jit(flow.forward)(params, x, context)
+
+    x = jax.random.normal(jax.random.key(0), (3, 4, 4, 1))
+    context = jax.random.normal(jax.random.key(1), (3, 2))
+    plain = glowjax.tarflow(steps=1, **SMALL_TARFLOW)
+    params = jax.jit(lambda x: moved(plain.init(jax.random.key(2), x, context), 0.1))(x)
+    for guidance, seen in ((0.0, context), (-1.0, jnp.zeros_like(context))):
+        expected = jax.jit(plain.forward)(params, x, seen)
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, atol=1e-12),
+            latent(guidance, context),
+            expected,
+        )
+
+
+@pytest.mark.parametrize(
+    ("guidance", "context", "message"),
+    [
+        (jnp.inf, True, "guidance must be a finite number or a pair of them, got inf"),
+        ((1.0, 2.0, 3.0), True, "guidance must be a finite number or a pair of them, got"),
+        ("strong", True, "guidance must be a finite number or a pair of them, got 'strong'"),
+        (2.0, False, "context must be given for guidance=2.0, got None"),
+    ],
+)
+def test_bad_guidance_is_named(guidance, context, message):
+    flow = glowjax.tarflow(guidance=guidance, **SMALL_TARFLOW)
+    context = jnp.ones((1, 2)) if context else None
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(flow.init, jax.random.key(0), jnp.zeros((1, 4, 4, 1)), context)
