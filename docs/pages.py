@@ -33,7 +33,10 @@ API = {
     "preprocess": ("Preprocess", ["preprocess"]),
     "densities": ("Densities and objectives", ["densities"]),
     "surjections": ("Surjections", ["surjections", "densities.surjection"]),
-    "targets": ("Targets and toy data", ["densities.targets", "densities.toy"]),
+    "targets": (
+        "Targets and toy data",
+        ["densities.targets", "densities.lennard_jones", "densities.toy"],
+    ),
     "fitting": ("Fit", ["fitting"]),
     "trained-models": ("Trained models", ["runs"]),
     "codec": ("Compression", ["codec"]),

@@ -144,6 +144,7 @@ from glowjax.densities.importance import (
     importance_weighted_log_prob,
 )
 from glowjax.densities.latents import attribute_direction, interpolate, redraw_levels
+from glowjax.densities.lennard_jones import lennard_jones
 from glowjax.densities.objectives import (
     alpha_divergence,
     effective_sample_size,
@@ -338,6 +339,7 @@ __all__ = [
     "invert",
     "jet",
     "jet_step",
+    "lennard_jones",
     "lipswish",
     "load",
     "log_mean_exp",

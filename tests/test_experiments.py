@@ -13,7 +13,9 @@ from glowjax.runs.config import experiment_files
 
 ENTRIES = {entry.name: entry for entry in listing.entries()}
 SCRIPTS = [name for name, e in ENTRIES.items() if e.command.startswith("python -m experiments.")]
-NEEDS = dict.fromkeys(("annealing_wells", "latent_sampling_2d", "wells_annealed"), "blackjax")
+NEEDS = dict.fromkeys(
+    ("annealing_wells", "latent_sampling_2d", "lennard_jones", "wells_annealed"), "blackjax"
+)
 LONG = (  # a minute each, even so: run with -m exhaustive
     "annealing_wells",
     "conditional_1d",
@@ -24,6 +26,7 @@ LONG = (  # a minute each, even so: run with -m exhaustive
     "gaussianization_2d",
     "latent_sampling_2d",
     "latents_digits",
+    "lennard_jones",
     "torus_sphere",
     "mixed_table",
     "monotone_2d",

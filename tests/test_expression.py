@@ -70,6 +70,7 @@ TARGETS = [
     targets.ring_mixture(),
     targets.banana(),
     targets.funnel(),
+    glowjax.lennard_jones(2, 1, temperature=0.5),
 ]
 
 
