@@ -66,10 +66,10 @@ def _stack(found):
     return found if isinstance(found, Stack) else found[1]
 
 
-def test_the_trial_that_decides_for_the_kernel_moves_words(monkeypatch):
+def test_the_trial_that_decides_for_the_kernel_moves_words():
     stack, sizes = rows._trial()
-    monkeypatch.setattr(rows.rows_kernel, "by_kernel", BY["kernel"])
-    looped, by_kernel = (jax.jit(by)(stack, sizes) for by in (rows._looped, rows._by_kernel))
+    ways = (functools.partial(by, rows._pop_some) for by in BY.values())
+    looped, by_kernel = (jax.jit(way)(stack, sizes) for way in ways)
     jax.tree.map(np.testing.assert_array_equal, looped, by_kernel)
     assert looped[1].fits() and np.any(looped[1].low < stack.top)
 
