@@ -1,6 +1,7 @@
 """The kernel for GPUs makes bit for bit what the loop makes; here JAX interprets it on a CPU."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -76,3 +77,9 @@ def test_the_trial_that_decides_for_the_kernel_moves_words():
 
 def test_no_kernel_is_tried_without_a_gpu():
     assert not rows._kernel_works()
+
+
+def test_a_kernel_that_fails_is_not_used(monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform="gpu")])
+    with pytest.warns(UserWarning, match="the codec is slow on this GPU"):
+        assert not rows._kernel_works.__wrapped__()
