@@ -32,7 +32,7 @@ def by_kernel(
     outputs = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (*state, stack.words)]
     outputs += [jax.ShapeDtypeStruct((count,), result.dtype) for result in results]
     kernel = pl.pallas_call(
-        functools.partial(_kernel, step, width, count, (len(arrays), len(tables)), reverse),
+        functools.partial(_kernel, step, width, count, len(arrays), len(tables), reverse),
         out_shape=outputs,
         grid=(pl.cdiv(width, BLOCK),),
         input_output_aliases={4: 4},  # the words stay where they are
@@ -83,10 +83,11 @@ class _Table:
         return first
 
 
-def _kernel(step, width, count, inputs, reverse, *refs):
+def _kernel(step, width, count, arrays, tables, reverse, *refs):
     """A program's lanes, through all rows."""
-    first, arrays, others = refs[:4], refs[5 : 5 + inputs[0]], refs[5 + inputs[0] :]
-    tables, last = [_Table(ref) for ref in others[: inputs[1]]], others[inputs[1] :]
+    first, rest = refs[:4], refs[5:]
+    given, rest = rest[:arrays], rest[arrays:]
+    known, last = [_Table(ref) for ref in rest[:tables]], rest[tables:]
     lane = pl.program_id(0) * BLOCK + lax.iota(jnp.int32, BLOCK)
     exists = lane < width
     words, results = _Words(last[4], lane, exists), last[5:]
@@ -95,8 +96,8 @@ def _kernel(step, width, count, inputs, reverse, *refs):
     def turn(i, state):
         place = (rows - 1 - i if reverse else i) * width + lane
         valid = exists & (place < count)
-        numbers = tuple(triton.load(ref.at[place], mask=valid, other=0) for ref in arrays)
-        row, found = step(_row(state, words), numbers, *tables)
+        numbers = tuple(triton.load(ref.at[place], mask=valid, other=0) for ref in given)
+        row, found = step(_row(state, words), numbers, *known)
         for ref, result in zip(results, found, strict=True):
             triton.store(ref.at[place], result, mask=valid)
         return row.lanes, row.top, row.low, row.peak

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from glowjax.arrays import AnyArray, draw_flat, promote
+from glowjax.bijections.linear.conv_exponential import series_terms
 from glowjax.bijections.linear.linalg import (
     inverse_and_log_abs_det,
     lu_factors,
@@ -23,7 +24,6 @@ from glowjax.bijections.linear.matrix import Matrix
 from glowjax.checks import require
 
 SQUARINGS = 4
-TERMS = 16  # of the series: what is left out is below 1/17! where M / 2⁴ has the norm 1
 
 
 def dense(weight: Float[AnyArray, "C C"]) -> Matrix:
@@ -160,7 +160,7 @@ def _exp(generator):
     """e^M, by a fixed number of products: LAPACK has no part in it."""
     scaled, identity = generator / 2**SQUARINGS, _identity(generator)
     result = identity
-    for k in range(TERMS, 0, -1):
+    for k in range(series_terms(1.0, generator.dtype), 0, -1):
         result = identity + product(scaled, result) / k
     for _ in range(SQUARINGS):
         result = product(result, result)
