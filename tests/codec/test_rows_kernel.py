@@ -79,6 +79,18 @@ def test_no_kernel_is_tried_without_a_gpu():
     assert not rows._kernel_works()
 
 
+def test_the_kernel_is_tried_while_jax_traces(monkeypatch):
+    monkeypatch.setattr(rows.rows_kernel, "by_kernel", BY["kernel"])
+    devices = jax.devices()
+    gpu = SimpleNamespace(platform="gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [gpu])
+    check = rows._check_kernel
+    monkeypatch.setattr(rows, "_check_kernel", lambda device: check(devices[0]))
+    works = []
+    jax.jit(lambda x: works.append(rows._kernel_works.__wrapped__()) or x)(1.0)
+    assert works == [True]
+
+
 def test_a_kernel_that_fails_is_not_used(monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform="gpu")])
     with pytest.warns(UserWarning, match="the codec is slow on this GPU"):
