@@ -18,6 +18,7 @@ import glowjax
 from glowjax import codec
 from glowjax.codec.batches import BatchCoder
 from glowjax.codec.coder import Coder
+from glowjax.codec.compression import lanes_for
 from glowjax.codec.fixed_point import FRACTION
 from glowjax.runs.given import read_split
 from glowjax.runs.trained import ImageModel
@@ -111,7 +112,8 @@ def drawn(batch: int) -> None:
 def at_one_noise(model: ImageModel, params, images, labels, batch) -> tuple[float, float]:
     """Bits/dim on the coder's stack, and those that the model claims at the noise popped there."""
     images_coder = BatchCoder(model.density, params, model.image_shape, model.levels, batch)
-    coder, nats, log_prob = Coder.seeded(8), 0.0, jax.jit(model.density.log_prob)
+    coder, nats = Coder.seeded(lanes_for(images.size)), 0.0
+    log_prob = jax.jit(model.density.log_prob)
     for start in range(0, len(images), batch):
         some = images[start : start + batch]
         context = None if labels is None else labels[start : start + batch]

@@ -67,7 +67,7 @@ def compress(
     require(takes, "labels", labels, "None: the model is not conditional")
     parts = 1 if len(images) < ALONE else 2
     ends = np.linspace(0, len(images), parts + 1).astype(int).tolist()
-    lanes = _lanes(images.size // parts)
+    lanes = lanes_for(images.size // parts)
     streams = [
         Stream(codec, Coder.seeded(lanes), classes, start, end)
         for start, end in itertools.pairwise(ends)
@@ -141,7 +141,7 @@ def decompressed(model: Density, params: Any, data: bytes) -> Iterator[Batch]:
     require(only_seed, "data", "other bits too", "its images and the seed alone")
 
 
-def _lanes(numbers: int) -> int:
+def lanes_for(numbers: int) -> int:
     """How many lanes there are for so many numbers.
 
     The sizes of images are mostly powers of two. The lanes are an odd number, and far from such: so

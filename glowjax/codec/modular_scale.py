@@ -107,7 +107,9 @@ def push_and_pop(z: jax.Array, by: Ratio, stack: Stack, moves: int = 2) -> tuple
 
 
 def _numbers(x, by, stack):
-    """Numbers and their scales, [N] each; R - 1 in place of R, so that zeros stand for 1."""
+    """Numbers and their scales, [N] each; R - 1 in place of R, so that zeros stand for 1.
+
+    All are 0 for images that do not count: what a flow makes of them may grow beyond 2⁵³.
+    """
     valid = stack.each(x.shape)
-    parts = jnp.where(valid, by.numerator - 1, 0), jnp.where(valid, by.bits, 0)
-    return tuple(array.reshape(-1) for array in (x, *parts))
+    return tuple(jnp.where(valid, a, 0).reshape(-1) for a in (x, by.numerator - 1, by.bits))

@@ -30,6 +30,8 @@ class Compress(Images):
     """How many images of the split; default: all."""
     batch: int = 8
     """How many images the nets see at a time."""
+    check: bool = True
+    """Whether to decompress everything once, before the file is written."""
     out: Out = None
     """The file; default: compressed.glow in the run's folder."""
 
@@ -53,16 +55,19 @@ def compress(arguments: list[str]) -> None:
     given = options.images(model, options.num)
     if options.files:
         _check_unchanged(options.files, given, model)
+    labels = given.labels if model.conditional else None
     with progress(len(given.images), what="image", text="compiling", pause=PAUSE) as advance:
         data = codec.compress(
             model.density,
             params,
             given.images,
             levels=model.levels,
-            labels=given.labels if model.conditional else None,
+            labels=labels,
             batch=options.batch,
             advance=lambda done: advance(done, "compressing"),
         )
+    if options.check:
+        _check_comes_back(model, params, data, given.images, labels)
     write_whole(path, data)
     numbers, sizes = given.images.size, codec.sizes(data)
     parts = ", ".join(f"{name} {bits / numbers:.4f}" for name, bits in sizes._asdict().items())
@@ -106,6 +111,21 @@ def _check_unchanged(files: Iterable[Path], given: Given, model: ImageModel) -> 
         height, width, channels = model.image_shape
         wanted = f"{height}×{width}×{channels} of {model.levels} grey levels, or it is not lossless"
         require(np.array_equal(pixels, image), "file", str(path), wanted)
+
+
+def _check_comes_back(model: ImageModel, params, data: bytes, images, labels) -> None:
+    """Decompresses what was compressed, and refuses to write what does not come back."""
+    done = 0
+    with progress(len(images), what="image", text="compiling", pause=PAUSE) as advance:
+        for batch in codec.decompressed(model.density, params, data):
+            end = batch.start + len(batch.images)
+            same = np.array_equal(batch.images, images[batch.start : end])
+            if batch.labels is not None:
+                same &= np.array_equal(batch.labels, labels[batch.start : end])
+            wanted = f"those of numbers {batch.start} to {end - 1} that were compressed"
+            require(same, "images", "others back", wanted)
+            done += len(batch.images)
+            advance(done, "checking")
 
 
 def _write_each(folder: Path, batches: Iterable[codec.Batch], model: ImageModel, advance) -> None:

@@ -135,6 +135,19 @@ def test_images_that_leave_fixed_point_are_stored_as_they_are():
     assert header.raw
 
 
+@pytest.mark.float32
+def test_a_batch_may_be_filled_up_with_what_grows_beyond_all_bounds():
+    step = glowjax.chain(*map(glowjax.as_flow, (glowjax.ActNorm(), glowjax.InvertibleConv1x1())))
+    model = glowjax.density(glowjax.repeat(step, 64), SHAPE)
+    # The triangular factors of W alone, without its scales, stretch 0 + bias by 2.6 in each step.
+    to = {"log_scale": 0.0, "bias": 100.0, "shift": 0.0, "weight": 0.4 * np.array([[1, 1], [1, 0]])}
+    params = jax.tree.map_with_path(
+        lambda path, a: jnp.broadcast_to(to[path[-1].key], a.shape),
+        model.init(jax.random.key(0), jnp.ones((1, *SHAPE))),
+    )
+    assert not assert_comes_back(model, params, extremes(3)).raw
+
+
 @pytest.mark.slow
 @pytest.mark.float32
 def test_labels_are_stored():

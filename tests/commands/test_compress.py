@@ -50,6 +50,18 @@ def test_files_that_would_not_come_back_are_refused(compressed, tmp_path, capsys
     assert not (tmp_path / "no.glow").exists()
 
 
+def test_nothing_is_written_if_other_images_come_back(compressed, tmp_path, monkeypatch, capsys):
+    run, images, _ = compressed
+    others = codec.Batch(0, np.roll(images, 1, axis=0), None)
+    monkeypatch.setattr(codec, "decompressed", lambda *_: iter([others]))
+    command = ["compress", str(run), "--num", "20", "-o", str(tmp_path / "no.glow")]
+    assert main(command) == 1
+    assert "images must be those of numbers 0 to 19" in capsys.readouterr().err
+    assert not (tmp_path / "no.glow").exists()
+    assert main([*command, "--no-check"]) == 0
+    assert (tmp_path / "no.glow").exists()
+
+
 def test_a_damaged_file_is_named_and_nothing_is_written(compressed, tmp_path, capsys):
     run, _, path = compressed
     damaged, out = tmp_path / "damaged.glow", tmp_path / "out"
