@@ -28,8 +28,8 @@ class Compress(Images):
 
     num: int | None = None
     """How many images of the split; default: all."""
-    batch: int = 8
-    """How many images the nets see at a time."""
+    batch: int | None = None
+    """How many images the nets see at a time; default: 8 on CPUs, and 64 on other devices."""
     check: bool = True
     """Whether to decompress everything once, before the file is written."""
     out: Out = None
