@@ -28,6 +28,9 @@ class Sample(Weights):
     label: int | None = None
     """Class of all images, for a conditional model; default: as many of each,
     class by class."""
+    guidance: float = 0.0
+    """Makes images more typical of their class, of a model trained with model.label_dropout: 1 is a
+    usual weight, and more leaves less variety."""
     seed: int = 0
     out: Path | None = None
     """A .png, the sheet; a .npy, the images as uint8 [N, H, W, C], with an axis of temperatures
@@ -42,6 +45,8 @@ def sample(arguments: list[str]) -> None:
     path = options.path(options.out, "sampled.png")
     check_out(path, ".png", ".npy")
     model, params = options.load()
+    if options.guidance:
+        model = model.guided(options.guidance)
     classes = model.num_classes if model.conditional and options.label is None else None
     rows = classes or len(options.temperature) > 1
     usual = ROW * (classes or 1) if rows else 64

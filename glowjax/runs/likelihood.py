@@ -9,7 +9,7 @@ from glowjax.densities.dequantizers import Dequantizer, dequantized
 from glowjax.densities.quantization import dequantize
 from glowjax.flow import Flow
 
-TRAIN_NOISE, EVALUATION_NOISE, DROPOUT = 0, 1, 2  # independent streams of one seed
+TRAIN_NOISE, EVALUATION_NOISE, DROPOUT, LABELS = range(4)  # independent streams of one seed
 
 
 class Likelihood(NamedTuple):
@@ -70,7 +70,7 @@ def noise_keys(seed: int, stream: int, step: Any, index: Any) -> jax.Array:
 
     Args:
         seed: of the run.
-        stream: `TRAIN_NOISE` or `EVALUATION_NOISE`.
+        stream: `TRAIN_NOISE`, `EVALUATION_NOISE` or `LABELS`.
         step: of training; in evaluation, which draw of several.
         index: `[B]`, each example's place in the global batch or in the split.
     """

@@ -18,13 +18,21 @@ def logit_first(alpha: float | None) -> dict[str, Flow]:
     return {} if alpha is None else {"logit": as_flow(Logit(alpha))}
 
 
+NO_LABEL = -1  # in place of a label that training leaves out
+
+
 @recorded
 def of_labels(flow: Flow, num_classes: int) -> Flow:
-    """`flow`, whose context is floats, with labels `[B]` in their place; one-hot floats for it."""
+    """`flow`, whose context is floats, with labels `[B]` in their place; one-hot floats for it.
+
+    `NO_LABEL` becomes zeros. Outside of compiled functions it is refused, as what it mostly is: a
+    mistake.
+    """
 
     def embed(labels):
         check_labels(labels, num_classes, jnp.size(labels))
-        return one_hot(labels, num_classes, jnp.float32)
+        given = (labels != NO_LABEL)[:, None]
+        return jnp.where(given, one_hot(labels, num_classes, jnp.float32), 0.0)
 
     return with_context(flow, embed)
 

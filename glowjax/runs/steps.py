@@ -26,12 +26,14 @@ from glowjax.runs.config import Config
 from glowjax.runs.likelihood import (
     DROPOUT,
     EVALUATION_NOISE,
+    LABELS,
     TRAIN_NOISE,
     Likelihood,
     noise_keys,
     step_key,
 )
 from glowjax.runs.models import dequantizer, without_dropout
+from glowjax.runs.parts import NO_LABEL
 
 AXIS = "data"
 
@@ -144,7 +146,11 @@ class _Steps:
         index = lax.axis_index(AXIS) * size + jnp.arange(size)
         keys = noise_keys(self.config.seed, TRAIN_NOISE, step, index)
         z, log_prob = self.in_training.encode(
-            params.flow, batch["image"], keys, self._context(batch), self._dropout_key(step)
+            params.flow,
+            batch["image"],
+            keys,
+            self._context_in_training(batch, step, index),
+            self._dropout_key(step),
         )
         loss = jnp.mean(self._bits(log_prob, batch))
         metrics = {"train_bits_per_dim": loss}
@@ -180,6 +186,14 @@ class _Steps:
 
     def _context(self, batch):
         return batch["label"] if self.config.model.conditional else None
+
+    def _context_in_training(self, batch, step, index):
+        labels, rate = self._context(batch), getattr(self.config.model, "label_dropout", 0.0)
+        if not rate:
+            return labels
+        keys = noise_keys(self.config.seed, LABELS, step, index)
+        dropped = jax.vmap(lambda key: jax.random.bernoulli(key, rate))(keys)
+        return jnp.where(dropped, NO_LABEL, labels)
 
     def _bits(self, log_prob, batch):
         return bits_per_dim(log_prob, batch["image"].shape[1:], levels=self.levels)

@@ -1,5 +1,6 @@
 """A trained model of images, as functions of its weights and of images of whole numbers."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterable
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glowjax.checks import NON_NEGATIVE, check_in, check_labels, check_positive, is_known, require
+from glowjax.compose import chain
 from glowjax.data.images import resized
-from glowjax.densities.density import Density
+from glowjax.densities.density import Density, density
 from glowjax.densities.quantization import (
     bin_centres,
     check_images,
@@ -36,10 +38,11 @@ class ImageModel:
         encode(params, images, labels=None)                     -> z
         decode(params, z, labels=None)                          -> images
         prepare(images)                                         -> images as the model takes them
+        guided(weight)                                          -> a model of the same parameters
 
     Images are uint8 `[B, H, W, C]`, in 0 … levels - 1; `to_uint8(images, levels=model.levels)`
     makes 8-bit ones of them. `labels`, `[B]` integers, are for a conditional model alone. All
-    but `prepare` are pure, and compiled once for each size of their arguments.
+    but the last two are pure, and compiled once for each size of their arguments.
 
     Attributes:
         density: of the dequantized images, floats in (-½, ½): what goes into JAX code. If the model
@@ -125,6 +128,18 @@ class ImageModel:
         if transform.bits is None:
             transformed = np.asarray(from_uint8(transformed, levels=self.levels))
         return self._checked(transformed)
+
+    def guided(self, weight: float) -> "ImageModel":
+        """The model whose samples are more typical of their labels, for a weight above 0.
+
+        Its likelihood is another too. See the option `guidance` of `tarflow`.
+        """
+        model: Any = self.config.model
+        dropped = getattr(model, "label_dropout", 0.0)
+        wanted = "0, or the model one that was trained with model.label_dropout above 0"
+        require(dropped or weight == 0, "guidance", weight, wanted)
+        flow = chain(**model.parts(self.num_classes, guidance=weight))
+        return dataclasses.replace(self, density=density(flow, self.image_shape))
 
     def _checked(self, images):
         shape = jnp.shape(images)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from glowjax.checks import BELOW_ONE, check_in, require
 from glowjax.compose import chain
 from glowjax.flow import Flow
 from glowjax.loops import Backprop
@@ -87,6 +88,8 @@ class TarFlow:
     """α of the logit of the pixels, `glowjax.Logit`, taken first; None takes none."""
     conditional: bool = False
     """Show the nets the data set's labels."""
+    label_dropout: float = 0.0
+    """Share of examples that training shows without their label, so that samples can be guided."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the nets' hidden layers; bfloat16 is faster on GPU and TPU."""
     backprop: Backprop = "store"
@@ -94,11 +97,15 @@ class TarFlow:
     unroll: int = 1
     """Steps per iteration of the compiled loop."""
 
-    def parts(self, num_classes: int | None) -> dict[str, Flow]:
+    def parts(self, num_classes: int | None, guidance: float = 0.0) -> dict[str, Flow]:
         """The whole model, for data with `num_classes` labels; errors as for `Glow`."""
         options = options_of(self)
+        dropped = options.pop("label_dropout")
+        check_in(BELOW_ONE, label_dropout=dropped)
+        require(self.conditional or not dropped, "label_dropout", dropped, "0 unless conditional")
         classes = classes_of(options.pop("conditional"), num_classes)
-        flow = chain(**logit_first(options.pop("logit")), tokens=tarflow(**options))
+        first = logit_first(options.pop("logit"))
+        flow = chain(**first, tokens=tarflow(**options, guidance=guidance))
         return {"flow": flow if classes is None else of_labels(flow, classes)}
 
     @property

@@ -17,8 +17,9 @@ from glowjax.densities.quantization import bits_per_dim, dequantize
 from glowjax.fitting import optim
 from glowjax.fitting.optim import Optimizer
 from glowjax.models.glow import glow, glow_backbone
+from glowjax.models.tarflow import tarflow
 from glowjax.runs.config import Config
-from glowjax.runs.likelihood import EVALUATION_NOISE, TRAIN_NOISE, noisy
+from glowjax.runs.likelihood import EVALUATION_NOISE, LABELS, TRAIN_NOISE, noise_keys, noisy
 from glowjax.runs.models import Glow
 from glowjax.runs.steps import (
     AXIS,
@@ -32,6 +33,7 @@ from glowjax.runs.steps import (
     on_one_device,
     replicate,
 )
+from glowjax.runs.transformers import TarFlow
 
 SHAPE, LEVELS, CLASSES, BATCH, SEED, STEPS = (4, 4, 1), 17, 3, 8, 5, 3
 TINY: dict[str, Any] = {"levels": 1, "steps": 1, "width": 4}
@@ -230,6 +232,29 @@ def test_no_buffer_of_the_state_is_held_twice(config):
     assert len(set(buffers)) == len(buffers) == 4 * len(leaves(state))
     new, _ = mapped_of(config).train_step(state, batch(0))
     assert not any(a.is_deleted() for a in leaves(new))
+
+
+@pytest.mark.slow
+def test_training_sees_zeros_for_labels_that_are_left_out():
+    model = TarFlow(patch=2, steps=1, width=4, blocks=1, heads=1, conditional=True)
+    config = dataclasses.replace(PLAIN, model=dataclasses.replace(model, label_dropout=0.5))
+    state, first = start(config), batch(0)
+    step = jax.vmap(trainer_of(config).train_step, axis_name=AXIS)
+    _, metrics = step(*jax.tree.map(lambda a: jnp.asarray(a)[None], (state, first)))
+
+    keys = noise_keys(SEED, LABELS, 0, np.arange(BATCH))
+    dropped = np.array([bool(jax.random.bernoulli(key, 0.5)) for key in keys])
+    assert 0 < dropped.sum() < BATCH
+    context = np.eye(CLASSES, dtype=np.float32)[first["label"]] * ~dropped[:, None]
+    x = noise_by_hand(TRAIN_NOISE, 0, first["image"], range(BATCH))
+    params = state.params.flow["flow"]["tokens"]
+    plain = density(tarflow(patch=2, steps=1, width=4, blocks=1, heads=1), SHAPE)
+    expected = [
+        jnp.mean(bits_per_dim(plain.log_prob(params, x, c), SHAPE, levels=LEVELS))
+        for c in (context, context + dropped[:, None])
+    ]
+    np.testing.assert_allclose(metrics["train_bits_per_dim"], expected[:1], rtol=1e-5)
+    assert abs(expected[1] - expected[0]) > 1e-3
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from PIL import Image
 from saved import rows_of, sampled, state_of, steps_of
 from tensorboardX.proto import event_pb2
 
+from glowjax.cli import main
 from glowjax.data.source import Source
 from glowjax.data.transform import Transform
 from glowjax.fitting.optim import Optimizer
@@ -562,6 +563,26 @@ def test_a_run_of_another_kind_of_model(config, tmp_path, model):
         np.testing.assert_array_equal(images[3], sampled(folder, 5, label=3)[3])
     with pytest.raises(ValueError, match=f"differing: .*model.kind {model.kind} -> glow"):
         training.train(config, folder, resume=True)
+
+
+@pytest.mark.slow
+def test_samples_are_guided_by_labels_that_training_left_out(config, tmp_path, capsys):
+    model = TarFlow(patch=2, steps=1, width=4, blocks=1, heads=2, conditional=True)
+    images = []
+    for rate, weights in ((0.0, (0, 1e3)), (0.5, (0, 1e3, 1e4))):  # a net of two steps is weak
+        dropping = dataclasses.replace(config, model=dataclasses.replace(model, label_dropout=rate))
+        training.train(dataclasses.replace(dropping, train_steps=2), tmp_path / f"{rate}")
+        for weight in weights:
+            out = tmp_path / f"{rate}, {weight}.npy"
+            command = ["sample", str(tmp_path / f"{rate}"), "--num", "20", "--out", str(out)]
+            works = main([*command, "--guidance", str(weight)]) == 0
+            assert works == (rate > 0 or weight == 0)
+            images += [np.load(out).astype(int)] if works else []
+    assert "trained with model.label_dropout above 0" in capsys.readouterr().err
+    _, plain, guided, more = images
+    assert 0 < np.abs(guided - plain).sum() < np.abs(more - plain).sum()
+    with pytest.raises(ValueError, match="label_dropout must be 0 unless conditional"):
+        TarFlow(label_dropout=0.5).parts(10)
 
 
 @pytest.mark.slow
