@@ -10,6 +10,8 @@ from jax import lax
 from glowjax.checks import require
 from glowjax.codec.fixed_point import RANGE_BITS, two_to
 
+TOGETHER = 4, 3, 2, 1  # channels, of which the first that divides all of them
+
 
 class Lifting(NamedTuple):
     """A unit triangular matrix `[C, C]` less its diagonal, times 2^bits, in whole numbers.
@@ -75,20 +77,31 @@ def _lifting(weights: np.ndarray) -> Lifting:
 
 def lift(x: jax.Array, by: Lifting) -> jax.Array:
     """z_i = x_i + round(Σ_j M_ij·x_j), M without its diagonal, of int64 `[..., C]`."""
-    return x + _rounded(jnp.matmul(x.astype(jnp.float64), jnp.asarray(by.weights).T), by)
+    sums = jnp.matmul(x.astype(jnp.float64), jnp.asarray(by.weights).T)
+    return x + _rounded(sums, by).astype(jnp.int64)
 
 
 def unlift(z: jax.Array, by: Lifting) -> jax.Array:
-    """The inverse of `lift`: channel by channel."""
-    weights, order = jnp.asarray(by.weights), jnp.asarray(by.order)
+    """The inverse of `lift`: a few channels become known in each turn of a loop."""
+    channels, order = z.shape[-1], jnp.asarray(by.order)
+    some = next(n for n in TOGETHER if channels % n == 0)
+    weights = jnp.asarray(by.weights)[order][:, order]  # 0 but for channels that are known before
 
-    def one(i, x):
-        row = weights[order[i]]
-        return x.at[order[i]].add(-_rounded(jnp.tensordot(row, x, 1), by).astype(jnp.float64))
+    def turn(k, x):
+        start = k * some
+        rows, now = (lax.dynamic_slice_in_dim(a, start, some) for a in (weights, x))
+        before = jnp.where(jnp.arange(channels) < start, rows, 0)
+        among = lax.dynamic_slice_in_dim(rows, start, some, axis=1)
+        known = []
+        for weight, total, number in zip(among, jnp.tensordot(before, x, 1), now, strict=True):
+            total += sum(w * x for w, x in zip(weight, known, strict=False))
+            known.append(number - _rounded(total, by))
+        return lax.dynamic_update_slice_in_dim(x, jnp.stack(known), start, axis=0)
 
-    x = lax.fori_loop(0, len(order), one, jnp.moveaxis(z, -1, 0).astype(jnp.float64))
-    return jnp.moveaxis(x, 0, -1).astype(jnp.int64)
+    x = jnp.moveaxis(z, -1, 0)[order].astype(jnp.float64)
+    x = lax.fori_loop(0, channels // some, turn, x)
+    return jnp.moveaxis(x[jnp.argsort(order)], 0, -1).astype(jnp.int64)
 
 
 def _rounded(sums, by):
-    return jnp.rint(sums * two_to(-jnp.asarray(by.bits))).astype(jnp.int64)
+    return jnp.rint(sums * two_to(-jnp.asarray(by.bits)))
