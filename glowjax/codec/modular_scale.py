@@ -55,6 +55,7 @@ def within(scale: jax.Array) -> jax.Array:
 def scale_forward(x: jax.Array, by: Ratio, stack: Stack) -> tuple[jax.Array, Stack]:
     """z ≈ x·R / S, S = 2^bits, of int64 `[B, ...]`: q = x·R + pop(U[0, R)); z, e = divmod(q, S);
     push(e, U[0, S)). The stack grows by log₂ S - log₂ R bits a number: minus the log-determinant.
+    Of images that are not `valid`, all numbers become 0.
 
     Source: Li et al. 2021, iFlow, section 3.2 (modular scale transform).
     """
@@ -62,7 +63,7 @@ def scale_forward(x: jax.Array, by: Ratio, stack: Stack) -> tuple[jax.Array, Sta
 
 
 def scale_inverse(z: jax.Array, by: Ratio, stack: Stack) -> tuple[jax.Array, Stack]:
-    """The inverse of `scale_forward`, which leaves the stack as it was before."""
+    """The inverse of `scale_forward` for valid images; it leaves the stack as it was before."""
     return push_and_pop(z, by, stack, moves=1)
 
 
@@ -109,7 +110,7 @@ def push_and_pop(z: jax.Array, by: Ratio, stack: Stack, moves: int = 2) -> tuple
 def _numbers(x, by, stack):
     """Numbers and their scales, [N] each; R - 1 in place of R, so that zeros stand for 1.
 
-    All are 0 for images that do not count: what a flow makes of them may grow beyond 2⁵³.
+    All are 0 for images that are not valid: what a flow makes of them may grow beyond 2⁵³.
     """
     valid = stack.each(x.shape)
     return tuple(jnp.where(valid, a, 0).reshape(-1) for a in (x, by.numerator - 1, by.bits))
