@@ -94,7 +94,7 @@ def unlift(z: jax.Array, by: Lifting) -> jax.Array:
         among = lax.dynamic_slice_in_dim(rows, start, some, axis=1)
         known = []
         for weight, total, number in zip(among, jnp.tensordot(before, x, 1), now, strict=True):
-            total += sum(w * x for w, x in zip(weight, known, strict=False))
+            total += sum(w * one for w, one in zip(weight, known, strict=False))
             known.append(number - _rounded(total, by))
         return lax.dynamic_update_slice_in_dim(x, jnp.stack(known), start, axis=0)
 

@@ -296,3 +296,8 @@ def dequantizer(model: Model, levels: int) -> Dequantizer | None:
 def without_dropout(model: Model) -> Model:
     """The model as it is evaluated, of the same parameters."""
     return dataclasses.replace(model, dropout=0.0) if isinstance(model, FlowPP) else model
+
+
+def label_dropout(model: Model) -> float:
+    """The share of examples that training shows without their label."""
+    return model.label_dropout if isinstance(model, TarFlow) else 0.0

@@ -32,7 +32,7 @@ from glowjax.runs.likelihood import (
     noise_keys,
     step_key,
 )
-from glowjax.runs.models import dequantizer, without_dropout
+from glowjax.runs.models import dequantizer, label_dropout, without_dropout
 from glowjax.runs.parts import NO_LABEL
 
 AXIS = "data"
@@ -188,7 +188,7 @@ class _Steps:
         return batch["label"] if self.config.model.conditional else None
 
     def _context_in_training(self, batch, step, index):
-        labels, rate = self._context(batch), getattr(self.config.model, "label_dropout", 0.0)
+        labels, rate = self._context(batch), label_dropout(self.config.model)
         if not rate:
             return labels
         keys = noise_keys(self.config.seed, LABELS, step, index)

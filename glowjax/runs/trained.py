@@ -24,7 +24,7 @@ from glowjax.densities.quantization import (
     quantize,
 )
 from glowjax.runs.config import Config
-from glowjax.runs.models import dequantizer
+from glowjax.runs.models import dequantizer, label_dropout
 from glowjax.runs.steps import Trainer
 
 
@@ -54,7 +54,7 @@ class ImageModel:
 
     Raises:
         ValueError: images of another dtype, shape or range; labels that are out of range, or
-            missing, or not taken.
+            missing, or not taken; guidance of a model that was not trained for it.
     """
 
     density: Density
@@ -135,9 +135,8 @@ class ImageModel:
         Its likelihood is another too. See the option `guidance` of `tarflow`.
         """
         model: Any = self.config.model
-        dropped = getattr(model, "label_dropout", 0.0)
-        wanted = "0, or the model one that was trained with model.label_dropout above 0"
-        require(dropped or weight == 0, "guidance", weight, wanted)
+        wanted = "left out, or the model one that was trained with model.label_dropout above 0"
+        require(label_dropout(model), "guidance", weight, wanted)
         flow = chain(**model.parts(self.num_classes, guidance=weight))
         return dataclasses.replace(self, density=density(flow, self.image_shape))
 
