@@ -41,7 +41,7 @@ def test_the_two_directions_of_a_masked_autoregressive_flow_have_the_same_option
             set(),
         ),
         (Jet, glowjax.jet, {"logit", "conditional"}, set()),
-        (TarFlow, glowjax.tarflow, {"logit", "conditional"}, {"guidance"}),
+        (TarFlow, glowjax.tarflow, {"logit", "conditional", "label_dropout"}, {"guidance"}),
     ],
 )
 def test_the_model_of_a_config_has_the_options_of_its_function(kind, function, own, left_out):
