@@ -18,15 +18,14 @@ def logit_first(alpha: float | None) -> dict[str, Flow]:
     return {} if alpha is None else {"logit": as_flow(Logit(alpha))}
 
 
-NO_LABEL = -1  # in place of a label that training leaves out
+NO_LABEL = -(2**31)  # in place of a label that training leaves out; -1 would be a usual mistake
 
 
 @recorded
 def of_labels(flow: Flow, num_classes: int) -> Flow:
     """`flow`, whose context is floats, with labels `[B]` in their place; one-hot floats for it.
 
-    `NO_LABEL` becomes zeros. Outside of compiled functions it is refused, as what it mostly is: a
-    mistake.
+    `NO_LABEL` becomes zeros, in compiled functions alone.
     """
 
     def embed(labels):
