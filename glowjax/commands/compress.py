@@ -1,7 +1,7 @@
 """glowjax compress and decompress."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -115,36 +115,37 @@ def _check_unchanged(files: Iterable[Path], given: Given, model: ImageModel) -> 
 
 def _check_comes_back(model: ImageModel, params, data: bytes, images, labels) -> None:
     """Decompresses what was compressed, and refuses to write what does not come back."""
-    done = 0
     with progress(len(images), what="image", text="compiling", pause=PAUSE) as advance:
-        for batch in codec.decompressed(model.density, params, data):
+        for batch in _told(codec.decompressed(model.density, params, data), advance, "checking"):
             end = batch.start + len(batch.images)
             same = np.array_equal(batch.images, images[batch.start : end])
             if batch.labels is not None:
                 same &= np.array_equal(batch.labels, labels[batch.start : end])
             wanted = f"those of numbers {batch.start} to {end - 1} that were compressed"
             require(same, "images", "others back", wanted)
-            done += len(batch.images)
-            advance(done, "checking")
+
+
+def _told(batches: Iterable[codec.Batch], advance, text: str) -> Iterator[codec.Batch]:
+    """The batches; after each, `advance` is told how many images are done."""
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch.images)
+        advance(done, text)
 
 
 def _write_each(folder: Path, batches: Iterable[codec.Batch], model: ImageModel, advance) -> None:
     """A PNG of each image, named by its number."""
-    done = 0
-    for batch in batches:
+    for batch in _told(batches, advance, "decompressing"):
         folder.mkdir(parents=True, exist_ok=True)
         for i, image in enumerate(np.asarray(to_uint8(batch.images, levels=model.levels))):
             plots.image_grid(image[None], scale=1).save(folder / f"{batch.start + i:05}.png")
-        done += len(batch.images)
-        advance(done, "decompressing")
 
 
 def _write_array(path: Path, batches: Iterable[codec.Batch], header: codec.Header, advance) -> None:
-    images, done = np.empty((header.images, *header.image_shape), np.uint8), 0
-    for batch in batches:
+    images = np.empty((header.images, *header.image_shape), np.uint8)
+    for batch in _told(batches, advance, "decompressing"):
         images[batch.start : batch.start + len(batch.images)] = batch.images
-        done += len(batch.images)
-        advance(done, "decompressing")
     content = io.BytesIO()
     np.save(content, images)
     write_whole(path, content.getvalue())
