@@ -8,8 +8,8 @@ afterwards does, with Hutchinson's unbiased estimate of the trace. The test imag
 Glow's figure, and Glow is trained for about as long. Needs `glowjax[continuous]`.
 
 Time: 2 min 30 s on a CPU core, of which training takes 2 min.
-Expected: 2.20 bits/dim on test, where Glow has 2.23 in about as long; two steps of the midpoint rule
-make a sample whose pixels are off by 0.04 of the range, and eight by less than 0.01.
+Expected: 2.20 bits/dim on test, where Glow has 2.23 in about as long; two steps of the midpoint
+rule make a sample whose pixels are off by 0.04 of the range, and eight by less than 0.01.
 Source: Lipman et al. 2023, section 6; Dosovitskiy et al. 2021 (ViT); settings our own.
 """
 

@@ -1,0 +1,134 @@
+"""One fit, an ensemble of fits, and a Bayesian average of a flow, on few points of the plane.
+
+    python -m experiments.bayesian_average
+
+With 50 or 200 points one flow of splines is uncertain. An ensemble averages the densities of eight
+fits, each with its own start and its own quarter of the points for validation. The Bayesian average
+takes the posterior of all parameters, given all points and a normal prior around the parameters
+that a start has, and averages the densities of 100 draws, of four chains of NUTS.
+
+The figures are held-out ln p, as means over three sets of points, and their ranges.
+
+Time: TIME
+Expected: EXPECTED
+Source: Lakshminarayanan et al. 2017 (deep ensembles); Neal 1996 (Bayesian learning for neural
+networks); Hoffman & Gelman 2014 (NUTS).
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.util import run_inference_algorithm
+from jax.flatten_util import ravel_pytree
+
+import glowjax
+from experiments import common
+from glowjax import plots
+from glowjax.densities import toy
+
+LogP = Callable[[jax.Array], jax.Array]
+SETS, COUNTS = ("two_moons", "eight_gaussians"), (50, 200)
+PRIOR = 0.5  # standard deviation of each parameter
+
+
+def average(model: glowjax.Density, params: Any) -> LogP:
+    """ln of the mean density of parameters that are stacked along a first axis."""
+
+    @jax.jit
+    def log_prob(x):
+        log_p = jax.lax.map(lambda p: model.log_prob(p, x), params)
+        return glowjax.log_mean_exp(log_p, axis=0)
+
+    return log_prob
+
+
+def fits(model: glowjax.Density, x: jax.Array, seed: int, run: common.Run) -> Any:
+    """Parameters of eight fits, stacked; the first one is `glowjax.fit`'s."""
+    fitted = glowjax.fit_many(
+        model,
+        x,
+        seeds=range(seed, seed + run.size(8, 2)),
+        validation=0.25,
+        steps=run.size(1000, 4),
+        evaluate_every=run.size(20, 2),
+        patience=20,
+        show=False,
+    )
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *[each.params for each in fitted])
+
+
+def posterior(model: glowjax.Density, x: jax.Array, seed: int, run: common.Run) -> Any:
+    """Draws from the posterior of the parameters, stacked."""
+    start_key, key = jax.random.split(jax.random.key(seed))
+    centre, unravel = ravel_pytree(model.init(start_key, x))
+    chains = run.size(4, 2)
+
+    def log_posterior(flat):
+        prior = -0.5 * jnp.sum(jnp.square((flat - centre) / PRIOR))
+        return jnp.sum(model.log_prob(unravel(flat), x)) + prior
+
+    def chain(key):
+        start_key, warm_key, key = jax.random.split(key, 3)
+        start, _ = ravel_pytree(model.init(start_key, x))
+        options = {"max_num_doublings": run.size(7, 2)}
+        warmup = blackjax.window_adaptation(blackjax.nuts, log_posterior, **options)
+        (state, tuned), _ = warmup.run(warm_key, start, run.size(200, 4))  # ty: ignore
+        kernel = blackjax.nuts(log_posterior, **tuned)
+        draws = run.size(100, 4)
+        _, (states, _) = run_inference_algorithm(key, kernel, draws, initial_state=state)
+        return states.position[:: run.size(4, 1)]
+
+    draws = jax.jit(jax.vmap(chain))(jax.random.split(key, chains))
+    return jax.vmap(unravel)(draws.reshape(-1, draws.shape[-1]))
+
+
+def learn(x: jax.Array, seed: int, run: common.Run) -> dict[str, tuple[LogP, float]]:
+    """Way to a density, and the seconds of the processor that it took, compilation included."""
+    model = glowjax.density(glowjax.neural_spline_flow(steps=2, width=run.size(8, 2)), (2,))
+    began = time.process_time()
+    fitted = jax.block_until_ready(fits(model, x, seed, run))
+    between = time.process_time()
+    draws = jax.block_until_ready(posterior(model, x, seed, run))
+    end = time.process_time()
+    one = jax.tree.map(lambda leaf: leaf[:1], fitted)
+    return {
+        "one fit": (average(model, one), between - began),
+        "ensemble": (average(model, fitted), between - began),
+        "Bayesian average": (average(model, draws), end - between),
+    }
+
+
+def main(run: common.Run) -> common.Figures:
+    figures: common.Figures = {}
+    panels, dots = {}, {}
+    seeds = range(run.seed, run.seed + run.size(3, 1))
+    for name in SETS:
+        test = toy.TOY[name](jax.random.key(run.seed + 1000), run.size(5000, 20))
+        for count in COUNTS:
+            title = f"{name.replace('_', ' ')}, {count} points"
+            data = [toy.TOY[name](jax.random.key(seed), count) for seed in seeds]
+            found = [learn(x, seed, run) for x, seed in zip(data, seeds, strict=True)]
+            for way, (log_p, _) in found[0].items():
+                nats = [float(jnp.mean(ways[way][0](test))) for ways in found]
+                figures[f"{title}, {way}: ln p"] = common.spread(nats)
+                figures[f"{title}, {way}: seconds"] = np.mean([ways[way][1] for ways in found])
+                if count == COUNTS[0]:
+                    panels[f"{title}: {way}"], dots[f"{title}: {way}"] = log_p, data[0]
+    plots.density_2d(
+        run.folder / "densities.png",
+        panels,
+        extent=(-4, 4),
+        samples=dots,
+        points=run.size(120, 10),
+        columns=3,
+    )
+    return figures
+
+
+if __name__ == "__main__":
+    common.run(main)
