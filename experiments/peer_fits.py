@@ -146,7 +146,7 @@ def _trained_by_torch(
 
         def log_p(x):
             with torch.no_grad():
-                return log_prob(torch.as_tensor(np.asarray(x, np.float32))).numpy()
+                return log_prob(torch.tensor(np.asarray(x, np.float32))).numpy()
 
         return log_p
 
