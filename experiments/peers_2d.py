@@ -38,6 +38,7 @@ import time
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -172,7 +173,7 @@ def measured(fit: Fit, run: common.Run) -> Measured:
     for name in SETS:
         keys = jax.random.split(jax.random.key(run.seed))
         train, test = (np.asarray(toy.TOY[name](key, run.size(10_000, 300))) for key in keys)
-        truth = np.mean(TRUTH[name](test))
+        truth = np.mean(TRUTH[name](jnp.asarray(test)))
         for seed in range(run.seed, run.seed + run.size(3, 2)):
             began = time.process_time()
             log_p = in_units(fit, train, seed)
