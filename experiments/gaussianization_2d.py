@@ -33,7 +33,7 @@ import numpy as np
 import glowjax
 from experiments import common
 from experiments.monotone_2d import EXTENT, over_seeds, trained
-from experiments.monotone_peers import Budget, Fit, LogP, gaussianizing_peers
+from experiments.peer_fits import Budget, Fit, LogP, gaussianizing_peers
 from glowjax import plots, toy
 from glowjax.densities import targets
 

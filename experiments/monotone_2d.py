@@ -25,7 +25,7 @@ import numpy as np
 
 import glowjax
 from experiments import common
-from experiments.monotone_peers import Budget, Fit, LogP, peers
+from experiments.peer_fits import Budget, Fit, LogP, peers
 from glowjax import plots, toy
 from glowjax.densities import targets
 

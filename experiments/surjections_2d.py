@@ -31,7 +31,7 @@ import numpy as np
 import glowjax
 from experiments import common
 from experiments.monotone_2d import in_units
-from experiments.monotone_peers import Budget, trained_by_zuko
+from experiments.peer_fits import Budget, trained_by_zuko
 from glowjax import plots, preprocess, surjections, toy
 from glowjax.densities import targets
 

@@ -30,6 +30,7 @@ LONG = (  # a minute each, even so: run with -m exhaustive
     "torus_sphere",
     "mixed_table",
     "monotone_2d",
+    "peers_2d",
     "surjections_2d",
     "tarflow_guidance",
     "tarflow_inverse",

@@ -1,8 +1,7 @@
-"""Flows of zuko and FlowJAX beside those of `monotone_2d` and `gaussianization_2d`, trained alike.
+"""Flows of zuko, FlowJAX and normflows, trained as those of glowjax in experiments of the plane.
 
-Their own defaults say how a map is made; layers, nets, steps, batches and rates are those of the
-experiment. A library that is not installed is left out, and so is zuko's UNAF, whose steps take
-eight times as long as those of its NAF.
+Their own defaults say how a layer is made, unless an experiment says otherwise; layers, nets,
+steps, batches and rates are those of the experiment. A library that is not installed is left out.
 """
 
 import importlib.util
@@ -40,7 +39,11 @@ class Budget(NamedTuple):
 
 
 def peers(budget: Budget) -> dict[str, Fit]:
-    """What trains the monotone maps of the libraries that are installed, by their names."""
+    """What trains the monotone maps of the libraries that are installed, by their names.
+
+    zuko's UNAF is left out, since its steps take eight times as long as those of its NAF;
+    `peers_2d` has it.
+    """
     found: dict[str, Fit] = {}
     if importlib.util.find_spec("zuko"):
         names = {
@@ -85,14 +88,47 @@ def gaussianizing_peers(
 
 
 def trained_by_zuko(name: str, budget: Budget, **options: Any) -> Fit:
-    """`zuko.flows.NSF` and the like, by torch's Adam."""
-    import torch
+    """`zuko.flows.NSF` and the like; without layers, `CNF`, which has none."""
     from zuko import flows
+
+    layers = {"transforms": budget.layers} if budget.layers else {}
+
+    def make():
+        model: Any = getattr(flows, name)(features=2, **layers, **options)
+        return model, lambda x: model().log_prob(x)
+
+    return _trained_by_torch(make, budget)
+
+
+def trained_by_normflows(layer: Callable[[], Any], budget: Budget) -> Fit:
+    """Layers of normflows, each from a call of `layer`.
+
+    After each step, five more iterations find the largest singular values of Lipschitz nets, as
+    many as these nets have by default.
+    """
+    import normflows
+
+    def make():
+        base = normflows.distributions.DiagGaussian(2, trainable=False)
+        layers = [layer() for _ in range(budget.layers)]
+        model = normflows.NormalizingFlow(base, layers)
+        return model, model.log_prob
+
+    return _trained_by_torch(make, budget, lambda model: normflows.utils.update_lipschitz(model, 5))
+
+
+def _trained_by_torch(
+    make: Callable[[], tuple[Any, Callable]],
+    budget: Budget,
+    after_step: Callable[[Any], None] = lambda model: None,
+) -> Fit:
+    """By torch's Adam; `make` gives a model and its ln p."""
+    import torch
 
     def train(x: np.ndarray, seed: int) -> LogP:
         torch.set_num_threads(1)  # such small arrays take longer on several
         torch.manual_seed(seed)
-        model: Any = getattr(flows, name)(features=2, transforms=budget.layers, **options)
+        model, log_prob = make()
         optimizer = torch.optim.Adam(model.parameters(), lr=budget.rate)
 
         def fall(step):
@@ -101,15 +137,16 @@ def trained_by_zuko(name: str, budget: Budget, **options: Any) -> Fit:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, fall)
         for batch in budget.batches(x, seed):
             optimizer.zero_grad(set_to_none=True)
-            (-model().log_prob(torch.as_tensor(batch)).mean()).backward()
+            (-log_prob(torch.as_tensor(batch)).mean()).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
             optimizer.step()
             schedule.step()
+            after_step(model)
         model.eval()
 
         def log_p(x):
             with torch.no_grad():
-                return model().log_prob(torch.as_tensor(np.asarray(x, np.float32))).numpy()
+                return log_prob(torch.tensor(np.asarray(x, np.float32))).numpy()
 
         return log_p
 
@@ -117,10 +154,26 @@ def trained_by_zuko(name: str, budget: Budget, **options: Any) -> Fit:
 
 
 def trained_by_flowjax(name: str, budget: Budget, rate: float, **options: Any) -> Fit:
-    """`flowjax.flows.block_neural_autoregressive_flow` and the like, by optax."""
+    """`flowjax.flows.block_neural_autoregressive_flow` and the like, by optax.
+
+    All seeds are compiled once.
+    """
     import equinox
     import paramax
     from flowjax import distributions, flows
+
+    optimizer = common.clipped(rate, budget.steps)
+
+    def log_prob(params, static, x):
+        return paramax.unwrap(equinox.combine(params, static)).log_prob(x)
+
+    @equinox.filter_jit
+    def step(params, static, state, batch):
+        gradient = jax.grad(lambda params: -log_prob(params, static, batch).mean())(params)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    of_rows = equinox.filter_jit(log_prob)
 
     def train(x: np.ndarray, seed: int) -> LogP:
         made = getattr(flows, name)(
@@ -134,21 +187,9 @@ def trained_by_flowjax(name: str, budget: Budget, rate: float, **options: Any) -
             equinox.is_inexact_array,
             is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable),
         )
-        optimizer = common.clipped(rate, budget.steps)
-
-        def log_prob(params, x):
-            return paramax.unwrap(equinox.combine(params, static)).log_prob(x)
-
-        @jax.jit
-        def step(params, state, batch):
-            gradient = jax.grad(lambda params: -log_prob(params, batch).mean())(params)
-            updates, state = optimizer.update(gradient, state, params)
-            return optax.apply_updates(params, updates), state
-
         state = optimizer.init(params)
         for batch in budget.batches(x, seed):
-            params, state = step(params, state, batch)
-        of_rows = jax.jit(log_prob)
-        return lambda x: np.asarray(of_rows(params, x))
+            params, state = step(params, static, state, batch)
+        return lambda x: np.asarray(of_rows(params, static, x))
 
     return train
