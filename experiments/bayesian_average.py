@@ -75,7 +75,7 @@ def posterior(model: glowjax.Density, x: jax.Array, seed: int, run: common.Run) 
     def chain(key):
         start_key, warm_key, key = jax.random.split(key, 3)
         start, _ = ravel_pytree(model.init(start_key, x))
-        options = {"max_num_doublings": run.size(7, 2)}
+        options: dict[str, Any] = {"max_num_doublings": run.size(7, 2)}
         warmup = blackjax.window_adaptation(blackjax.nuts, log_posterior, **options)
         (state, tuned), _ = warmup.run(warm_key, start, run.size(200, 4))  # ty: ignore
         kernel = blackjax.nuts(log_posterior, **tuned)
