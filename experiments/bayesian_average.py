@@ -9,8 +9,9 @@ that a start has, and averages the densities of 100 draws, of four chains of NUT
 
 The figures are held-out ln p, as means over three sets of points, and their ranges.
 
-Time: TIME
-Expected: EXPECTED
+Time: 14 min of one CPU core. Needs the extra blackjax.
+Expected: an ensemble is 0.10 to 0.38 nats ahead of one fit. The Bayesian average is 0.02 to 0.18
+nats ahead of the ensemble in the mean, in 1.4 to 3 times the time.
 Source: Lakshminarayanan et al. 2017 (deep ensembles); Neal 1996 (Bayesian learning for neural
 networks); Hoffman & Gelman 2014 (NUTS).
 """
@@ -103,6 +104,11 @@ def learn(x: jax.Array, seed: int, run: common.Run) -> dict[str, tuple[LogP, flo
     }
 
 
+def clipped(log_p: LogP) -> LogP:
+    """For the picture: few points make spikes, which would hide the rest."""
+    return lambda x: jnp.minimum(log_p(x), -2.0)
+
+
 def main(run: common.Run) -> common.Figures:
     figures: common.Figures = {}
     panels, dots = {}, {}
@@ -118,7 +124,8 @@ def main(run: common.Run) -> common.Figures:
                 figures[f"{title}, {way}: ln p"] = common.spread(nats)
                 figures[f"{title}, {way}: seconds"] = np.mean([ways[way][1] for ways in found])
                 if count == COUNTS[0]:
-                    panels[f"{title}: {way}"], dots[f"{title}: {way}"] = log_p, data[0]
+                    panel = f"{name.split('_')[1]}, {way}"
+                    panels[panel], dots[panel] = clipped(log_p), data[0]
     plots.density_2d(
         run.folder / "densities.png",
         panels,

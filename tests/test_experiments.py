@@ -14,10 +14,18 @@ from glowjax.runs.config import experiment_files
 ENTRIES = {entry.name: entry for entry in listing.entries()}
 SCRIPTS = [name for name, e in ENTRIES.items() if e.command.startswith("python -m experiments.")]
 NEEDS = dict.fromkeys(
-    ("annealing_wells", "latent_sampling_2d", "lennard_jones", "wells_annealed"), "blackjax"
+    (
+        "annealing_wells",
+        "bayesian_average",
+        "latent_sampling_2d",
+        "lennard_jones",
+        "wells_annealed",
+    ),
+    "blackjax",
 )
 LONG = (  # a minute each, even so: run with -m exhaustive
     "annealing_wells",
+    "bayesian_average",
     "conditional_1d",
     "continuous_2d",
     "dequantization_digits",
