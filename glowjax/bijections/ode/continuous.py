@@ -37,8 +37,8 @@ class Continuous(nn.Module):
         net: makes the velocity, a Linen module, from `features` = C; it is called with x and, as
             its last feature, t, `[B, ..., C + 1]`, and with `context`. It must be smooth: ReLU's
             kinks make the trace jump, and cost the solver its accuracy. With a zero last layer the
-            flow starts as the identity. Default: `MLP` with SiLU and LeCun's first weights, with
-            which it learns faster than with smaller ones, for `[B, C]`.
+            flow starts as the identity. Default: `MLP` with tanh and LeCun's first weights, with
+            which it learns faster than with SiLU or smaller ones, for `[B, C]`.
         trace: `"exact"`: a derivative a step for each of the D numbers of an example, without a
             key; for low D. `"hutchinson"`: one, along a random probe of signs an example, the same
             over the whole solution: unbiased, up to the solver's error; the same key gives forward
@@ -59,7 +59,7 @@ class Continuous(nn.Module):
     """
 
     net: Callable[..., nn.Module] = functools.partial(
-        MLP, activation="silu", kernel_init=lecun_normal
+        MLP, activation="tanh", kernel_init=lecun_normal
     )
     trace: Trace = "exact"
     rtol: float = 1e-5
