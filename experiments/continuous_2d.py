@@ -8,9 +8,9 @@ same weights, other tolerances, and Hutchinson's estimate of the trace. Needs
 `glowjax[continuous]`.
 
 Time: 6 min on 2 CPU cores.
-Expected: after these few steps 0.1 nats below the true density of eight Gaussians, and 0.4 below
-the checkerboard's; a solver's tolerance of 1e-3 costs about as much in ln p and in what comes back;
-Hutchinson's estimate is unbiased, with a spread of 0.9 nats.
+Expected: after these few steps 0.02 nats below the true density of eight Gaussians, and 0.3 below
+the checkerboard's; a solver's tolerance of 1e-3 costs 4e-3 in ln p, and less than it in what comes
+back; Hutchinson's estimate is unbiased, with a spread of 0.8 nats.
 Source: Grathwohl et al. 2019 (FFJORD), sections 3 and 4.1; Chen et al. 2018.
 """
 
