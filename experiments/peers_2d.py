@@ -24,11 +24,11 @@ the processor for one training: the first, in which JAX compiles, and the mean o
 Bars in the picture are two standard errors long to each side. Install the other libraries by
 `pip install 'glowjax[bench,continuous]'`; one that is missing is left out.
 
-Time: 13 min of one processor with all three libraries.
+Time: 13 to 17 min of one processor with all three libraries.
 Expected: residual flows are ahead of those of normflows by 0.4 nats on eight Gaussians and 0.2 on
-the checkerboard, and planar flows are ahead of FlowJAX's by 1.5 and 0.8, and level with those of
-normflows. UMNNs are level. The continuous flow is ahead of zuko's by 0.07 on the checkerboard, but
-0.09 behind on eight Gaussians. Once compiled, all of glowjax take fewer seconds than the others.
+the checkerboard, continuous flows ahead of zuko's by 0.3 on both, and planar flows ahead of
+FlowJAX's by 1.5 and 0.8, and level with those of normflows. UMNNs are level. Once compiled, all of
+glowjax take fewer seconds than the others.
 Source: Chen et al. 2019; Grathwohl et al. 2019; Rezende & Mohamed 2015; Wehenkel & Louppe 2019.
 """
 
