@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +28,7 @@ from jax.flatten_util import ravel_pytree
 
 import glowjax
 from experiments import common
+from experiments.latent_sampling_2d import adapted_nuts
 from glowjax import plots
 from glowjax.densities import toy
 
@@ -49,7 +49,7 @@ def average(model: glowjax.Density, params: Any) -> LogP:
 
 
 def fits(model: glowjax.Density, x: jax.Array, seed: int, run: common.Run) -> Any:
-    """Parameters of eight fits, stacked; the first one is `glowjax.fit`'s."""
+    """Parameters of eight fits, stacked."""
     fitted = glowjax.fit_many(
         model,
         x,
@@ -76,11 +76,10 @@ def posterior(model: glowjax.Density, x: jax.Array, seed: int, run: common.Run) 
     def chain(key):
         start_key, warm_key, key = jax.random.split(key, 3)
         start, _ = ravel_pytree(model.init(start_key, x))
-        options: dict[str, Any] = {"max_num_doublings": run.size(7, 2)}
-        warmup = blackjax.window_adaptation(blackjax.nuts, log_posterior, **options)
-        (state, tuned), _ = warmup.run(warm_key, start, run.size(200, 4))  # ty: ignore
-        kernel = blackjax.nuts(log_posterior, **tuned)
-        draws = run.size(100, 4)
+        doublings, steps, draws = run.size(7, 2), run.size(200, 4), run.size(100, 4)
+        state, kernel = adapted_nuts(
+            log_posterior, warm_key, start, steps, max_num_doublings=doublings
+        )
         _, (states, _) = run_inference_algorithm(key, kernel, draws, initial_state=state)
         return states.position[:: run.size(4, 1)]
 
@@ -88,8 +87,11 @@ def posterior(model: glowjax.Density, x: jax.Array, seed: int, run: common.Run) 
     return jax.vmap(unravel)(draws.reshape(-1, draws.shape[-1]))
 
 
-def learn(x: jax.Array, seed: int, run: common.Run) -> dict[str, tuple[LogP, float]]:
-    """Way to a density, and the seconds of the processor for it, with compilation."""
+def learn(x: jax.Array, seed: int, run: common.Run) -> tuple[dict[str, LogP], dict[str, float]]:
+    """Way to a density, and to the seconds of the processor for it, with compilation.
+
+    Those of one fit are not known: it is trained beside the seven others.
+    """
     model = glowjax.density(glowjax.neural_spline_flow(steps=2, width=run.size(8, 2)), (2,))
     began = time.process_time()
     fitted = jax.block_until_ready(fits(model, x, seed, run))
@@ -97,11 +99,9 @@ def learn(x: jax.Array, seed: int, run: common.Run) -> dict[str, tuple[LogP, flo
     draws = jax.block_until_ready(posterior(model, x, seed, run))
     end = time.process_time()
     one = jax.tree.map(lambda leaf: leaf[:1], fitted)
-    return {
-        "one fit": (average(model, one), between - began),
-        "ensemble": (average(model, fitted), between - began),
-        "Bayesian average": (average(model, draws), end - between),
-    }
+    params = {"one fit": one, "ensemble": fitted, "Bayesian average": draws}
+    densities = {way: average(model, each) for way, each in params.items()}
+    return densities, {"ensemble": between - began, "Bayesian average": end - between}
 
 
 def clipped(log_p: LogP) -> LogP:
@@ -119,11 +119,12 @@ def main(run: common.Run) -> common.Figures:
             title = f"{name.replace('_', ' ')}, {count} points"
             data = [toy.TOY[name](jax.random.key(seed), count) for seed in seeds]
             found = [learn(x, seed, run) for x, seed in zip(data, seeds, strict=True)]
-            for way, (log_p, _) in found[0].items():
-                nats = [float(jnp.mean(ways[way][0](test))) for ways in found]
+            densities, seconds = zip(*found, strict=True)
+            for way, log_p in densities[0].items():
+                nats = [float(jnp.mean(each[way](test))) for each in densities]
                 figures[f"{title}, {way}: ln p"] = common.spread(nats)
-                if way != "one fit":  # which is trained beside the seven others
-                    figures[f"{title}, {way}: seconds"] = np.mean([ways[way][1] for ways in found])
+                if way in seconds[0]:
+                    figures[f"{title}, {way}: seconds"] = np.mean([each[way] for each in seconds])
                 if count == COUNTS[0]:
                     panel = f"{name.split('_')[1]}, {way}"
                     panels[panel], dots[panel] = clipped(log_p), data[0]

@@ -95,12 +95,10 @@ def main(run: common.Run) -> common.Figures:
     budget = Budget(
         layers=run.size(3, 1),
         width=run.size(64, 8),
-        block_width=0,
         depth=2,
         steps=run.size(500, 3),
         batch=256,
         rate=3e-3,
-        block_rate=0.0,
     )
     figures: common.Figures = {}
     last: dict[str, LogP] = {}

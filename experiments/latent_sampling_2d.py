@@ -66,12 +66,17 @@ class Chains(NamedTuple):
         return self.training + self.compiling + self.sampling
 
 
+def adapted_nuts(log_prob: LogProb, key, start, steps: int, **options: Any) -> tuple[Any, Any]:
+    """A state and a kernel of NUTS, after the adaptation of step size and mass matrix."""
+    warmup = blackjax.window_adaptation(blackjax.nuts, log_prob, **options)
+    (state, tuned), _ = warmup.run(key, start, steps)  # ty: ignore
+    return state, blackjax.nuts(log_prob, **tuned)
+
+
 def nuts(log_prob: LogProb, key, start, run: common.Run) -> tuple[jax.Array, jax.Array]:
-    """Draws `[n, 2]` and acceptances, after the adaptation of step size and mass matrix."""
+    """Draws `[n, 2]` and acceptances."""
     warm_key, key = jax.random.split(key)
-    warmup = blackjax.window_adaptation(blackjax.nuts, log_prob)
-    (state, tuned), _ = warmup.run(warm_key, start, run.size(1000, 20))  # ty: ignore
-    kernel = blackjax.nuts(log_prob, **tuned)
+    state, kernel = adapted_nuts(log_prob, warm_key, start, run.size(1000, 20))
     n = run.size(10_000, 40)
     _, (states, info) = run_inference_algorithm(key, kernel, n, initial_state=state)
     return states.position, info.acceptance_rate

@@ -25,12 +25,12 @@ class Budget(NamedTuple):
 
     layers: int
     width: int  # of the nets' hidden layers
-    block_width: int  # of those of BNAF, for each number
     depth: int
     steps: int
     batch: int
     rate: float
-    block_rate: float  # of BNAF, whose own weights are trained, and no net's that gives them
+    block_width: int = 0  # of the hidden layers of BNAF, for each number
+    block_rate: float = 0.0  # of BNAF, whose own weights are trained, and no net's that gives them
 
     def batches(self, x: np.ndarray, seed: int) -> Iterator[np.ndarray]:
         """Rows of x, drawn anew for each step."""

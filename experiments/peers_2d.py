@@ -153,12 +153,10 @@ def budget_of(
     return Budget(
         layers=min(layers, run.size(layers, 2)),
         width=run.size(width, 8),
-        block_width=0,
         depth=2,
         steps=run.size(steps, 3),
         batch=run.size(batch, 32),
         rate=rate,
-        block_rate=0.0,
     )
 
 

@@ -136,12 +136,10 @@ def peers(train: np.ndarray, test: np.ndarray, sizes: Sizes, run: common.Run) ->
     budget = Budget(
         layers=sizes.couplings,
         width=sizes.width,
-        block_width=1,
         depth=2,
         steps=sizes.training,
         batch=256,
         rate=sizes.rate,
-        block_rate=sizes.rate,
     )
     fit = trained_by_zuko("RealNVP", budget)
     return [float(in_units(fit, train, seed)(test).mean()) for seed in seeds(run)]
