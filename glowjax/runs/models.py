@@ -49,6 +49,8 @@ class Glow:
     """Give 3×3 convolutions a channel that shows where the padding is."""
     norm: bool = True
     """Put ActNorms into the coupling nets."""
+    logit: float | None = None
+    """α of the logit of the pixels, `glowjax.Logit`, taken first; None takes none."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the nets' hidden layers; bfloat16 is several times faster on GPU and TPU."""
     backprop: Backprop = "store"
@@ -57,15 +59,16 @@ class Glow:
     """Steps per iteration of the compiled loop."""
 
     def parts(self, num_classes: int | None) -> dict[str, Flow]:
-        """Backbone and top prior, for data with `num_classes` labels.
+        """Logit, backbone and top prior, for data with `num_classes` labels.
 
         Raises:
             ValueError: the model is conditional, and the data have no labels (None).
         """
         options = options_of(self)
         classes = classes_of(options.pop("conditional"), num_classes)
+        first = logit_first(options.pop("logit"))
         top = glow_top(num_classes=classes, ring=self.ring)
-        return {"backbone": glow_backbone(**options), "top": top}
+        return {**first, "backbone": glow_backbone(**options), "top": top}
 
     @property
     def divisor(self) -> int:

@@ -32,7 +32,7 @@ def test_the_two_directions_of_a_masked_autoregressive_flow_have_the_same_option
 @pytest.mark.parametrize(
     ("kind", "function", "own", "left_out"),
     [
-        (Glow, glowjax.glow, {"conditional"}, {"num_classes", "output_init"}),
+        (Glow, glowjax.glow, {"logit", "conditional"}, {"num_classes", "output_init"}),
         (RealNVP, glowjax.realnvp, {"architecture", "logit", "conditional"}, set()),
         (
             FlowPP,

@@ -36,8 +36,10 @@ OTHERS = {
     "flowpp_digits": (FlowPP, 17, (8, 8, 1)),
     "flowpp_cifar10": (FlowPP, 256, (32, 32, 3)),
     "jet_digits": (Jet, 17, (8, 8, 1)),
+    "jet_mnist": (Jet, 256, (32, 32, 1)),
     "jet_cifar10": (Jet, 256, (32, 32, 3)),
     "tarflow_digits": (TarFlow, 17, (8, 8, 1)),
+    "tarflow_mnist": (TarFlow, 256, (32, 32, 1)),
     "tarflow_cifar10": (TarFlow, 256, (32, 32, 3)),
     "realnvp_digits": (RealNVP, 17, (8, 8, 1)),
     "realnvp_mnist": (RealNVP, 256, (28, 28, 1)),
@@ -240,7 +242,7 @@ def exhaustive(value):
 
 
 MODELS = [
-    Glow(**SMALL[Glow]),
+    Glow(**SMALL[Glow], logit=0.05),
     RealNVP(**SMALL[RealNVP]),
     exhaustive(RealNVP(**SMALL[RealNVP], levels=3, logit=None)),
     RealNVP(**SMALL[RealNVP], architecture="single_scale", dtype="bfloat16"),

@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from glowjax import data
+from glowjax.bijections.logit import logit_forward
 from glowjax.densities.density import density
 from glowjax.densities.quantization import bits_per_dim, dequantize
 from glowjax.fitting import optim
@@ -47,7 +48,7 @@ MUON = dataclasses.replace(
     PLAIN, optimizer=dataclasses.replace(PLAIN.optimizer, name="muon", muon_learning_rate=0.1)
 )
 CONDITIONAL = dataclasses.replace(
-    PLAIN, model=Glow(**TINY, conditional=True), classifier_weight=0.01
+    PLAIN, model=Glow(**TINY, conditional=True, logit=0.05), classifier_weight=0.01
 )
 
 
@@ -98,10 +99,18 @@ def noise_by_hand(stream, step, images, index):
     return dequantize(keys, images, levels=LEVELS)
 
 
+def logit_by_hand(config, x):
+    """What the backbone sees, and the log-determinant."""
+    alpha = config.model.logit
+    return (x, 0.0) if alpha is None else logit_forward(x, alpha)
+
+
 def bits_by_hand(config, params, x, labels):
     conditional = config.model.conditional
     model = density(glow(**TINY, num_classes=CLASSES if conditional else None), SHAPE)
-    log_prob = model.log_prob(params.flow, x, labels if conditional else None)
+    parts = {name: params.flow[name] for name in ("backbone", "top")}
+    x, log_det = logit_by_hand(config, x)
+    log_prob = model.log_prob(parts, x, labels if conditional else None) + log_det
     return bits_per_dim(log_prob, SHAPE, levels=LEVELS)
 
 
@@ -111,7 +120,7 @@ def objective_by_hand(config, params, x, labels):
         return bits
     options: dict[str, Any] = {"coupling": "affine", "scale": "sigmoid", "mixing": "conv1x1"}
     backbone = glow_backbone(**TINY, **options, ring=True, norm=True)
-    (h,), _ = backbone.forward(params.flow["backbone"], x)
+    (h,), _ = backbone.forward(params.flow["backbone"], logit_by_hand(config, x)[0])
     weights = params.classifier
     logits = h.mean((1, 2)) @ weights["weight"] + weights["bias"]
     logits *= jnp.exp(3 * weights["log_scale"])

@@ -1,0 +1,29 @@
+"""TarFlow on MNIST, padded to 32×32 (D = 1,024): patches of 2×2, eight autoregressive flows.
+
+    glowjax train tarflow_mnist --data.archives FOLDER_OF_THE_FOUR_GZ_FILES
+
+Time: 6.5 min on one H200.
+Expected: 0.822 bits/dim on test (glow_mnist 0.799, in less than half of the time; jet_mnist 0.892).
+Source: Zhai et al. 2024; settings our own. Without the logit a rate of 1e-3 ends in NaNs.
+"""
+
+from glowjax.runs import Config, Data, Optimizer, TarFlow, Transform
+
+config = Config(
+    data=Data(name="mnist", transform=Transform(pad=2)),
+    model=TarFlow(patch=2, steps=4, width=256, blocks=4, heads=4, logit=1e-5, dtype="bfloat16"),
+    optimizer=Optimizer(
+        name="adam",
+        learning_rate=1e-3,
+        b2=0.95,
+        clip_norm=1.0,
+        warmup_images=100_000,
+        decay="cosine",
+    ),
+    train_steps=4_300,
+    batch_size=256,
+    ema=0.999,
+    evaluate_every=1_075,
+    log_every=100,
+    temperature=1.0,
+)
