@@ -27,8 +27,13 @@ from experiments import common
 from experiments.dequantization_digits import LEVELS, SHAPE, digits
 from glowjax import plots
 
-SCALE = 0.35  # about the deviation of pixels
 TOKENS = 4, 4, 4
+# Pixels of a deviation of about 1, in patches: black ones are wide too after the logit.
+TO_TOKENS = glowjax.chain(
+    logit=glowjax.as_flow(glowjax.Logit(1e-5)),
+    units=glowjax.preprocess.fixed_affine(scale=2.7),
+    patches=glowjax.as_flow(glowjax.Squeeze(2)),
+)
 
 
 class Velocity(nn.Module):
@@ -59,15 +64,12 @@ def train(images: jax.Array, run: common.Run) -> tuple[glowjax.Continuous, Any, 
     """The flow, its density, parameters, and seconds of the processor."""
     net = functools.partial(Velocity, width=run.size(64, 8))
     flow = glowjax.Continuous(net=net, trace="hutchinson", rtol=1e-3, atol=1e-3)
-    units = glowjax.preprocess.fixed_affine(scale=SCALE)
-    patches = glowjax.as_flow(glowjax.Squeeze(2))
-    whole = glowjax.chain(units=units, patches=patches, ode=glowjax.as_flow(flow))
-    model = glowjax.density(whole, SHAPE)
+    model = glowjax.density(glowjax.chain(tokens=TO_TOKENS, ode=glowjax.as_flow(flow)), SHAPE)
 
     def loss(params, batch, key, step):
         shift_key, noise_key, key = jax.random.split(key, 3)
         x = glowjax.dequantize(noise_key, shifted(shift_key, batch.x), levels=LEVELS)
-        tokens, _ = glowjax.squeeze_forward(x / SCALE)
+        tokens, _ = TO_TOKENS.forward(params["tokens"], x)
         return glowjax.flow_matching(flow.velocity, params["ode"], tokens, key)
 
     x = glowjax.dequantize(jax.random.key(run.seed), images[:64], levels=LEVELS)
@@ -111,7 +113,7 @@ def main(run: common.Run) -> common.Figures:
     }
     for n in (2, 8):
         path = glowjax.path_in_steps(flow.velocity, params["ode"], z, n, method="midpoint")
-        in_steps = SCALE * glowjax.squeeze_inverse(path[-1])[0]
+        in_steps, _ = TO_TOKENS.inverse(params["tokens"], path[-1])
         error = jnp.sqrt(jnp.mean(jnp.square(in_steps - x)))
         figures[f"error of a pixel in {n} steps of the midpoint rule"] = float(error)
         rows[f"in {n} steps"] = glowjax.quantize(in_steps, levels=LEVELS)

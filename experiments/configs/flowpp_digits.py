@@ -17,6 +17,7 @@ config = Config(
         width=16,
         blocks=1,
         heads=2,
+        logit=1e-3,
         noise_steps=2,
         noise_width=16,
         noise_blocks=1,

@@ -12,7 +12,7 @@ from glowjax.runs import Config, Data, Jet, Optimizer, Transform
 
 config = Config(
     data=Data(name="digits", transform=Transform(shift=0.125)),
-    model=Jet(patch=2, steps=4, channel_couplings=1, width=32, blocks=1, heads=2, logit=0.05),
+    model=Jet(patch=2, steps=4, channel_couplings=1, width=32, blocks=1, heads=2, logit=1e-3),
     optimizer=Optimizer(
         name="adam", learning_rate=5e-3, clip_norm=20, warmup_images=6400, decay="cosine"
     ),

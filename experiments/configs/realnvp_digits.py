@@ -11,7 +11,7 @@ from glowjax.runs import Config, Data, Optimizer, RealNVP, Transform
 
 config = Config(
     data=Data(name="digits", transform=Transform(shift=0.125)),
-    model=RealNVP(levels=2, width=16, blocks=1),
+    model=RealNVP(levels=2, width=16, blocks=1, logit=1e-5),
     optimizer=Optimizer(
         name="adam", learning_rate=2e-3, clip_norm=20, warmup_images=6400, decay="cosine"
     ),

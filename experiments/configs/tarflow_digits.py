@@ -12,7 +12,7 @@ from glowjax.runs import Config, Data, Optimizer, TarFlow, Transform
 
 config = Config(
     data=Data(name="digits", transform=Transform(shift=0.125)),
-    model=TarFlow(patch=2, steps=1, width=48, blocks=4, heads=3, logit=0.05),
+    model=TarFlow(patch=2, steps=1, width=48, blocks=4, heads=3, logit=1e-3),
     optimizer=Optimizer(
         name="adam", learning_rate=6e-3, clip_norm=20, warmup_images=6400, decay="cosine"
     ),
