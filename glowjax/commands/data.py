@@ -55,7 +55,11 @@ def suggest(arguments: list[str]) -> None:
     heights, widths = zip(*facts.sizes, strict=True)
     sides = (f"{min(s)}" + f"–{max(s)}" * (min(s) < max(s)) for s in (heights, widths))
     classes = f", {facts.classes} classes" if facts.classes else ""
-    print(f"{facts.count:,} images of {'×'.join(sides)}, {facts.channels} channels{classes}")
+    channels = f"{facts.channels} channel{'s' * (facts.channels > 1)}"
+    print(
+        f"{facts.count:,} images of {'×'.join(sides)}, {channels}{classes};"
+        f" {facts.extreme:.0%} of the numbers are black or white"
+    )
     options = {"data.name": given.name}
     if given.data_dir is not None:
         options["data.data-dir"] = str(given.data_dir)

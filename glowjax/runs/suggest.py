@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from glowjax.extras import extra
 from glowjax.runs.config import Config
@@ -14,6 +15,8 @@ from glowjax.runs.models import FlowPP
 
 SIDE = 64  # pixels of the longer side that a first run had better not exceed
 LOOKED_AT = 1000  # images whose sizes are read
+DECODED = 100  # images whose pixels are read
+EXTREME = 0.25  # share of black and white numbers from which on a logit pays
 EPOCHS = 50
 SMOKE_STEPS = 20
 
@@ -25,10 +28,11 @@ class Facts(NamedTuple):
     sizes: list[tuple[int, int]]  # heights and widths, of the first images
     channels: int
     classes: int | None
+    extreme: float  # share of their numbers that are 0 or 255, in the first images
 
 
 def facts_of(name: str, data_dir: Path | None = None) -> Facts:
-    """Prepares a data set where needed, and looks at the sizes of its images.
+    """Prepares a data set where needed, and looks at its images.
 
     Raises:
         ValueError: as `glowjax.data.load`.
@@ -36,6 +40,7 @@ def facts_of(name: str, data_dir: Path | None = None) -> Facts:
     with extra("train", "glowjax suggest"):
         import PIL.Image
 
+        from glowjax.data.images import decode
         from glowjax.data.prepare import prepare, quiet
         from glowjax.data.stored import keys, undecoded
 
@@ -44,23 +49,27 @@ def facts_of(name: str, data_dir: Path | None = None) -> Facts:
         features = builder.info.features
         key, label = keys(name, features)
         stored = undecoded(builder, "train", key)
-    sizes = []
+    channels, sizes, extreme = features[key].shape[-1], [], []
     for i in range(min(len(stored), LOOKED_AT)):
         image = stored[i][key]
-        if isinstance(image, bytes):
+        if isinstance(image, bytes) and i < DECODED:
+            image = decode(image, channels)
+        if isinstance(image, bytes):  # the size alone is read much faster
             with PIL.Image.open(io.BytesIO(image)) as picture:
                 sizes.append(picture.size[::-1])
         else:
             sizes.append(image.shape[:2])
+            extreme.append(np.isin(image, (0, 255)).mean())
     classes = features[label].num_classes if label else None
-    return Facts(len(stored), sizes, features[key].shape[-1], classes)
+    return Facts(len(stored), sizes, channels, classes, float(np.mean(extreme)))
 
 
 def suggest(facts: Facts, *, accelerator: bool | None = None) -> dict[str, Any]:
     """Options of `glowjax train glow_folder` for a first run on such images.
 
     Sides are at most 64 pixels and multiples of 2^levels, in the shape that most images have; the
-    top latent has 2 to 7 pixels a side. On CPUs the nets are narrow.
+    top latent has 2 to 7 pixels a side. On CPUs the nets are narrow. A logit comes first where a
+    quarter of the numbers or more are black or white.
 
     Args:
         facts: of the data.
@@ -84,6 +93,7 @@ def suggest(facts: Facts, *, accelerator: bool | None = None) -> dict[str, Any]:
     return {
         "data.resize": None if fits else size,
         "model.levels": levels,
+        **({"model.logit": 1e-5} if facts.extreme >= EXTREME else {}),
         **{f"model.{name}": value for name, value in model.items()},
         "train-steps": steps,
         "evaluate-every": max(1, steps // 10),

@@ -1,0 +1,48 @@
+"""What `glowjax suggest` sees of images, and what it suggests for them."""
+
+import numpy as np
+import pytest
+
+from glowjax.cli import main
+from glowjax.runs.suggest import Facts, facts_of, suggest
+
+GREY = Facts(count=3000, sizes=[(30, 40)] * 3, channels=1, classes=None, extreme=0.0)
+
+
+def half_black(path):
+    """50 images of 6×8, of whose numbers every other is 0 and the others are neither 0 nor 255."""
+    images = np.full((50, 6, 8, 3), 0, np.uint8)
+    images[..., ::2, :] = np.arange(1, 51, dtype=np.uint8)[:, None, None, None]
+    np.save(path, images)
+    return str(path)
+
+
+def test_facts_are_those_of_the_images(tmp_path):
+    facts = facts_of(half_black(tmp_path / "half.npy"), tmp_path)
+    assert facts == Facts(50, [(6, 8)] * 50, 3, None, 0.5)
+
+
+@pytest.mark.parametrize("accelerator", [False, True])
+def test_sizes_are_multiples_of_what_the_levels_need(accelerator):
+    options = suggest(GREY, accelerator=accelerator)
+    assert (options["data.resize"], options["model.levels"]) == ((32, 40), 2)
+    assert options["model.width"] == (512 if accelerator else 64)
+
+
+@pytest.mark.parametrize(("extreme", "logit"), [(0.0, None), (0.24, None), (0.3, 1e-5)])
+def test_a_logit_comes_first_where_many_numbers_are_black_or_white(extreme, logit):
+    options = suggest(GREY._replace(extreme=extreme), accelerator=False)
+    assert options.get("model.logit") == logit
+
+
+@pytest.mark.slow
+def test_the_command_that_is_suggested_runs(tmp_path, capsys):
+    where = half_black(tmp_path / "half.npy")
+    main(["suggest", where, "--data-dir", str(tmp_path)])
+    facts, command = capsys.readouterr().out.splitlines()
+    assert facts == "50 images of 6×8, 3 channels; 50% of the numbers are black or white"
+    words = command.split()
+    assert words[:3] == ["glowjax", "train", "glow_folder"]
+    small = "--train-steps 2 --evaluate-every 2 --batch-size 4 --model.width 4 --model.steps 1"
+    run = ["--run-dir", str(tmp_path / "run"), "--evaluate-samples", "1"]
+    assert main([*words[1:], *small.split(), *run]) == 0
