@@ -2,9 +2,9 @@
 
     glowjax train flowpp_digits
 
-Time: 171 s on 2 CPU cores, 262 s of processor time, of which compiling takes about 90.
-Expected: 2.020 bits/dim on test, a bound with learned noise (glow_digits 2.227, realnvp_digits
-2.243, pixel_flow_digits 1.924, all with uniform noise).
+Time: 141 s on 2 CPU cores, 214 s of processor time, of which compiling takes about 90.
+Expected: 1.994 bits/dim on test, a bound with learned noise (glow_digits 2.063, realnvp_digits
+2.197, pixel_flow_digits 1.924, all with uniform noise).
 Source: Ho et al. 2019; settings our own.
 """
 

@@ -2,9 +2,9 @@
 
     glowjax train tarflow_digits
 
-Time: 115 s on 2 CPU cores, 182 s of processor time.
-Expected: 2.130 bits/dim on test, and by three seeds 2.128 … 2.130 (glow_digits 2.180 at about equal
-processor time; jet_digits 2.199, pixel_flow_digits 1.924).
+Time: 139 s on 2 CPU cores, 182 s of processor time.
+Expected: 2.099 bits/dim on test, and by three seeds 2.099 … 2.100 (glow_digits 2.026 at about equal
+processor time; jet_digits 2.115, pixel_flow_digits 1.924).
 Source: Zhai et al. 2024; settings our own.
 """
 
