@@ -52,14 +52,14 @@ def facts_of(name: str, data_dir: Path | None = None) -> Facts:
     channels, sizes, extreme = features[key].shape[-1], [], []
     for i in range(min(len(stored), LOOKED_AT)):
         image = stored[i][key]
-        if isinstance(image, bytes) and i < DECODED:
-            image = decode(image, channels)
-        if isinstance(image, bytes):  # the size alone is read much faster
+        if isinstance(image, bytes):
             with PIL.Image.open(io.BytesIO(image)) as picture:
                 sizes.append(picture.size[::-1])
         else:
             sizes.append(image.shape[:2])
-            extreme.append(np.isin(image, (0, 255)).mean())
+        if i < DECODED:  # pixels take much longer than sizes
+            pixels = decode(image, channels) if isinstance(image, bytes) else image
+            extreme.append(np.isin(pixels, (0, 255)).mean())
     classes = features[label].num_classes if label else None
     return Facts(len(stored), sizes, channels, classes, float(np.mean(extreme)))
 
