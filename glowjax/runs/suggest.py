@@ -17,6 +17,7 @@ SIDE = 64  # pixels of the longer side that a first run had better not exceed
 LOOKED_AT = 1000  # images whose sizes are read
 DECODED = 100  # images whose pixels are read
 EXTREME = 0.25  # share of black and white numbers from which on a logit pays
+ORIENTATION, TURNED = 0x0112, 5  # Exif's tag, and its values from which on sides are exchanged
 EPOCHS = 50
 SMOKE_STEPS = 20
 
@@ -54,7 +55,8 @@ def facts_of(name: str, data_dir: Path | None = None) -> Facts:
         image = stored[i][key]
         if isinstance(image, bytes):
             with PIL.Image.open(io.BytesIO(image)) as picture:
-                sizes.append(picture.size[::-1])
+                turned = picture.getexif().get(ORIENTATION, 1) >= TURNED
+                sizes.append(picture.size if turned else picture.size[::-1])
         else:
             sizes.append(image.shape[:2])
         if i < DECODED:  # pixels take much longer than sizes

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from glowjax.cli import main
 from glowjax.runs.suggest import Facts, facts_of, suggest
@@ -20,6 +21,18 @@ def half_black(path):
 def test_facts_are_those_of_the_images(tmp_path):
     facts = facts_of(half_black(tmp_path / "half.npy"), tmp_path)
     assert facts == Facts(50, [(6, 8)] * 50, 3, None, 0.5)
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (4, 8)), (3, (4, 8)), (6, (8, 4))])
+def test_sizes_are_those_of_pictures_turned_upright(tmp_path, orientation, size):
+    (tmp_path / "photos").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for i in range(40):
+        photo = Image.fromarray(np.full((4, 8, 3), i + 1, np.uint8))
+        photo.save(tmp_path / "photos" / f"{i}.png", exif=exif)
+    facts = facts_of(f"folder:{tmp_path / 'photos'}", tmp_path)
+    assert set(facts.sizes) == {size}
 
 
 @pytest.mark.parametrize("accelerator", [False, True])
