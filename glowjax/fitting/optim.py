@@ -106,42 +106,53 @@ def warmup(
     return optax.join_schedules([rise, fall], [warmup_steps])
 
 
-# A convolution kernel [..., height, width, in, out] is a matrix of `out` columns.
-_KERNEL = optax.contrib.MuonDimensionNumbers(reduction_axis=(-4, -3, -2), output_axis=-1)
+# Which axes of a kernel are rows and columns: [..., height, width, in, out] and [..., in, out].
+_OF_CONVOLUTIONS = optax.contrib.MuonDimensionNumbers(reduction_axis=(-4, -3, -2), output_axis=-1)
+_OF_DENSE = optax.contrib.MuonDimensionNumbers(reduction_axis=(-2,), output_axis=-1)
+
+_KERNELS = {
+    **{f"['{name}']['weight']": _OF_CONVOLUTIONS for name in ("conv1", "conv2")},
+    **{
+        f"['blocks']['{name}']['kernel']": _OF_DENSE
+        for name in ("qkv", "attended", "hidden", "mlp")
+    },
+}
 
 
-def is_muon_kernel(path: tuple[Any, ...]) -> bool:
-    """Whether a parameter at this path of a tree is a kernel for Muon.
+def muon_axes(path: tuple[Any, ...]) -> optax.contrib.MuonDimensionNumbers | None:
+    """Which axes Muon takes as rows and columns of a parameter at this path; None: not for Muon.
 
-    Those are the weights of layers named conv1 and conv2: in Glow the first two of each coupling
-    net, stacked or not. The last one starts at zero, and Muon, whose steps do not shrink with the
-    gradient, makes it unstable.
+    Muon is for the weights of layers named conv1 and conv2, in Glow the first two of each coupling
+    net, and for those of a transformer's blocks, stacked or not. The last layer of a net starts at
+    zero, and Muon, whose steps do not shrink with the gradient, makes it unstable.
     """
-    return jax.tree_util.keystr(path).endswith(("['conv1']['weight']", "['conv2']['weight']"))
+    name = jax.tree_util.keystr(path)
+    return next((axes for end, axes in _KERNELS.items() if name.endswith(end)), None)
 
 
 def scale_by_muon() -> optax.GradientTransformation:
-    """Makes the gradient of each convolution kernel orthogonal, as Muon does.
+    """Makes the gradient of each kernel orthogonal, as Muon does.
 
     m_t = 0.95 m_{t-1} + 0.05 g_t,   update_t = 0.2 sqrt(max(a, b)) O(0.95 m_t + 0.05 g_t)
 
-    where O takes [..., height, width, in, out] as matrices of a = height width in rows and b = out
-    columns, and brings all their singular values near 1 by five steps of a Newton-Schulz
-    iteration. (m_t and g_t are corrected for the start at zero, as in Adam.) So an entry of an
-    update is about 0.2, whatever the shape, as it is with Adam.
+    where O takes kernels as matrices of a rows and b columns, by `muon_axes`, and brings all their
+    singular values near 1 by five steps of a Newton-Schulz iteration. (m_t and g_t are corrected
+    for the start at zero, as in Adam.) So an entry of an update is about 0.2, whatever the shape,
+    as it is with Adam.
 
     Source: Jordan et al. (2024), Muon; Liu et al. (2025), arXiv 2502.16982, for the scale.
     """
 
-    def kernels(updates):
-        return jax.tree.map(lambda _: _KERNEL, updates)
+    def axes(updates):
+        return jax.tree_util.tree_map_with_path(lambda path, _: muon_axes(path), updates)
 
-    def alike(update, _):  # an entry of an orthogonal matrix is about 1 / sqrt(max(a, b))
-        *_, height, width, inputs, outputs = update.shape
-        return 0.2 * math.sqrt(max(height * width * inputs, outputs)) * update
+    def alike(path, update):  # an entry of an orthogonal matrix is about 1 / sqrt(max(a, b))
+        rows = math.prod(update.shape[axis] for axis in muon_axes(path).reduction_axis)
+        return 0.2 * math.sqrt(max(rows, update.shape[-1])) * update
 
-    orthogonal = optax.contrib.scale_by_muon(weight_dimension_numbers=kernels)
-    return optax.chain(orthogonal, optax.stateless_with_tree_map(alike))
+    orthogonal = optax.contrib.scale_by_muon(weight_dimension_numbers=axes)
+    scale = optax.stateless(lambda u, _: jax.tree_util.tree_map_with_path(alike, u))
+    return optax.chain(orthogonal, scale)
 
 
 _RULES = {
@@ -159,7 +170,8 @@ class Optimizer:
 
     name: Literal["glow_adamax", "adamax", "adam", "adamw", "muon"] = "glow_adamax"
     """Update rule: Glow's variant of Adamax, or one of optax's. muon: Muon on the first two kernels
-    of each convolutional coupling net, and Glow's variant of Adamax on all other parameters."""
+    of each convolutional coupling net and on those of the blocks of transformers, and Glow's
+    variant of Adamax on all other parameters."""
 
     learning_rate: float = 1e-3
     """Highest learning rate, reached at the end of the warm-up; with muon, of Adamax."""
@@ -257,10 +269,14 @@ def make_optimizer(
 
 def _muon_or_others(params):
     """Which rule each parameter gets, a tree like params."""
-    kernels = jax.tree_util.tree_map_with_path(lambda path, _: is_muon_kernel(path), params)
-    wanted = "another for a model without coupling nets of convolutions: none has a kernel for it"
-    require(any(jax.tree.leaves(kernels)), "optimizer.name", "muon", wanted)
-    return jax.tree.map(lambda kernel: "muon" if kernel else "others", kernels)
+
+    def rule(path, _):
+        return "others" if muon_axes(path) is None else "muon"
+
+    rules = jax.tree_util.tree_map_with_path(rule, params)
+    wanted = "another for a model without coupling nets of convolutions and without transformers"
+    require("muon" in jax.tree.leaves(rules), "optimizer.name", "muon", wanted)
+    return rules
 
 
 def learning_rate_schedule(

@@ -10,7 +10,7 @@ import pytest
 from recipe_numpy import adamax_reference
 
 from glowjax.fitting import optim
-from glowjax.runs.models import Glow
+from glowjax.runs.models import Glow, Jet, TarFlow
 
 STEPS = 50
 STEADY = optim.Optimizer(warmup_images=0, learning_rate=0.1)
@@ -179,11 +179,25 @@ def test_each_name_is_its_rule(name, reference):
 
 
 def nets(*stacked):
-    """Parameters of a coupling net, or of several stacked, and of the 1x1 convolution beside it."""
+    """Parameters of a coupling net, or of several stacked, and of the 1x1 convolution beside it.
+
+    The net has a transformer's block too.
+    """
     rng = np.random.default_rng(1)
     shapes = {"conv1": (3, 3, 2, 5), "conv2": (1, 1, 5, 5), "out": (3, 3, 5, 4)}
     layers = {name: {"weight": rng.normal(size=(*stacked, *s))} for name, s in shapes.items()}
+    layers["blocks"] = {"qkv": {"kernel": rng.normal(size=(*stacked, 1, 4, 12))}}
     return [{"weight": rng.normal(size=(*stacked, 4, 4))}, {"net": layers}]
+
+
+def net_of(tree):
+    """The arrays that are Muon's in a tree like that of `nets`."""
+    net = tree[1]["net"]
+    return {
+        "conv1": net["conv1"]["weight"],
+        "conv2": net["conv2"]["weight"],
+        "qkv": net["blocks"]["qkv"]["kernel"],
+    }
 
 
 def muon_updates(config, trees, params, steps=None):
@@ -195,41 +209,57 @@ def muon_updates(config, trees, params, steps=None):
     return updates
 
 
+def muon_paths(model):
+    """Paths of the parameters of a model of images 8×8 that are Muon's."""
+
+    def init(x):
+        params = {}
+        for name, part in model.parts(None).items():
+            params[name] = part.init(jax.random.key(0), x)
+            x, _ = part.forward(params[name], x)
+        return params
+
+    params = jax.eval_shape(init, jnp.zeros((2, 8, 8, 3)))
+    paths = [path for path, _ in jax.tree.leaves_with_path(params)]
+    return {jax.tree_util.keystr(path) for path in paths if optim.muon_axes(path)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", [True, False])
 def test_muon_gets_the_first_two_kernels_of_each_net_of_a_glow(norm):
-    backbone, top = Glow(levels=2, steps=2, width=4, norm=norm).parts(None).values()
-
-    def init(x):
-        flow = backbone.init(jax.random.key(0), x)
-        z, _ = backbone.forward(flow, x)
-        return flow, top.init(jax.random.key(0), z)
-
-    params = jax.eval_shape(init, jnp.zeros((2, 8, 8, 3)))
-    got = {
-        jax.tree_util.keystr(path)
-        for path, _ in jax.tree.leaves_with_path(params)
-        if optim.is_muon_kernel(path)
-    }
-    levels = (f"[0]['level{level}']['steps']['coupling']" for level in (1, 2))
+    got = muon_paths(Glow(levels=2, steps=2, width=4, norm=norm))
+    levels = (f"['backbone']['level{level}']['steps']['coupling']" for level in (1, 2))
     assert got == {f"{l}['net']['conv{i}']['weight']" for l in levels for i in (1, 2)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "nets"),
+    [(TarFlow(steps=1, width=4, blocks=1, heads=1), 2), (Jet(steps=1, width=4, heads=1), 4)],
+)
+def test_muon_gets_the_kernels_of_a_transformers_blocks(model, nets):
+    got = muon_paths(model)
+    kernels = {"qkv", "attended", "hidden", "mlp"}
+    ends = [path.rsplit("['net']", 1)[1] for path in got]
+    assert set(ends) == {f"['blocks']['{name}']['kernel']" for name in kernels}
+    assert len(ends) == nets * len(kernels)
 
 
 def test_muon_makes_nesterov_momentum_orthogonal_and_alike_in_size():
     trees = [jax.tree.map(lambda p, i=i: p * np.cos(i + 7 * p), nets()) for i in range(3)]
     got = muon_updates(MUON, trees, nets())
-    for name, rows in [("conv1", 18), ("conv2", 5)]:
-        momentum = np.zeros((rows, 5))
+    for name, shape in [("conv1", (18, 5)), ("conv2", (5, 5)), ("qkv", (4, 12))]:
+        momentum = np.zeros(shape)
         for t, (tree, update) in enumerate(zip(trees, got, strict=True), start=1):
-            gradient = tree[1]["net"][name]["weight"].reshape(rows, 5)
+            gradient = net_of(tree)[name].reshape(shape)
             momentum = 0.95 * momentum + 0.05 * gradient
             ahead = 0.95 * momentum / (1 - 0.95 ** (t + 1)) + 0.05 * gradient / (1 - 0.95**t)
             left, _, right = np.linalg.svd(ahead, full_matrices=False)
-            made = np.reshape(update[1]["net"][name]["weight"], (rows, 5))
-            made = left.T @ made @ right.T / (-0.05 * 0.2 * np.sqrt(rows))
+            made = np.reshape(net_of(update)[name], shape)
+            made = left.T @ made @ right.T / (-0.05 * 0.2 * np.sqrt(max(shape)))
             np.testing.assert_allclose(made, np.diag(np.diag(made)), atol=1e-6)
             assert 0.6 < np.diag(made).min() <= np.diag(made).max() < 1.3
-            assert np.shape(update[1]["net"][name]["weight"])[-1] == 5
+            assert np.shape(net_of(update)[name]) == np.shape(net_of(tree)[name])
 
 
 def test_muon_leaves_all_else_to_glow_adamax():
@@ -240,7 +270,7 @@ def test_muon_leaves_all_else_to_glow_adamax():
         for rest in (lambda t: t[0], lambda t: t[1]["net"]["out"]):
             # Its b2 is by the batch of 500 images in both.
             assert_trees_close(rest(a), rest(b))
-        assert not np.allclose(a[1]["net"]["conv1"]["weight"], b[1]["net"]["conv1"]["weight"])
+        assert not any(np.allclose(net_of(a)[name], net_of(b)[name]) for name in net_of(a))
 
 
 def test_muon_treats_stacked_nets_one_by_one():
@@ -268,9 +298,8 @@ def test_muon_decays_its_kernels_alone_and_both_rates_warm_up_and_fall_to_zero()
     rate = optim.learning_rate_schedule(config, batch_size=500, total_steps=steps)
     np.testing.assert_allclose([rate(5), rate(steps)], [0.3, 0.0])
     for step, update in enumerate(got):
-        for name in ("conv1", "conv2"):
-            want = -0.2 * rate(step) / 3 * params[1]["net"][name]["weight"]
-            np.testing.assert_allclose(update[1]["net"][name]["weight"], want, rtol=1e-9)
+        for name, kernel in net_of(params).items():
+            np.testing.assert_allclose(net_of(update)[name], -0.2 * rate(step) / 3 * kernel)
         assert not np.any(update[0]["weight"]) and not np.any(update[1]["net"]["out"]["weight"])
 
 
