@@ -39,7 +39,7 @@ def check_floats(name: str, arrays: Any) -> None:
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(
                 f"{name} must be floating point, got {dtype}"
-                " (integer images go through glowjax.dequantize first)"
+                " (integer images go through glowjax.dequantize first; of a table, x.astype(float))"
             )
         if jnp.ndim(leaf) < 2:
             raise ValueError(
@@ -176,6 +176,8 @@ def finite_numbers(name: str, values: Any) -> np.ndarray:
         ValueError: one is not a number, or not finite in the dtype that JAX gives it; it is named
             with its place, and of a table with its column.
     """
+    unmasked = not np.any(np.ma.getmaskarray(values)) if np.ma.isMA(values) else True
+    require(unmasked, name, "masked numbers", "an array without masked numbers")
     array = np.asarray(values)
     if array.dtype == object:  # of columns of several dtypes
         array = _numbers_of_objects(name, values, array)

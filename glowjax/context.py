@@ -1,13 +1,14 @@
 """Who takes a context, what takes none is called without, and contexts dropped in training."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glowjax.checks import BELOW_ONE, check_in, check_key, described, is_array
+from glowjax.checks import BELOW_ONE, check_in, check_key, described, is_array, require
 
 
 def takes_context(module: nn.Module, method: str = "__call__") -> bool:
@@ -19,6 +20,17 @@ def takes_context(module: nn.Module, method: str = "__call__") -> bool:
     if stated is not None:
         return bool(stated)
     return "context" in inspect.signature(getattr(module, method)).parameters
+
+
+def net_takes_context(net: Callable[..., nn.Module]) -> bool:
+    """Whether the module that `net` makes takes a context.
+
+    Raises:
+        ValueError: `net` is a module, and makes none.
+    """
+    wanted = "a function that makes a module, such as functools.partial(glowjax.MLP, width=32)"
+    require(not isinstance(net, nn.Module), "net", f"a {type(net).__name__}", wanted)
+    return takes_context(net(features=1))
 
 
 def net_inputs(net: nn.Module, x: Any, context: Any) -> tuple[Any, ...]:

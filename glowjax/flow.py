@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -157,6 +157,9 @@ class _Maps:
     def _apply(self, side, method, params, array, context, rngs):
         args = self._inputs(side, array, context)
         variables = params.variables if isinstance(params, Prepared) else {"params": params}
+        if not isinstance(variables.get("params", {}), Mapping):
+            wanted = "a dict, as its init returns; what fit returns is for a density's functions"
+            raise ValueError(f"params of {self.name} must be {wanted}, got {described(params)}")
         try:
             with _drawing_nothing(self.name):
                 result = self.module.apply(variables, *args, method=method, rngs=rngs)

@@ -12,9 +12,9 @@ from jax import lax
 from jaxtyping import Array, Float, Integer
 
 from glowjax.arrays import promote, sum_event, vary_as
-from glowjax.bijections.scalar.elementwise import Elementwise
+from glowjax.bijections.scalar.elementwise import Elementwise, has_fixed_units
 from glowjax.checks import require
-from glowjax.context import net_inputs, takes_context
+from glowjax.context import net_inputs, net_takes_context
 from glowjax.nets.in_turn import Number
 from glowjax.nets.made import MADE
 
@@ -128,11 +128,11 @@ class Autoregressive(nn.Module):
 
     @property
     def fixed_units(self) -> bool:
-        return self.transform.fixed_units
+        return has_fixed_units(self.transform)
 
     @property
     def takes_context(self) -> bool:
-        return takes_context(self.net(features=1))
+        return net_takes_context(self.net)
 
     def forward(self, x, context=None) -> tuple[Array, Array]:
         x = promote(x)

@@ -9,8 +9,14 @@ import jax.numpy as jnp
 
 from glowjax.arrays import promote, sum_event
 from glowjax.bijections.masks import Mask, Partition, partition
-from glowjax.bijections.scalar.elementwise import Elementwise, Scale, additive, affine
-from glowjax.context import net_inputs, takes_context
+from glowjax.bijections.scalar.elementwise import (
+    Elementwise,
+    Scale,
+    additive,
+    affine,
+    has_fixed_units,
+)
+from glowjax.context import net_inputs, net_takes_context
 from glowjax.nets.convnet import ConvNet
 from glowjax.nets.mlp import MLP
 
@@ -51,7 +57,7 @@ class Coupling(nn.Module):
 
     @property
     def fixed_units(self) -> bool:
-        return self.transform.fixed_units
+        return has_fixed_units(self.transform)
 
     def forward(self, x, context=None) -> tuple[jax.Array, jax.Array]:
         return self._couple(self.transform.forward, x, context)
@@ -61,7 +67,7 @@ class Coupling(nn.Module):
 
     @property
     def takes_context(self) -> bool:
-        return self.net is None or takes_context(self.net(features=1))
+        return self.net is None or net_takes_context(self.net)
 
     @nn.nowrap
     def _net(self, *, images: bool) -> Net:

@@ -21,7 +21,7 @@ from glowjax.densities.annealing_path import (
 )
 from glowjax.densities.density import Density
 from glowjax.densities.importance import Importance, estimates
-from glowjax.densities.objectives import LogProb
+from glowjax.densities.objectives import LogProb, log_target
 from glowjax.flow import Flow, checked
 
 
@@ -121,7 +121,7 @@ def anneal(
     x, log_q = density.sample_and_log_prob(params, start, n, context)
     momentum = jax.random.normal(keys[-1], x.shape, x.dtype)
     weights = jnp.zeros_like(log_q)
-    state = Particles(x, momentum, log_q, target(x), weights, jnp.arange(n))
+    state = Particles(x, momentum, log_q, log_target(target, x), weights, jnp.arange(n))
     betas = betas.astype(log_q.dtype)
     path = GeometricPath(density, params, target, context, transport)
     move = partial(path.moved, leapfrog_steps=leapfrog_steps, persistence=persistence)

@@ -10,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from glowjax.arrays import draw_flat, promote, sum_event
-from glowjax.checks import POSITIVE, Interval, check_in, check_integer, check_labels, check_positive
+from glowjax.checks import (
+    POSITIVE,
+    Interval,
+    check_in,
+    check_integer,
+    check_labels,
+    check_positive,
+    is_known,
+)
 from glowjax.expression import expressed, recorded
 from glowjax.nets.mlp import MLP
 
@@ -55,11 +63,14 @@ def distrax_base(distribution: Any) -> Base:
 
         ln p(z) = distribution.log_prob(z)
 
+    Above 1 it may take samples out of a bounded support.
+
     Args:
         distribution: of distrax, or of TensorFlow Probability on JAX.
 
     Raises:
-        ValueError: `distribution` is none, or has a batch shape; z is not of its event shape.
+        ValueError: `distribution` is none, or has a batch shape; z is not of its event shape; a
+            temperature other than 1 where there is no mean.
     """
     import distrax
 
@@ -94,12 +105,20 @@ def distrax_base(distribution: Any) -> Base:
             x = distribution.sample(seed=k, sample_shape=shape).astype(a.dtype)
             if isinstance(temperature, float | int) and temperature == 1:
                 return x  # not every distribution has a mean
-            mean = distribution.mean()
+            with jax.ensure_compile_time_eval():
+                mean = distribution.mean()
+            _check_mean(mean, temperature)
             return mean + temperature * (x - mean)
 
         return jax.tree.map(draw, key_tree(key, like), like)
 
     return Base(log_prob, sample, takes_context=False)
+
+
+def _check_mean(mean: Any, temperature: Any) -> None:
+    """Raises `ValueError` where a distribution has no mean, around which to scale samples."""
+    if is_known(mean) and not np.all(np.isfinite(mean)):
+        raise ValueError(f"temperature must be 1 for a base without a mean, got {temperature}")
 
 
 @recorded
@@ -114,6 +133,8 @@ def logistic() -> Base:
 def uniform(low: float, high: float) -> Base:
     """The uniform density on [low, high] of every latent; log p = -inf outside.
 
+    Temperature T, which elsewhere samples p^(1/T²) of a normal, changes nothing.
+
     Raises:
         ValueError: `low` is not below `high`.
     """
@@ -121,7 +142,16 @@ def uniform(low: float, high: float) -> Base:
 
     check_in(Interval(-math.inf, math.inf), high=high)
     check_in(Interval(-math.inf, high), low=low)
-    return distrax_base(distrax.Uniform(float(low), float(high)))
+    distribution = distrax.Uniform(float(low), float(high))
+    base = distrax_base(distribution)
+
+    def log_prob(_, z, context=None):
+        return sum_leaves(lambda a: jnp.where(jnp.isnan(a), a, distribution.log_prob(a)), z)
+
+    def sample(_, key, like, temperature, context=None):
+        return base.sample(None, key, like, 1.0)
+
+    return Base(log_prob, sample, takes_context=False)
 
 
 @recorded

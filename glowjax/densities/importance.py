@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Integer, Shaped
 from glowjax.arrays import AnyArray, split_key
 from glowjax.checks import check_integer, check_positive, require
 from glowjax.densities.density import Density
-from glowjax.densities.objectives import LogProb, effective_sample_size, log_mean_exp
+from glowjax.densities.objectives import LogProb, effective_sample_size, log_mean_exp, log_target
 
 
 class Importance(NamedTuple):
@@ -66,7 +66,7 @@ def importance_sampling(
     """
     check_integer("n", n, 2)
     x, log_q = density.sample_and_log_prob(params, key, n, context)
-    return estimates(x, target(x) - log_q, statistic)
+    return estimates(x, log_target(target, x) - log_q, statistic)
 
 
 def importance_weighted_log_prob(

@@ -13,7 +13,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from glowjax.arrays import AnyArray
-from glowjax.checks import BELOW_ONE, check_in, check_positive
+from glowjax.checks import BELOW_ONE, check_in, check_positive, described
 from glowjax.densities.density import Density
 
 LogProb = Callable[[Float[Array, "B *event"]], Float[Array, "B"]]  # nats, normalised or not
@@ -82,7 +82,7 @@ def reverse_kl(
         -0.693
     """
     x, log_q = density.sample_and_log_prob(params, key, n, context)
-    return jnp.mean(log_q - beta * target(x))
+    return jnp.mean(log_q - beta * log_target(target, x))
 
 
 def alpha_divergence(
@@ -132,7 +132,23 @@ def log_weights(
 ) -> Float[Array, "{n}"]:
     """ln w = ln p̃(x) - ln q(x) of n samples x ~ q: `[n]`."""
     x, log_q = density.sample_and_log_prob(params, key, n, context)
-    return target(x) - log_q
+    return log_target(target, x) - log_q
+
+
+def log_target(target: LogProb, x: Float[Array, "n *event"]) -> Float[Array, "n"]:
+    """log p̃ of each x, `[n, ...]`.
+
+    Raises:
+        ValueError: `target` gives anything but `[n]`, as one does that is of a single point.
+    """
+    log_p = target(x)
+    if jnp.shape(log_p) != x.shape[:1]:
+        raise ValueError(
+            f"target must give log p̃ of each of {x.shape[0]} points, of shape ({x.shape[0]},), got"
+            f" {described(log_p)} for points of shape {x.shape}: of a function of one point,"
+            " jax.vmap makes such a target"
+        )
+    return log_p
 
 
 def log_mean_exp(a: Float[AnyArray, "..."], axis: int = 0) -> Float[Array, "..."]:

@@ -77,7 +77,8 @@ def fit(
             arrow, all of numbers; None where the loss needs none.
         loss: `(params, batch, key, step) -> scalar`, batch a `Batch` or None, key a fresh one, step
             the number of steps done; default: `forward_kl` on the batch, with its weights.
-        context: of each example, arrays `[N, ...]`.
+        context: of each example, arrays `[N, ...]`. Without data a loss sees batches of contexts
+            alone: `batch.x` is None.
         weights: of each example, `[N]`, not negative; their mean is made 1. Default: all alike.
         validation: the fraction of data to hold out, drawn by seed; or held-out data `[M, ...]`, or
             a tuple of those, their context (or None) and weights; None or 0: none. Its weighted
@@ -117,7 +118,7 @@ def fit(
     train, held_out = split(data, context, weights, validation, seed)
     one_pass = math.ceil(len(train) / batch_size) if train and held_out else steps
     every = evaluation_interval(evaluate_every, steps, one_pass)
-    check_needs(train, held_out, data, loss, patience)
+    check_needs(held_out, data, loss, patience)
 
     began = time.perf_counter()
     programs = programs_of(density, loss, optimizer, averaging(decay, held_out))
@@ -152,9 +153,9 @@ def fit(
     return Fitted(kept.params, kept.history, kept.step, time.perf_counter() - began)
 
 
-def check_needs(train: Any, held_out: Any, data: Any, loss: Any, patience: Any) -> None:
+def check_needs(held_out: Any, data: Any, loss: Any, patience: Any) -> None:
     """Raises `ValueError` if there is nothing to train on, or nothing to be patient by."""
-    require(train or loss, "data", data, "given where no loss is")
+    require(data is not None or loss, "data", data, "given where no loss is")
     require(held_out or patience is None, "patience", patience, "None without validation")
 
 

@@ -22,7 +22,7 @@ from glowjax.fitting.fit import (
     evaluation_interval,
 )
 from glowjax.fitting.programs import Given, Programs, programs_of, whole_params
-from glowjax.fitting.rows import Examples, divided, examples, order
+from glowjax.fitting.rows import Examples, divided, order, whole_of
 from glowjax.fitting.start import chosen, first_params_of_many, stacked
 from glowjax.progress import progress
 
@@ -75,12 +75,12 @@ def fit_many(
     """
     check_positive(steps=steps, batch_size=batch_size)
     seeds = _checked_seeds(seeds)
-    whole = None if data is None else examples("data", data, context, weights)
+    whole = whole_of(data, context, weights)
     parts = [divided(whole, validation, seed) for seed in seeds]
     train, held_out = parts[0]
     one_pass = math.ceil(len(train) / batch_size) if train and held_out else steps
     every = evaluation_interval(evaluate_every, steps, one_pass)
-    check_needs(train, held_out, data, loss, patience)
+    check_needs(held_out, data, loss, patience)
 
     began = time.perf_counter()
     programs = programs_of(

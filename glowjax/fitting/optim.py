@@ -1,5 +1,6 @@
 """Optimisers: optax's own, the Adamax variant that Glow was trained with, and Muon beside it."""
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -106,28 +107,23 @@ def warmup(
     return optax.join_schedules([rise, fall], [warmup_steps])
 
 
-# Which axes of a kernel are rows and columns: [..., height, width, in, out] and [..., in, out].
-_OF_CONVOLUTIONS = optax.contrib.MuonDimensionNumbers(reduction_axis=(-4, -3, -2), output_axis=-1)
-_OF_DENSE = optax.contrib.MuonDimensionNumbers(reduction_axis=(-2,), output_axis=-1)
-
-_KERNELS = {
-    **{f"['{name}']['weight']": _OF_CONVOLUTIONS for name in ("conv1", "conv2")},
-    **{
-        f"['blocks']['{name}']['kernel']": _OF_DENSE
-        for name in ("qkv", "attended", "hidden", "mlp")
-    },
+# How many axes of a kernel before its last, the outputs, are inputs: [..., height, width, in, out]
+# of a convolution and [..., in, out] of a transformer's layers.
+_INPUT_AXES = {
+    **{f"['{name}']['weight']": 3 for name in ("conv1", "conv2")},
+    **{f"['blocks']['{name}']['kernel']": 1 for name in ("qkv", "attended", "hidden", "mlp")},
 }
 
 
-def muon_axes(path: tuple[Any, ...]) -> optax.contrib.MuonDimensionNumbers | None:
-    """Which axes Muon takes as rows and columns of a parameter at this path; None: not for Muon.
+def muon_input_axes(path: tuple[Any, ...]) -> int:
+    """How many axes of a parameter at this path are inputs of a kernel for Muon; 0: it is none.
 
-    Muon is for the weights of layers named conv1 and conv2, in Glow the first two of each coupling
-    net, and for those of a transformer's blocks, stacked or not. The last layer of a net starts at
-    zero, and Muon, whose steps do not shrink with the gradient, makes it unstable.
+    Those are the weights of layers named conv1 and conv2, in Glow the first two of each coupling
+    net, and of the blocks of transformers, stacked or not. The last layer of a net starts at zero,
+    and Muon, whose steps do not shrink with the gradient, makes it unstable.
     """
     name = jax.tree_util.keystr(path)
-    return next((axes for end, axes in _KERNELS.items() if name.endswith(end)), None)
+    return next((axes for end, axes in _INPUT_AXES.items() if name.endswith(end)), 0)
 
 
 def scale_by_muon() -> optax.GradientTransformation:
@@ -135,23 +131,28 @@ def scale_by_muon() -> optax.GradientTransformation:
 
     m_t = 0.95 m_{t-1} + 0.05 g_t,   update_t = 0.2 sqrt(max(a, b)) O(0.95 m_t + 0.05 g_t)
 
-    where O takes kernels as matrices of a rows and b columns, by `muon_axes`, and brings all their
-    singular values near 1 by five steps of a Newton-Schulz iteration. (m_t and g_t are corrected
-    for the start at zero, as in Adam.) So an entry of an update is about 0.2, whatever the shape,
-    as it is with Adam.
+    where O takes kernels as matrices of a inputs in rows and b outputs in columns, and brings all
+    their singular values near 1 by five steps of a Newton-Schulz iteration. (m_t and g_t are
+    corrected for the start at zero, as in Adam.) So an entry of an update is about 0.2, whatever
+    the shape, as it is with Adam.
 
     Source: Jordan et al. (2024), Muon; Liu et al. (2025), arXiv 2502.16982, for the scale.
     """
 
-    def axes(updates):
-        return jax.tree_util.tree_map_with_path(lambda path, _: muon_axes(path), updates)
+    with_paths = jax.tree_util.tree_map_with_path
+
+    def matrix(path, _):
+        inputs = tuple(range(-1 - muon_input_axes(path), -1))
+        return optax.contrib.MuonDimensionNumbers(reduction_axis=inputs, output_axis=-1)
 
     def alike(path, update):  # an entry of an orthogonal matrix is about 1 / sqrt(max(a, b))
-        rows = math.prod(update.shape[axis] for axis in muon_axes(path).reduction_axis)
-        return 0.2 * math.sqrt(max(rows, update.shape[-1])) * update
+        *inputs, outputs = update.shape[-1 - muon_input_axes(path) :]
+        return 0.2 * math.sqrt(max(math.prod(inputs), outputs)) * update
 
-    orthogonal = optax.contrib.scale_by_muon(weight_dimension_numbers=axes)
-    scale = optax.stateless(lambda u, _: jax.tree_util.tree_map_with_path(alike, u))
+    orthogonal = optax.contrib.scale_by_muon(
+        weight_dimension_numbers=functools.partial(with_paths, matrix)
+    )
+    scale = optax.stateless(lambda updates, _: with_paths(alike, updates))
     return optax.chain(orthogonal, scale)
 
 
@@ -271,7 +272,7 @@ def _muon_or_others(params):
     """Which rule each parameter gets, a tree like params."""
 
     def rule(path, _):
-        return "others" if muon_axes(path) is None else "muon"
+        return "muon" if muon_input_axes(path) else "others"
 
     rules = jax.tree_util.tree_map_with_path(rule, params)
     wanted = "another for a model without coupling nets of convolutions and without transformers"

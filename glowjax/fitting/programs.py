@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from glowjax.checks import described
 from glowjax.densities.density import Density
 from glowjax.densities.objectives import forward_kl
 from glowjax.densities.standardized import Standardized
@@ -64,6 +65,8 @@ def _programs(density: Density, loss, optimizer, decay) -> Programs:
         batch = jax.tree.map(lambda a: a[index], given.batch)
         key = jax.random.fold_in(given.key, step)
         value = loss(whole_params(given.units, params), batch, key, step)
+        if jnp.shape(value) != ():
+            raise ValueError(f"loss must give one number, got {described(value)}")
         return value, {"loss": value}
 
     def sgd(given):

@@ -34,8 +34,8 @@ def first_params(
         return params.params, (params.location, params.scale)
     if params is not None:
         return params, None
-    if train is None:
-        return programs.init_from_base(key, batch_size), None
+    if train is None or train.batch.x is None:
+        return _from_base(programs, key, train, batch_size), None
     return _initialised(programs, key, train.batch, standardize)
 
 
@@ -46,8 +46,9 @@ def first_params_of_many(
 
     What is trained in the units of its data has location 0 and scale 1 if others have their own.
     """
-    if trains[0] is None:
-        return stacked([programs.init_from_base(key, batch_size) for key in keys]), None
+    if trains[0] is None or trains[0].batch.x is None:
+        starts = [_from_base(programs, *one, batch_size) for one in zip(keys, trains, strict=True)]
+        return stacked(starts), None
     batches = [train.batch for train in trains]
     first = stacked([_first(batch) for batch in batches])
     params = programs.init_many(keys, first.x, first.context)
@@ -61,6 +62,14 @@ def first_params_of_many(
         return params, None
     none = jnp.zeros_like(location), jnp.ones_like(scale)
     return chosen(same, (params, none), (standard, units))
+
+
+def _from_base(programs: Programs, key, train, batch_size):
+    """`first_params` without data, from contexts alone or from nothing."""
+    if train is None:
+        return programs.init_from_base(key, batch_size)
+    n = min(batch_size, len(train))
+    return programs.init_from_base(key, n, train.take(slice(n)).batch.context)
 
 
 def _initialised(programs: Programs, key, batch, standardize):

@@ -78,7 +78,8 @@ class CausalViT(Transformer):
     @nn.nowrap
     def ordering(self, event_shape: tuple[int, ...]) -> np.ndarray:
         """`[H·W·C]`, indices of a flattened image, token after token."""
-        require(len(event_shape) == 3, "x", ("B", *event_shape), "of shape [B, H, W, C]")
+        wanted = "of shape [B, H, W, C], its events of (H, W, C)"
+        require(len(event_shape) == 3, "x", event_shape, wanted)
         indices = np.arange(np.prod(event_shape)).reshape(1, -1, event_shape[-1])
         return self._ordered(indices).ravel()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from glowjax.arrays import actnorm_statistics, draw_flat, promote
 from glowjax.nets.conv import matmul, taps
@@ -31,6 +32,11 @@ small_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 def lecun_normal(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
     """Weights of variance 1/n, n the inputs; unlike Flax's own, it goes through pickle."""
     return nn.initializers.lecun_normal()(key, shape, dtype)
+
+
+def masked(weight: jax.Array, mask: np.ndarray) -> jax.Array:
+    """The weights that a mask of booleans lets through, and 0 elsewhere."""
+    return weight * jnp.asarray(mask, weight.dtype)
 
 
 class ConvWeight(nn.Module):
@@ -73,7 +79,7 @@ class ZeroDense(nn.Module):
         x = promote(x)
         shape = (x.shape[-1], self.features)
         weight = self.param("weight", nn.initializers.zeros, shape, x.dtype)
-        weight = weight if mask is None else weight * mask
+        weight = weight if mask is None else masked(weight, mask)
         return scaled_bias(self, matmul(x, weight))
 
 

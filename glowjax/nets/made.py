@@ -13,7 +13,14 @@ from glowjax.nets.activations import Activation
 from glowjax.nets.angles import angular, seen
 from glowjax.nets.conv import matmul
 from glowjax.nets.in_turn import Number, solve_in_turn
-from glowjax.nets.layers import LOG_SCALE_FACTOR, Initializer, ZeroDense, scaled_bias, small_uniform
+from glowjax.nets.layers import (
+    LOG_SCALE_FACTOR,
+    Initializer,
+    ZeroDense,
+    masked,
+    scaled_bias,
+    small_uniform,
+)
 from glowjax.nets.mlp import hidden_layers
 
 Order = Literal["natural", "reversed"] | int
@@ -55,7 +62,7 @@ class MADE(nn.Module):
     @nn.nowrap
     def ordering(self, event_shape: tuple[int, ...]) -> np.ndarray:
         """`[D]`: the inputs in the order in which each depends on those before it."""
-        require(len(event_shape) == 1, "x", ("B", *event_shape), "of shape [B, D]")
+        require(len(event_shape) == 1, "x", event_shape, "of shape [B, D], its events of (D,)")
         (size,) = event_shape
         if self.order in ("natural", "reversed"):
             return np.arange(size)[:: 1 if self.order == "natural" else -1]
@@ -83,7 +90,7 @@ class MADE(nn.Module):
         names = [name for name in params if name != "out"]
         names.sort(key=lambda name: name not in ("dense", "dense1"))  # that of the inputs first
         layers = {
-            name: (params[name]["weight"] * mask(known, hidden), params[name]["bias"])
+            name: (masked(params[name]["weight"], mask(known, hidden)), params[name]["bias"])
             for name, known in zip(names, [degrees, *[hidden] * len(names)], strict=False)
         }
         x = solve_in_turn(
@@ -139,7 +146,7 @@ class MADE(nn.Module):
         """What `solve_in_turn` wants of the last layer."""
         known = np.append(hidden, degrees) if self.depth else degrees
         weight = out["weight"].reshape(len(known), -1, self.features)
-        weight = weight * mask(known, np.arange(weight.shape[1]))[..., None]
+        weight = masked(weight, mask(known, np.arange(weight.shape[1]))[..., None])
         of_hidden, of_inputs = jnp.split(weight, [len(known) - len(degrees)])
         scale = jnp.exp(LOG_SCALE_FACTOR * out["log_scale"])
         return of_hidden, of_inputs, jnp.stack([out["bias"], scale]).reshape(2, *weight.shape[1:])
@@ -171,7 +178,7 @@ class MaskedDense(nn.Module):
     def __call__(self, x, mask):
         weight = self.param("weight", self.kernel_init, mask.shape, promote(x).dtype)
         bias = self.param("bias", nn.initializers.zeros, mask.shape[1:], weight.dtype)
-        return matmul(x, weight * mask) + bias
+        return matmul(x, masked(weight, mask)) + bias
 
 
 def is_seed(value: Any) -> bool:

@@ -45,7 +45,8 @@ class PixelCNN(nn.Module):
     @nn.nowrap
     def ordering(self, event_shape: tuple[int, ...]) -> np.ndarray:
         """`[H·W·C]`: the numbers of a flattened image, as they come."""
-        require(len(event_shape) == 3, "x", ("B", *event_shape), "of shape [B, H, W, C]")
+        wanted = "of shape [B, H, W, C], its events of (H, W, C)"
+        require(len(event_shape) == 3, "x", event_shape, wanted)
         return np.arange(np.prod(event_shape))
 
     @nn.compact

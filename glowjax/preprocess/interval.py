@@ -5,9 +5,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from glowjax.arrays import promote, sum_event
-from glowjax.checks import Interval, check_in
+from glowjax.checks import Interval, check_in, require
 from glowjax.expression import recorded
 from glowjax.flow import Flow
 from glowjax.preprocess.support import fixed, just_inside, supported
@@ -82,11 +83,14 @@ def sigmoid(low: float = 0.0, high: float = 1.0) -> Flow:
         low, high: the ends.
 
     Raises:
-        ValueError: an end is not finite, or low is not below high.
+        ValueError: an end is not finite, or low is not below high; no float lies in between.
     """
     check_in(Interval(-math.inf, math.inf), high=high)
     check_in(Interval(-math.inf, high), low=low)
     ends = {"low": float(low), "high": float(high)}
+    first, last = np.asarray([low, high], jnp.result_type(float))
+    wanted = f"below high={high}, with numbers of {first.dtype} in between"
+    require(np.nextafter(first, last) < last, "low", low, wanted)
     return fixed(
         functools.partial(sigmoid_forward, **ends), functools.partial(sigmoid_inverse, **ends)
     )

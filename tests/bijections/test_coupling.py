@@ -1,5 +1,7 @@
 """Couplings by affine maps are their formulas, and choose their net by the input."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,17 @@ def test_a_scale_may_have_a_least_value_and_the_shift_may_come_last(scale):
     back, inverse_log_slope = transform.inverse(z, raw)
     np.testing.assert_allclose(back, x, rtol=1e-12)
     np.testing.assert_allclose(inverse_log_slope, -log_slope, rtol=1e-12)
+
+
+@pytest.mark.parametrize("module", [glowjax.Coupling, glowjax.Autoregressive])
+def test_what_must_be_called_first_is_told(module: Any):
+    elementwise: Any = glowjax.ElementwiseFlow
+    with pytest.raises(ValueError, match="transform must be an Elementwise, as affine"):
+        glowjax.as_flow(module(glowjax.affine))
+    with pytest.raises(ValueError, match=r"net must be a function that makes a module.*a MLP"):
+        glowjax.as_flow(module(glowjax.affine(), net=glowjax.MLP(4)))
+    with pytest.raises(ValueError, match="transform must be an Elementwise, as affine"):
+        glowjax.as_flow(elementwise(glowjax.affine))
 
 
 def test_shared_parameters_are_learned_once_a_channel():

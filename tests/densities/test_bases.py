@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from cases import SMALL_MLP
+from tensorflow_probability.substrates.jax.distributions import Cauchy
 
 import glowjax
 from glowjax import as_flow
@@ -73,6 +74,28 @@ def test_fixed_bases_are_scipys(name):
 def test_uniform_is_minus_infinity_outside():
     log_p = glowjax.uniform(0.0, 2.0).log_prob(None, jnp.array([[-0.1], [1.0], [2.1]]))
     np.testing.assert_allclose(log_p, [-np.inf, -np.log(2), -np.inf])
+
+
+def test_what_is_not_known_has_no_density_under_a_uniform():
+    log_p = glowjax.uniform(0.0, 2.0).log_prob(None, jnp.array([[np.nan, 1.0], [np.nan, 3.0]]))
+    assert np.all(np.isnan(log_p))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 3.0])
+def test_temperature_leaves_a_uniform_as_it_is(temperature):
+    base, like = glowjax.uniform(-1.0, 1.0), jnp.zeros((5, 2))
+    drawn, wanted = (base.sample(None, jax.random.key(0), like, t) for t in (temperature, 1.0))
+    np.testing.assert_array_equal(drawn, wanted)
+
+
+@pytest.mark.parametrize("how", [lambda sample: sample, jax.jit])
+def test_without_a_mean_there_is_no_temperature(how):
+    flow = glowjax.as_flow(glowjax.ActNorm())
+    model = glowjax.density(flow, (2,), Cauchy(0.0, 1.0))
+    params = model.init(jax.random.key(0), jnp.eye(2))
+    assert np.all(np.isfinite(model.sample(params, jax.random.key(1), 3)))
+    with pytest.raises(ValueError, match="temperature must be 1 for a base without a mean"):
+        how(lambda t: model.sample(params, jax.random.key(1), 3, t))(0.5)
 
 
 @pytest.mark.slow

@@ -81,6 +81,26 @@ def test_effective_sample_size():
     assert glowjax.effective_sample_size(jnp.asarray([0.0, -1e9])) == 1
 
 
+@pytest.mark.parametrize("shape", ["()", "(4, 1)"])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        glowjax.reverse_kl,
+        glowjax.alpha_divergence,
+        glowjax.importance_weighted_bound,
+        glowjax.importance_sampling,
+        glowjax.annealed_importance_sampling,
+    ],
+)
+def test_a_target_that_is_not_of_each_point_is_refused(objective, shape):
+    def wrong(x):
+        return jnp.sum(x) if shape == "()" else x
+
+    with pytest.raises(ValueError, match=r"^target must give .* of shape \(4,\), got") as refusal:
+        objective(MODEL, PARAMS, wrong, jax.random.key(0), 4)
+    assert f"of shape {shape} for points of shape (4, 1)" in str(refusal.value)
+
+
 def test_alpha_out_of_range_is_refused():
     with pytest.raises(ValueError, match=r"alpha must be in \[0, 1\), got 1"):
         glowjax.alpha_divergence(MODEL, PARAMS, target, jax.random.key(0), 2, alpha=1.0)

@@ -124,6 +124,29 @@ def test_towards_a_target_without_data():
 
 
 @pytest.mark.slow
+def test_towards_a_target_given_a_context_without_data():
+    model = glowjax.density(glowjax.iaf(steps=1, width=16), (1,))
+    context = np.random.default_rng(0).uniform(-2, 2, (500, 1))
+
+    def loss(params, batch, key, step):
+        assert batch.x is None and batch.weights is None
+        mean, n = batch.context, len(batch.context)
+
+        def target(x):
+            return -0.5 * jnp.sum(jnp.square((x - mean) / 0.5), axis=-1)
+
+        return glowjax.reverse_kl(model, params, target, key, n, context=mean)
+
+    result = glowjax.fit(
+        model, context=context, loss=loss, steps=800, optimizer=optax.adam(0.01), show=False
+    )
+    for mean in (-1.0, 1.5):
+        given = np.full((2000, 1), mean)
+        x = model.sample(result.params, jax.random.key(0), 2000, context=given)
+        np.testing.assert_allclose([x.mean(), x.std()], [mean, 0.5], atol=0.06)
+
+
+@pytest.mark.slow
 def test_context_goes_with_its_examples():
     flow = glowjax.as_flow(glowjax.Coupling(glowjax.affine(), SMALL_MLP))
     model = glowjax.density(flow, (2,))
@@ -342,6 +365,12 @@ def test_data_may_be_lists_or_of_other_floats(given):
         ({"data": np.zeros((0, 2))}, "data must be of at least one example"),
         ({"context": np.zeros((3, 1))}, "context must be one row for each of 600"),
         ({"validation": 1.5}, "validation must be arrays, or a fraction"),
+        ({"data": np.ma.masked_less(data(40), 3)}, "data must be an array without masked numbers"),
+        ({"data": None, "context": data(9)}, "data must be given where no loss is"),
+        ({"data": None, "weights": np.ones(9)}, "weights must be None without data and context"),
+        ({"data": None, "context": data(9), "validation": data(9)}, "validation must be None"),
+        ({"context": data(), "validation": data(9)}, r"validation must be \(x, context\)"),
+        ({"loss": lambda p, batch, *_: NORMAL.log_prob(p, batch.x)}, "loss must give one number"),
         ({"validation": None, "patience": 2}, "patience must be None without validation"),
     ],
 )

@@ -79,6 +79,22 @@ def test_fits_towards_a_target():
         alike(each, glowjax.fit(MODEL, seed=seed, **options))
 
 
+def test_fits_of_contexts_without_data():
+    context = np.linspace(0, 1, 50)[:, None]
+    model = glowjax.density(glowjax.iaf(steps=1, width=8), (2,))
+
+    def loss(params, batch, key, step):
+        n = len(batch.context)
+        return glowjax.reverse_kl(
+            model, params, lambda x: -jnp.sum(x**2, -1), key, n, context=batch.context
+        )
+
+    options: dict[str, Any] = {"loss": loss, "steps": 5, "context": context, "show": False}
+    many = glowjax.fit_many(model, seeds=[0, 1], **options)
+    for seed, each in enumerate(many):
+        alike(each, glowjax.fit(model, seed=seed, **options))
+
+
 def test_further_fits_compile_nothing():
     traced = []
     planar = glowjax.as_flow(glowjax.Planar())

@@ -1,6 +1,7 @@
 """Optimisers: Glow's Adamax against NumPy, schedules at their corners, configs and their errors."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -185,7 +186,9 @@ def nets(*stacked):
     """
     rng = np.random.default_rng(1)
     shapes = {"conv1": (3, 3, 2, 5), "conv2": (1, 1, 5, 5), "out": (3, 3, 5, 4)}
-    layers = {name: {"weight": rng.normal(size=(*stacked, *s))} for name, s in shapes.items()}
+    layers: dict[str, Any] = {
+        name: {"weight": rng.normal(size=(*stacked, *s))} for name, s in shapes.items()
+    }
     layers["blocks"] = {"qkv": {"kernel": rng.normal(size=(*stacked, 1, 4, 12))}}
     return [{"weight": rng.normal(size=(*stacked, 4, 4))}, {"net": layers}]
 
@@ -221,7 +224,7 @@ def muon_paths(model):
 
     params = jax.eval_shape(init, jnp.zeros((2, 8, 8, 3)))
     paths = [path for path, _ in jax.tree.leaves_with_path(params)]
-    return {jax.tree_util.keystr(path) for path in paths if optim.muon_axes(path)}
+    return {jax.tree_util.keystr(path) for path in paths if optim.muon_input_axes(path)}
 
 
 @pytest.mark.slow

@@ -81,6 +81,14 @@ def test_standardized_parameters_serve_every_function_of_a_density():
     np.testing.assert_allclose(np.std(again, 0), [1.4e-3, 0.7e-3], rtol=0.5)
 
 
+def test_a_flow_refuses_standardized_parameters():
+    flow, x = as_flow(glowjax.Coupling(glowjax.rational_quadratic())), np.eye(2)
+    standardized = glowjax.Standardized(jnp.zeros(2), jnp.ones(2), flow.init(jax.random.key(0), x))
+    flow.forward(standardized.params, x)
+    with pytest.raises(ValueError, match=r"params of Coupling must be a dict.*got a Standardized"):
+        flow.forward(standardized, x)
+
+
 @pytest.mark.slow
 def test_training_goes_on_from_standardized_parameters():
     model = glowjax.density(FLOWS["planar"], (2,))

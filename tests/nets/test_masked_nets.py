@@ -152,6 +152,15 @@ def test_nets_start_at_zero(name):
 
 
 @pytest.mark.slow
+@pytest.mark.float32
+@pytest.mark.parametrize("depth", [0, 2])
+def test_no_dtype_is_promoted_in_silence(depth):
+    net, x = MADE(depth=depth), jnp.ones((4, 3))
+    with jax.numpy_dtype_promotion("strict"):
+        params = net.init(jax.random.key(0), x)["params"]
+        net.in_turn(params, lambda raw, i: raw[:, 0], jnp.zeros_like(x))
+
+
 def test_a_number_without_context_has_constants():
     params = MADE().init(jax.random.key(0), jnp.ones((3, 1)))["params"]
     assert jax.tree.map(jnp.shape, params) == {"bias": (2,), "log_scale": (2,)}

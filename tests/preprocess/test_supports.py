@@ -297,6 +297,7 @@ def test_statistics_are_of_float64_whatever_jax_computes_in():
     ("make", "said"),
     [
         (lambda: preprocess.sigmoid(1, 1), r"low must be in \(-inf, 1\), got 1"),
+        (lambda: preprocess.sigmoid(1e16, 1e16 + 2), "low must be below .* float64 in between"),
         (lambda: preprocess.sigmoid(0, np.inf), r"high must be in \(-inf, inf\), got inf"),
         (lambda: preprocess.power(0), "exponent must be a number other than 0, got 0"),
         (lambda: preprocess.fixed_affine(scale=[1, 0]), "scale must be numbers other than 0"),

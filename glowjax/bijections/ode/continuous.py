@@ -17,7 +17,7 @@ from glowjax.arrays import promote
 from glowjax.bijections.ode.along import Costs, flow_along, flow_along_with_costs
 from glowjax.bijections.ode.off_mesh import on_any_devices
 from glowjax.checks import POSITIVE, check_choice, check_context, check_in, check_positive, require
-from glowjax.context import net_inputs, takes_context
+from glowjax.context import net_inputs, net_takes_context
 from glowjax.nets.layers import lecun_normal
 from glowjax.nets.mlp import MLP
 
@@ -68,7 +68,7 @@ class Continuous(nn.Module):
 
     @property
     def takes_context(self) -> bool:
-        return takes_context(self.net(features=1))
+        return net_takes_context(self.net)
 
     def forward(self, x, context=None) -> tuple[Array, Array]:
         return self._solve(x, context, 0.0, 1.0)

@@ -50,6 +50,17 @@ class Elementwise(NamedTuple):
     of_column: Callable[[Array], "Elementwise"] | None = None
 
 
+def has_fixed_units(transform: Elementwise) -> bool:
+    """The map's `fixed_units`.
+
+    Raises:
+        ValueError: `transform` is none, such as a function that makes one.
+    """
+    wanted = "an Elementwise, as affine() makes"
+    require(isinstance(transform, Elementwise), "transform", transform, wanted)
+    return transform.fixed_units
+
+
 @recorded
 def additive() -> Elementwise:
     """z = x + shift, with raw = (shift). Source: Dinh et al. 2015 (NICE), section 3.2."""
@@ -195,7 +206,7 @@ class ElementwiseFlow(nn.Module):
 
     @property
     def fixed_units(self) -> bool:
-        return self.transform.fixed_units
+        return has_fixed_units(self.transform)
 
     def forward(self, x) -> tuple[Array, Array]:
         return self._apply(self.transform.forward, x)
