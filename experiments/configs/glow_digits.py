@@ -13,7 +13,14 @@ from glowjax.runs import Config, Data, Glow, Optimizer, Transform
 config = Config(
     data=Data(name="digits", transform=Transform(shift=0.125)),
     model=Glow(levels=2, steps=8, width=64, scale="floor", logit=1e-5),
-    optimizer=Optimizer(name="adam", learning_rate=1e-3, warmup_images=6400, decay="cosine"),
+    optimizer=Optimizer(
+        name="muon",
+        learning_rate=1e-2,
+        muon_learning_rate=1e-2,
+        weight_decay=0.3,
+        warmup_images=6400,
+        decay="cosine",
+    ),
     train_steps=3000,
     batch_size=64,
     ema=0.999,

@@ -14,7 +14,13 @@ config = Config(
     data=Data(name="digits", transform=Transform(shift=0.125)),
     model=Jet(patch=2, steps=4, channel_couplings=1, width=32, blocks=1, heads=2, logit=1e-3),
     optimizer=Optimizer(
-        name="adam", learning_rate=5e-3, clip_norm=20, warmup_images=6400, decay="cosine"
+        name="muon",
+        learning_rate=1e-2,
+        muon_learning_rate=1e-2,
+        weight_decay=0.1,
+        clip_norm=20,
+        warmup_images=6400,
+        decay="cosine",
     ),
     train_steps=2400,
     batch_size=64,

@@ -14,7 +14,13 @@ config = Config(
     data=Data(name="digits", transform=Transform(shift=0.125)),
     model=TarFlow(patch=2, steps=1, width=48, blocks=4, heads=3, logit=1e-3),
     optimizer=Optimizer(
-        name="adam", learning_rate=6e-3, clip_norm=20, warmup_images=6400, decay="cosine"
+        name="muon",
+        learning_rate=2e-2,
+        muon_learning_rate=1.5e-2,
+        weight_decay=0.3,
+        clip_norm=20,
+        warmup_images=6400,
+        decay="cosine",
     ),
     train_steps=2400,
     batch_size=64,

@@ -199,7 +199,7 @@ def test_a_checkpoint_that_one_host_cannot_read_is_used_by_none(
 
 @pytest.mark.exhaustive
 def test_a_step_that_is_not_finite_stops_all_hosts(command, tmp_path, capfd):
-    absurd = {"name": "adam", "learning-rate": 1e300, "warmup-images": 0}
+    absurd = {"learning-rate": 1e300, "muon-learning-rate": 1e300, "warmup-images": 0}
     options = [f"--optimizer.{name}={value}" for name, value in absurd.items()]
     with pytest.raises(ChildProcessError, match=r"process [01] of 2 failed \(1\)"):
         started([*command, *options, "--run-dir", str(tmp_path / "run")], tmp_path / "records")
