@@ -11,8 +11,8 @@ import tyro
 
 from glowjax import codec, plots
 from glowjax.checks import require
-from glowjax.commands.options import PAUSE, Images, Weights, check_out, is_folder, parse
-from glowjax.data.images import decode
+from glowjax.commands.options import PAUSE, Images, Weights, check_file, check_out, is_folder, parse
+from glowjax.data.images import channels_of, decode, frames_of
 from glowjax.densities.quantization import to_uint8
 from glowjax.files import write_whole
 from glowjax.progress import progress
@@ -44,13 +44,15 @@ class Decompress(Weights):
     """What `glowjax compress` wrote."""
     out: Out = None
     """A .npy, the images as uint8 [N, H, W, C] in the model's grey levels; or a folder, new or
-    empty, for a PNG of each image. Default: decompressed in the run's folder."""
+    empty, for a PNG of each image. Default: decompressed in the run's folder, or decompressed.npy
+    where images have other than 1 or 3 channels."""
 
 
 def compress(arguments: list[str]) -> None:
     """Compresses images by a run's weights."""
     options = parse(Compress, "compress", arguments)
     path = options.path(options.out, "compressed.glow")
+    check_file(path)
     model, params = options.load()
     given = options.images(model, options.num)
     if options.files:
@@ -78,17 +80,17 @@ def compress(arguments: list[str]) -> None:
 def decompress(arguments: list[str]) -> None:
     """Decompresses what a run's weights compressed."""
     options = parse(Decompress, "decompress", arguments)
-    out = options.path(options.out, "decompressed")
-    check_out(out, ".npy")
     data = options.file.expanduser().read_bytes()
     header = _header(options.file, data)
+    as_pictures = header.image_shape[-1] in (1, 3)
+    out = options.path(options.out, "decompressed" if as_pictures else "decompressed.npy")
+    check_out(out, ".npy")
+    wanted = f"a .npy for images of {header.image_shape[-1]} channels"
+    require(as_pictures or not is_folder(out), "out", str(out), wanted)
     model, params = options.load()
     batches = codec.decompressed(model.density, params, data)
     with progress(header.images, what="image", text="compiling", pause=PAUSE) as advance:
         if is_folder(out):
-            channels = header.image_shape[-1]
-            wanted = f"a .npy for images of {channels} channels"
-            require(channels in (1, 3), "out", str(out), wanted)
             _write_each(out, batches, model, advance)
         else:
             _write_array(out, batches, header, advance)
@@ -106,9 +108,16 @@ def _header(file: Path, data: bytes) -> codec.Header:
 def _check_unchanged(files: Iterable[Path], given: Given, model: ImageModel) -> None:
     """Refuses files that the model sees otherwise than they are: they would not come back."""
     seen = np.asarray(to_uint8(given.images, levels=model.levels))
+    height, width, channels = model.image_shape
     for path, image in zip(files, seen, strict=True):
-        pixels = decode(path.expanduser().read_bytes(), model.image_shape[2])
-        height, width, channels = model.image_shape
+        path = path.expanduser()
+        for what, most, has in (
+            ("channels", channels, channels_of(path)),
+            ("pictures", 1, frames_of(path)),
+        ):
+            wanted = f"one of {most} {what} at most, or it is not lossless"
+            require(has <= most, "file", f"{path}, of {has}", wanted)
+        pixels = decode(path.read_bytes(), channels)
         wanted = f"{height}×{width}×{channels} of {model.levels} grey levels, or it is not lossless"
         require(np.array_equal(pixels, image), "file", str(path), wanted)
 

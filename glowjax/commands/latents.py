@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from glowjax import plots
-from glowjax.checks import check_positive, require
-from glowjax.commands.options import Images, in_chunks, parse
+from glowjax.checks import check_integer, check_positive, require
+from glowjax.commands.options import Images, check_file, in_chunks, parse
 from glowjax.data.attributes import load_attribute
 from glowjax.densities import latents
 from glowjax.densities.quantization import to_uint8
@@ -18,12 +18,14 @@ from glowjax.runs.given import Given, read_split
 from glowjax.runs.pictures import eight_bits
 from glowjax.runs.trained import ImageModel
 
+LOOKED_AT = 40  # images for each pair, among which two of one class are found
+
 
 @dataclass(frozen=True, kw_only=True)
 class Interpolate(Images):
     """Draw the way from one image to another through the latents: a row for each pair.
 
-    Files are taken two by two.
+    Files are taken two by two. Pairs of a conditional model are of one class.
     """
 
     pairs: int = 6
@@ -74,8 +76,17 @@ def interpolate(arguments: list[str]) -> None:
     options = parse(Interpolate, "interpolate", arguments)
     check_positive(pairs=options.pairs)
     path = options.path(options.out, "interpolated.png")
+    check_file(path)
     model, params = options.load()
-    given = options.images(model, 2 * options.pairs)
+    require(len(options.files) % 2 == 0, "files", len(options.files), "two by two")
+    check_integer("steps", options.steps, 2)
+    still = path.suffix != ".gif" or not options.animation
+    require(still, "out", str(path), "another than the animation's, such as a .png")
+    images = options.images(model, LOOKED_AT * options.pairs)
+    given = paired(model, images, options.pairs)
+    wanted = "two at least" + ", of one class, for the model is conditional" * model.conditional
+    if given is None:
+        raise ValueError(f"images must be {wanted}, got {len(images.names)}")
     rows = between_pairs(model, params, given, options.steps, options.path_kind)
     _sheet(path, rows)
     if options.animation:
@@ -85,12 +96,29 @@ def interpolate(arguments: list[str]) -> None:
         print(path.with_suffix(".gif"))
 
 
+def paired(model: ImageModel, given: Given, pairs: int) -> Given | None:
+    """The first images two by two, as many pairs as there are; None if there is none.
+
+    Those of a conditional model are of one class, by whose label the way is decoded.
+    """
+    classes = given.labels if model.conditional else np.zeros(len(given.names), int)
+    members = [np.flatnonzero(classes == label) for label in np.unique(classes)]
+    found = [pair for index in members for pair in index[: len(index) // 2 * 2].reshape(-1, 2)]
+    if not found:
+        return None
+    index = np.concatenate(sorted(found, key=lambda pair: pair[1])[:pairs])
+    labels = None if given.labels is None else given.labels[index]
+    return Given([given.names[i] for i in index], given.images[index], labels)
+
+
 def between_pairs(
     model: ImageModel, params: Any, given: Given, steps: int, path: latents.Path = "spherical"
 ) -> np.ndarray:
-    """Images from the first to the second of each pair: `[pairs, steps, H, W, C]`, 8 bits."""
+    """Images from the first to the second of each pair: `[pairs, steps, H, W, C]`, 8 bits.
+
+    Those given are two by two, as `paired` gives them.
+    """
     count = len(given.names)
-    require(count and count % 2 == 0, "images", count, "two by two")
     z, labels = _encode(model, params, given)
     first, second = (jax.tree.map(lambda h, i=i: h[i::2], z) for i in (0, 1))
     between = latents.interpolate(first, second, steps, path=path)
@@ -104,6 +132,7 @@ def reconstruct(arguments: list[str]) -> None:
     """Draws levels anew, one more a row."""
     options = parse(Reconstruct, "reconstruct", arguments)
     path = options.path(options.out, "reconstructed.png")
+    check_file(path)
     model, params = options.load()
     given = options.images(model, options.num)
     key = jax.random.key(options.seed)
@@ -131,10 +160,12 @@ def edit(arguments: list[str]) -> None:
     options = parse(Edit, "edit", arguments)
     check_positive(num=options.num, examples=options.examples)
     path = options.path(options.out, "edited.png")
+    check_file(path)
     model, params = options.load()
     have = load_attribute(model.config.data, "train", options.attribute, options.examples)
     with_it, without = np.flatnonzero(have), np.flatnonzero(~have)
     counts = f"{len(with_it)} with and {len(without)} without"
+    require(options.strengths, "strengths", options.strengths, "one number at least")
     require(len(with_it) and len(without), f"images of {options.attribute}", counts, "some of both")
     z, _ = _encode(model, params, read_split(model, "train", num=len(have)))
     parts = (jax.tree.map(lambda h, i=i: h[i], z) for i in (with_it, without))

@@ -125,6 +125,11 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() or not path.suffix
 
 
+def check_file(path: Path) -> None:
+    """Refuses what is a folder or has no suffix: a file could not be written there."""
+    require(not is_folder(path), "out", str(path), "a file with a suffix, such as .png")
+
+
 def check_out(path: Path, *suffixes: str) -> None:
     """Refuses what is no file of one of the suffixes, and a folder that holds something."""
     if is_folder(path):

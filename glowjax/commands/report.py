@@ -14,8 +14,8 @@ from typing import Any
 import jax
 
 from glowjax import plots
-from glowjax.commands.latents import between_pairs, with_levels_redrawn
-from glowjax.commands.options import Weights, parse
+from glowjax.commands.latents import LOOKED_AT, between_pairs, paired, with_levels_redrawn
+from glowjax.commands.options import Weights, check_file, parse
 from glowjax.commands.score import bits_of
 from glowjax.files import write_whole
 from glowjax.runs.config import flat, to_json
@@ -27,6 +27,7 @@ from glowjax.runs.pictures import draw
 from glowjax.runs.results import kept_results
 from glowjax.runs.trained import ImageModel
 
+PAIRS = 6  # of test images, between which ways are drawn
 PACKAGES = ("glowjax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 PAGE = """\
@@ -74,6 +75,7 @@ def report(arguments: list[str]) -> None:
     """Writes the page."""
     options = parse(Report, "report", arguments)
     out = options.path(options.out, "report.html")
+    check_file(out)
     model, params = options.load()
     history = _history(options.run)
     with tempfile.TemporaryDirectory() as folder:
@@ -82,15 +84,22 @@ def report(arguments: list[str]) -> None:
     print(out)
 
 
+def _interpolated(model: ImageModel, params: Any, file: Path) -> list[str]:
+    """Ways between test images, unless there are no two of them."""
+    given = paired(model, read_split(model, "test", num=LOOKED_AT * PAIRS), PAIRS)
+    if given is None:
+        return []
+    rows = between_pairs(model, params, given, steps=9)
+    plots.image_grid(rows.reshape(-1, *rows.shape[2:]), columns=9).save(file)
+    return [_picture(file, "From one test image to another.")]
+
+
 def _body(options: Report, model: ImageModel, params: Any, history, folder: Path) -> str:
     """The sections of the page."""
     images = draw(model, params, 64)
     given = read_split(model, "test", num=12)
-    between = between_pairs(model, params, given, steps=9)
     plots.image_grid(images).save(folder / "samples.png")
     _likelihoods(model, params, options.num, folder / "likelihoods.png")
-    sheet = plots.image_grid(between.reshape(-1, *between.shape[2:]), columns=9)
-    sheet.save(folder / "interpolated.png")
     sections = [
         "<h2>Figures</h2>",
         _figures(kept_results(options.run)),
@@ -100,7 +109,7 @@ def _body(options: Report, model: ImageModel, params: Any, history, folder: Path
         "<h2>Likelihoods</h2>",
         _picture(folder / "likelihoods.png", "Bits per dimension of single images.", drawn=True),
         "<h2>Latents</h2>",
-        _picture(folder / "interpolated.png", "From one test image to another."),
+        *_interpolated(model, params, folder / "interpolated.png"),
     ]
     if isinstance(model.config.model, Glow):
         rows = with_levels_redrawn(model, params, given, jax.random.key(0))

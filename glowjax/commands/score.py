@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from glowjax import plots
 from glowjax.checks import check_choice, check_positive
-from glowjax.commands.options import Images, in_chunks, parse
+from glowjax.commands.options import Images, check_file, in_chunks, parse
 from glowjax.densities.quantization import to_uint8
 from glowjax.files import write_whole
 from glowjax.runs.given import Given, read_split
@@ -41,12 +41,16 @@ def score(arguments: list[str]) -> None:
     """Scores images by a run's weights."""
     options = parse(Score, "score", arguments)
     path = options.path(options.out, "scores.png")
+    check_file(path)
     table = path.with_suffix(".csv") if options.table is None else options.table.expanduser()
     check_choice("table", table.suffix, (".csv", ".json"))
     model, params = options.load()
     samples = model.config.evaluate_samples if options.samples is None else options.samples
     check_positive(samples=samples)
     given = options.images(model, options.num)
+    others = None
+    if options.against is not None:
+        others = read_split(model, "test", num=options.num, name=options.against)
     bits = bits_of(model, params, given, samples)
     table.parent.mkdir(parents=True, exist_ok=True)
     write_whole(table, _table(table.suffix, given, bits))
@@ -55,8 +59,7 @@ def score(arguments: list[str]) -> None:
     plots.image_rows(path, {name: images[index] for name, index in sheet.items()})
     lowest, mean, highest = (f"{b:.4f}" for b in (bits.min(), bits.mean(), bits.max()))
     print(f"{len(bits):,} images: {mean} bits/dim, from {lowest} to {highest}")
-    if options.against is not None:
-        others = read_split(model, "test", num=options.num, name=options.against)
+    if others is not None:
         against = bits_of(model, params, others, samples)
         area = roc_auc_score([0] * len(bits) + [1] * len(against), [*bits, *against])
         print(f"{options.against}: {len(against):,} images: {against.mean():.4f} bits/dim")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import pathlib
 
 import numpy as np
 import PIL.Image
+import PIL.ImageChops
 import PIL.ImageOps
 
 from glowjax.data.transform import pair
 
+ORIENTATION, TURNED = 0x0112, 5  # Exif's tag, and its values from which on sides are exchanged
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
 
 
@@ -28,6 +31,38 @@ def decode(encoded, channels) -> np.ndarray:
             image = image.convert("RGBA")  # a palette may have transparent colours
         pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def upright_size(image) -> tuple[int, int]:
+    """Width and height of an opened picture as `decode` gives it."""
+    exif = "exif" in image.info  # of TIFF files Pillow turns the size itself
+    turned = exif and image.getexif().get(ORIENTATION, 1) >= TURNED
+    width, height = image.size
+    return (height, width) if turned else (width, height)
+
+
+def channels_of(path: pathlib.Path) -> int:
+    """4 where a picture has transparent places, else 3 where it has colours, else 1.
+
+    Raises:
+      ValueError: it has more than 8 bits a channel.
+    """
+    with PIL.Image.open(path) as image:
+        check_depth(image)
+        image.load()
+        if image.has_transparency_data:
+            opacity = image.convert("RGBA").getchannel("A").getextrema()
+            if opacity != (255, 255):
+                return 4
+        red, *others = image.convert("RGB").split()
+        grey = all(PIL.ImageChops.difference(red, other).getbbox() is None for other in others)
+        return 1 if grey else 3
+
+
+def frames_of(path: pathlib.Path) -> int:
+    """How many pictures a file holds: an animation has several, of which the first is read."""
+    with PIL.Image.open(path) as image:
+        return getattr(image, "n_frames", 1)
 
 
 def check_depth(image) -> None:

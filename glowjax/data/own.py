@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import pathlib
 import re
 import zipfile
@@ -20,17 +21,18 @@ import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
-import PIL.Image
-import PIL.ImageChops
 import tensorflow_datasets as tfds
 
 from glowjax.checks import require
-from glowjax.data.images import check_depth
+from glowjax.data.images import channels_of
 
 FOLDER = "folder:"
 ARRAYS = (".npy", ".npz")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+SPLITS = {
+    **{name: name for name in ("train", "validation", "test")},
+    **{name: "validation" for name in ("val", "valid")},
+}
 LABELS = "labels.csv"
 NAMED = 10  # damaged files that a message lists
 
@@ -57,12 +59,12 @@ def own_builder(name: str, *, data_dir, file_format) -> tfds.core.DatasetBuilder
     """
     path = pathlib.Path(name.removeprefix(FOLDER)).expanduser().resolve()
     if name.startswith(FOLDER):
-        require(path.is_dir(), "name", name, f"{FOLDER} and a folder that exists")
+        require(path.is_dir(), "name", name, f"{FOLDER} and a folder that exists; {path} does not")
         files, kind = pictures(path), _Folder
         read = [picture.path for picture in files]
         read += [path / LABELS] * (path / LABELS).exists()
     else:
-        require(path.is_file(), "name", name, "a file that exists")
+        require(path.is_file(), "name", name, f"a file that exists; {path} does not")
         files, kind, read = path, _Arrays, [path]
     stem = re.sub(r"\W+", "_", path.stem.lower()).strip("_") or "images"
     prepared = f"own_{stem}_{_fingerprint(read)}"
@@ -97,7 +99,7 @@ class _Folder(_Own, skip_registration=True):
     def _info(self):
         classes = {picture.label for picture in self._files}
         image = tfds.features.Image(shape=(None, None, _channels(self._path, self._files)))
-        return self._features(image, None if classes == {None} else sorted(map(str, classes)))
+        return self._features(image, None if classes == {None} else _in_order(classes))
 
     def _split_generators(self, dl_manager):
         return {split: self._generate_examples(split) for split in {p.split for p in self._files}}
@@ -107,6 +109,12 @@ class _Folder(_Own, skip_registration=True):
             if of == split:
                 example = {"image": path} if label is None else {"image": path, "label": label}
                 yield path.relative_to(self._path).as_posix(), example
+
+
+def _in_order(classes) -> list[str]:
+    """Names of classes: by number if all are numbers, else by the alphabet."""
+    names = sorted(map(str, classes))
+    return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
 
 
 class _Arrays(_Own, skip_registration=True):
@@ -139,9 +147,8 @@ def pictures(folder: pathlib.Path) -> list[Picture]:
     wanted = f"a folder of pictures ({', '.join(PICTURES)})"
     require(found, "name", f"{FOLDER}{folder}, which has none", wanted)
     places = [path.relative_to(folder).parts[:-1] for path in found]
-    split = all(place and place[0] in SPLITS for place in places)
-    split = split and any(place[0] == "train" for place in places)
-    splits = [SPLITS[place[0]] if split else "train" for place in places]
+    split = _has_splits(folder, places)
+    splits = [SPLITS[place[0].lower()] if split else "train" for place in places]
     classes = [place[1:] if split else place for place in places]
     if (folder / LABELS).exists():
         labels = _labels_of(folder, found)
@@ -156,10 +163,29 @@ def pictures(folder: pathlib.Path) -> list[Picture]:
     return [Picture(*about) for about in zip(found, labels, splits, strict=True)]
 
 
+def _has_splits(folder: pathlib.Path, places: list[tuple[str, ...]]) -> bool:
+    """Whether the sub-folders are splits, one of which is for training.
+
+    Raises:
+      ValueError: some are named as splits and some are not.
+    """
+    names = sorted({place[0] if place else "." for place in places})
+    splits = {name for name in names if name.lower() in SPLITS}
+    if "train" not in {SPLITS[name.lower()] for name in splits}:
+        return False
+    wanted = "train, validation and test alone, with classes inside of them, or classes alone"
+    require(len(splits) == len(names), f"sub-folders of {folder}", names, wanted)
+    return True
+
+
 def _labels_of(folder, found):
     """The labels that labels.csv gives to the files."""
     file = folder / LABELS
-    with file.open(encoding="utf-8-sig", newline="") as lines:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} must be text in UTF-8: {error}") from error
+    with io.StringIO(text, newline="") as lines:
         rows = csv.DictReader(lines)
         columns = rows.fieldnames or []
         wanted = "columns 'file' and 'label'"
@@ -183,7 +209,7 @@ def _channels(folder: pathlib.Path, files: list[Picture]) -> int:
     channels, damaged = 1, []
     for path, *_ in files:
         try:
-            channels = max(channels, _channels_of(path))
+            channels = max(channels, channels_of(path))
         except Exception as error:  # Pillow's are of all kinds
             damaged.append(f"  {path.relative_to(folder)}: {error}")
     if damaged:
@@ -194,19 +220,6 @@ def _channels(folder: pathlib.Path, files: list[Picture]) -> int:
             + "\n".join(damaged[:NAMED] + more)
         )
     return channels
-
-
-def _channels_of(path: pathlib.Path) -> int:
-    with PIL.Image.open(path) as image:
-        check_depth(image)
-        image.load()
-        if image.has_transparency_data:
-            opacity = image.convert("RGBA").getchannel("A").getextrema()
-            if opacity != (255, 255):
-                return 4
-        red, *others = image.convert("RGB").split()
-        grey = all(PIL.ImageChops.difference(red, other).getbbox() is None for other in others)
-        return 1 if grey else 3
 
 
 def _read_arrays(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -226,11 +239,14 @@ def _read_arrays(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
     given = f"{images.dtype} of shape {images.shape}"
     wanted = "uint8 of shape [N, H, W, C] or [N, H, W]; scale floats to 0..255 first"
     require(images.dtype == np.uint8 and images.ndim == 4, f"images of {path}", given, wanted)
+    require(len(images), f"images of {path}", given, "one at least")
     if labels is not None:
         given = f"{labels.dtype} of shape {labels.shape}"
         whole = np.issubdtype(labels.dtype, np.integer) and labels.shape == images.shape[:1]
-        wanted = f"whole numbers of shape {images.shape[:1]}, from 0"
-        require(whole and labels.min() >= 0, f"labels of {path}", given, wanted)
+        wanted = f"whole numbers of shape {images.shape[:1]}"
+        require(whole, f"labels of {path}", given, wanted)
+        least = int(labels.min()) if labels.size else 0
+        require(least >= 0, f"labels of {path}", least, "0 or more")
     return images, labels
 
 

@@ -91,6 +91,9 @@ def part(name, sizes, split, validation) -> tuple[str, int, int]:
     starts = {"train": 0, "validation": ends["train"], "test": ends["validation"]}
     wanted = f"less than {total - test}, the examples there are"
     require(ends["train"] > 0, "validation", validation, wanted)
+    if starts[split] == ends[split] and validation is None:
+        wanted = f"of 10 examples at least, a tenth of which is the {split}, or have one of its own"
+        raise ValueError(f"data set {name} must be {wanted}, got {total}")
     require(starts[split] < ends[split], "split", split, "one that is not empty")
     return "train", starts[split], ends[split]
 

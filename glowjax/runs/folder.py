@@ -24,13 +24,20 @@ class Run:
         folder: its path.
         config: the experiment's.
         images: what the data turned out to be: image_shape, levels, num_classes.
+        data: `Source.fingerprint` of its splits; a run of an earlier version has none.
         checkpoints: its `Checkpoints`.
     """
 
     def __init__(
-        self, folder: Path, config: Config, images: dict[str, Any], *, read_only: bool = False
+        self,
+        folder: Path,
+        config: Config,
+        images: dict[str, Any],
+        data: dict[str, str],
+        *,
+        read_only: bool = False,
     ):
-        self.folder, self.config, self.images = folder, config, images
+        self.folder, self.config, self.images, self.data = folder, config, images, data
         with contextlib.ExitStack() as stack:
             if not read_only:
                 token = of_first_host(lambda: uuid4().hex)
@@ -39,7 +46,9 @@ class Run:
             self._held = stack.pop_all()
 
     @classmethod
-    def create(cls, folder: Path, config: Config, images: dict[str, Any]) -> "Run":
+    def create(
+        cls, folder: Path, config: Config, images: dict[str, Any], data: dict[str, str]
+    ) -> "Run":
         """Starts a run in a new or empty folder, which all hosts share.
 
         Raises:
@@ -47,7 +56,7 @@ class Run:
         """
         folder = Path(folder)
         on_first_host(lambda: _make_new(folder))
-        run = cls(folder, config, images)
+        run = cls(folder, config, images, data)
         run.go_on_with(config)
         return run
 
@@ -60,13 +69,15 @@ class Run:
                 without `read_only`, another process is training in it.
         """
         folder = Path(folder)
-        config, images, _ = in_turn(lambda: read_about(folder))
-        return cls(folder, config, images, read_only=read_only)
+        config, images, about = in_turn(lambda: read_about(folder))
+        return cls(folder, config, images, about.get("data", {}), read_only=read_only)
 
     def go_on_with(self, config: Config) -> None:
         """Makes `config`, of more steps perhaps, the run's."""
         self.config = config
-        on_first_host(lambda: _write_config(self.folder, config, self.images))
+        about = about_run(config, self.images) | {"data": self.data}
+        text = json.dumps(about, indent=2, ensure_ascii=False)
+        on_first_host(lambda: write_whole(self.folder / CONFIG, text))
 
     def close(self) -> None:
         """Waits for this host's saves, and lets go of the folder."""
@@ -167,10 +178,6 @@ def read_about(folder: Path) -> tuple[Config, dict[str, Any], dict[str, Any]]:
 def about_run(config: Config, images: dict[str, Any]) -> dict[str, Any]:
     """What config.json says."""
     return {"format": FORMAT, "config": to_json(config), "images": images}
-
-
-def _write_config(folder: Path, config: Config, images: dict[str, Any]) -> None:
-    write_whole(folder / CONFIG, json.dumps(about_run(config, images), indent=2))
 
 
 def _rows(lines: list[str]) -> Iterable[dict[str, Any]]:

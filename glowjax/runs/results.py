@@ -8,9 +8,10 @@ from glowjax.checks import check_positive
 from glowjax.files import write_whole
 from glowjax.progress import CONSOLE
 from glowjax.runs.checkpoints import Which
+from glowjax.runs.folder import read_about
 from glowjax.runs.hosts import check_same, in_turn, on_first_host
 from glowjax.runs.loading import restore
-from glowjax.runs.sources import Sources, load_split, whole
+from glowjax.runs.sources import Sources, load_split, warn_of_others, whole
 from glowjax.runs.steps import check_batch_size, make_trainer, mapped, replicate
 
 RESULTS = "results.json"  # in a run's folder
@@ -58,7 +59,9 @@ def evaluate(
     check_batch_size(batch_size)
     trainer = make_trainer(config, **model.images)
     source = in_turn(lambda: load_split(config, split, sources))
-    check_same(data=source.fingerprint())
+    found = source.fingerprint()
+    check_same(data=found)
+    warn_of_others(split, read_about(Path(run_dir).expanduser())[2].get("data", {}), found)
     batches = whole(source, config, batch_size)
     result = mapped(trainer).evaluate(replicate(params), batches, samples) | {"step": step}
     about = {"split": split, "step": step, "weights": weights, "samples": samples}

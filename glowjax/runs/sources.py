@@ -7,6 +7,7 @@ import numpy as np
 
 from glowjax import data
 from glowjax.checks import check_choice
+from glowjax.progress import CONSOLE
 from glowjax.runs.config import Config
 from glowjax.runs.hosts import host_shard
 
@@ -28,6 +29,23 @@ def load_split(config: Config, split: str, sources: Sources | None = None) -> da
         resize=d.resize,
         progress=sys.stderr.isatty(),
     )
+
+
+def size_of(fingerprint: str) -> str:
+    """How many images of which shape a `Source.fingerprint` is of."""
+    return fingerprint.split(", sha256")[0]
+
+
+def warn_of_others(split: str, before: Mapping[str, str], found: str) -> None:
+    """Says so if a split's fingerprint is not the one that it had when the run began.
+
+    The pixels of JPEG files may differ between versions of Pillow.
+    """
+    if found != before.get(split, found):
+        CONSOLE.print(
+            f"warning: the images of {split} are not those that the run began with; they are"
+            f" {found}, and were {before[split]}"
+        )
 
 
 def whole(source: data.Source, config: Config, batch_size: int) -> Iterator[dict[str, np.ndarray]]:

@@ -17,7 +17,6 @@ SIDE = 64  # pixels of the longer side that a first run had better not exceed
 LOOKED_AT = 1000  # images whose sizes are read
 DECODED = 100  # images whose pixels are read
 EXTREME = 0.25  # share of black and white numbers from which on a logit pays
-ORIENTATION, TURNED = 0x0112, 5  # Exif's tag, and its values from which on sides are exchanged
 EPOCHS = 50
 SMOKE_STEPS = 20
 
@@ -41,7 +40,7 @@ def facts_of(name: str, data_dir: Path | None = None) -> Facts:
     with extra("train", "glowjax suggest"):
         import PIL.Image
 
-        from glowjax.data.images import decode
+        from glowjax.data.images import decode, upright_size
         from glowjax.data.prepare import prepare, quiet
         from glowjax.data.stored import keys, undecoded
 
@@ -55,8 +54,7 @@ def facts_of(name: str, data_dir: Path | None = None) -> Facts:
         image = stored[i][key]
         if isinstance(image, bytes):
             with PIL.Image.open(io.BytesIO(image)) as picture:
-                turned = picture.getexif().get(ORIENTATION, 1) >= TURNED
-                sizes.append(picture.size if turned else picture.size[::-1])
+                sizes.append(upright_size(picture)[::-1])
         else:
             sizes.append(image.shape[:2])
         if i < DECODED:  # pixels take much longer than sizes

@@ -26,7 +26,7 @@ from glowjax.runs.hosts import check_same, host_shard, in_turn, is_first_host, o
 from glowjax.runs.pictures import pictures
 from glowjax.runs.results import evaluate
 from glowjax.runs.signals import Stopped, deferred
-from glowjax.runs.sources import Sources, load_split, whole
+from glowjax.runs.sources import Sources, load_split, size_of, warn_of_others, whole
 from glowjax.runs.steps import (
     Mapped,
     Params,
@@ -40,6 +40,7 @@ from glowjax.runs.steps import (
 from glowjax.runs.tensorboard import board
 from glowjax.runs.trained import image_model
 
+SPLITS = ("train", "validation", "test")
 MOVABLE = ("data.data_dir", "data.archives")  # may differ when a run is resumed
 
 
@@ -77,10 +78,10 @@ def train(
             in_turn(lambda: _check_resumes(run, config))
         else:
             on_first_host(lambda: check_new(run_dir))
-        source, validation = in_turn(
-            lambda: [load_split(config, split, sources) for split in ("train", "validation")]
-        )
-        check_same(train=source.fingerprint(), validation=validation.fingerprint())
+        splits = in_turn(lambda: {name: load_split(config, name, sources) for name in SPLITS})
+        fingerprints = {name: split.fingerprint() for name, split in splits.items()}
+        check_same(**fingerprints)
+        source, validation = splits["train"], splits["validation"]
         images = {
             "image_shape": config.data.transform.image_shape(source),
             "levels": config.data.transform.levels(source),
@@ -93,10 +94,12 @@ def train(
         trainer.check(first)
         shapes = jax.eval_shape(trainer.init, first)  # refuses what does not fit, before any work
         if resume:
-            _check_same_images(run, images)
+            _check_same_images(run, images, fingerprints)
             run.go_on_with(config)
         else:
-            run = stack.enter_context(contextlib.closing(Run.create(run_dir, config, images)))
+            run = stack.enter_context(
+                contextlib.closing(Run.create(run_dir, config, images, fingerprints))
+            )
         on_devices = mapped(trainer)
         summarise(config, source, shapes.params)
         if resume and run.checkpoints.step() is not None:
@@ -305,9 +308,14 @@ def _schedule(config: Config) -> dict[str, Any]:
     return flat(to_json(config)) | {"optimizer.warmup_images": images}
 
 
-def _check_same_images(run: Run, images: dict[str, Any]) -> None:
-    """Refuses to resume on data of another kind, which `MOVABLE` options may lead to."""
+def _check_same_images(run: Run, images: dict[str, Any], fingerprints: dict[str, str]) -> None:
+    """Refuses to resume on data of another kind or number; they may have moved (`MOVABLE`)."""
     require(images == run.images, "data", images, f"{run.images}, as the run began with")
+    for split, found in fingerprints.items():
+        before = run.data.get(split, found)
+        wanted = f"the images that the run began with ({before})"
+        require(size_of(found) == size_of(before), f"{split} data", found, wanted)
+        warn_of_others(split, run.data, found)
 
 
 @contextlib.contextmanager

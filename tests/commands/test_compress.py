@@ -47,6 +47,24 @@ def test_files_that_would_not_come_back_are_refused(compressed, tmp_path, capsys
     Image.fromarray(np.full(images.shape[1:3], 77, np.uint8)).save(path)
     assert main(["compress", str(run), str(path), "-o", str(tmp_path / "no.glow")]) == 1
     assert "of 17 grey levels, or it is not lossless" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [("RGB", "of 1 channels at most"), ("frames", "of 1 pictures at most")]
+)
+def test_colours_and_animations_are_not_lost(compressed, tmp_path, capsys, kind, message):
+    run, images, _ = compressed
+    grey = Image.fromarray(np.zeros(images.shape[1:3], np.uint8))
+    path = tmp_path / ("colour.png" if kind == "RGB" else "moving.gif")
+    if kind == "RGB":
+        colour = grey.convert("RGB")
+        colour.putpixel((0, 0), (255, 0, 0))
+        colour.save(path)
+    else:
+        grey.save(path, save_all=True, append_images=[grey.point(lambda _: 255)])
+    assert main(["compress", str(run), str(path), "-o", str(tmp_path / "no.glow")]) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "no.glow").exists()
     assert not (tmp_path / "no.glow").exists()
 
 

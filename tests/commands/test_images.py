@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,8 +14,9 @@ from PIL import Image, ImageSequence
 import glowjax
 from glowjax.cli import main
 from glowjax.commands import options
+from glowjax.commands.latents import paired
 from glowjax.data.attributes import load_attribute
-from glowjax.runs.given import read_files, read_split
+from glowjax.runs.given import Given, read_files, read_split
 
 pytestmark = [pytest.mark.float32, pytest.mark.xdist_group("runs")]
 
@@ -209,6 +212,22 @@ def test_interpolate(run, files):
         assert len(list(ImageSequence.Iterator(animation))) == 8
 
 
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_pairs_of_a_conditional_model_are_of_one_class(conditional, count):
+    labels = np.array([0, 1, 1, 2, 0, 1, 1][:count])
+    given = Given([str(i) for i in range(count)], np.arange(count), labels)
+    model: Any = SimpleNamespace(conditional=conditional)
+    got = paired(model, given, 2)
+    pairs = {1: None, 2: "01", 7: "0123"}[count]
+    if conditional:
+        pairs = {1: None, 2: None, 7: "1204"}[count]
+    assert (None if got is None else "".join(got.names)) == pairs
+    if got is not None:
+        assert list(got.images) == [int(name) for name in got.names]
+        np.testing.assert_array_equal(got.labels, labels[got.images])
+
+
 @pytest.mark.slow
 def test_reconstruct(run):
     works("reconstruct", run, "--num", 3)
@@ -252,7 +271,7 @@ def test_attributes_are_labels(loaded, digits_dir):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["interpolate", "0.png"], "images must be two by two"),
+        (["interpolate", "0.png"], "files must be two by two"),
         (["score", "none.png"], "none.png cannot be read as an image"),
         (["score", "--table", "scores.txt"], "table must be"),
         (["edit", "--attribute", "Smiling"], "attribute must be one of"),

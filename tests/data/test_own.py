@@ -74,6 +74,44 @@ def test_sub_folders_may_be_splits(tmp_path):
     assert load(name, tmp_path).num_classes == 2
 
 
+@pytest.mark.parametrize(("train", "valid"), [("Train", "VAL"), ("train", "valid")])
+def test_splits_may_have_other_names(tmp_path, train, valid):
+    name = write(tmp_path / "pictures", colours(20), train + "/{i}.png")
+    write(tmp_path / "pictures", colours(6, seed=1), valid + "/{i}.png")
+    assert [len(load(name, tmp_path, split)) for split in ("train", "test")] == [18, 6]
+    assert load(name, tmp_path).labels is None
+
+
+def test_splits_beside_classes_are_refused(tmp_path):
+    name = write(tmp_path / "pictures", colours(20), "train/{i}.png")
+    write(tmp_path / "pictures", colours(6, seed=1), "others/{i}.png")
+    with pytest.raises(ValueError, match=r"sub-folders of .* got \['others', 'train'\]"):
+        load(name, tmp_path)
+
+
+def test_classes_that_are_numbers_have_their_order(tmp_path):
+    for label in range(12):
+        name = write(tmp_path / "pictures", colours(3, seed=label), f"{label}/{{i}}.png")
+    source = load(name, tmp_path)
+    images = {label: colours(3, seed=label) for label in range(12)}
+    for image, label in zip(source.images, source.labels, strict=True):
+        number_of(image, images[int(label)])
+
+
+@pytest.mark.parametrize("n", [1, 9])
+def test_too_few_pictures_are_told_how_many_are_needed(tmp_path, n):
+    name = write(tmp_path / "pictures", colours(n))
+    with pytest.raises(ValueError, match=f"must be of 10 examples at least, .*, got {n}$"):
+        load(name, tmp_path, "validation")
+
+
+def test_a_table_in_another_encoding_is_named(tmp_path):
+    name = write(tmp_path / "pictures", colours(10))
+    (tmp_path / "pictures" / "labels.csv").write_bytes("file,label\n0.png,Bär".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"labels.csv must be text in UTF-8"):
+        load(name, tmp_path)
+
+
 def test_a_table_gives_labels(tmp_path):
     images = colours()
     name = write(tmp_path / "pictures", images)
@@ -194,7 +232,8 @@ def test_files_of_arrays(tmp_path, channels):
         ({"pixels": colours()}, "an array 'images'"),
         ({"images": colours(), "labels": np.zeros(40)}, "whole numbers of shape"),
         ({"images": colours(), "labels": np.zeros(39, int)}, "whole numbers of shape"),
-        ({"images": colours(), "labels": np.arange(40) - 1}, "from 0"),
+        ({"images": colours(), "labels": np.arange(40) - 1}, "must be 0 or more, got -1"),
+        ({"images": colours(0)}, "images of .* must be one at least"),
     ],
 )
 def test_arrays_that_are_refused(tmp_path, arrays, message):

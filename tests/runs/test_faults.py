@@ -251,7 +251,7 @@ def test_a_start_that_ended_before_its_config_can_be_made_again(config, unbroken
 
 def test_a_state_saved_without_validation_is_never_the_best(config, tmp_path):
     state = {"x": np.arange(3.0)}
-    with contextlib.closing(Run.create(tmp_path / "run", config, IMAGES)) as run:
+    with contextlib.closing(Run.create(tmp_path / "run", config, IMAGES, {})) as run:
         for step, bits in enumerate([None, 3.0, None, 4.0, None, None, None], 1):
             run.checkpoints.save(step, state, bits)
             assert run.checkpoints.step("best") == (2 if step > 1 else None)
@@ -259,7 +259,7 @@ def test_a_state_saved_without_validation_is_never_the_best(config, tmp_path):
 
 
 def test_a_run_that_was_never_validated_has_no_best(config, tmp_path):
-    with contextlib.closing(Run.create(tmp_path / "run", config, IMAGES)) as run:
+    with contextlib.closing(Run.create(tmp_path / "run", config, IMAGES, {})) as run:
         run.checkpoints.save(1, {"x": np.arange(3.0)})
     with pytest.raises(ValueError, match="has no validated checkpoint yet"):
         results.evaluate(tmp_path / "run")
@@ -283,7 +283,7 @@ def test_a_full_disk_is_named_and_leaves_the_checkpoint_before(config, tmp_path)
     folder, rng = tmp_path / "run", np.random.default_rng(0)
     states = [{"x": rng.normal(size=100_000)} for _ in range(3)]
     message = r"a checkpoint cannot be written: .*; the checkpoint of step 1 is the last good one"
-    with contextlib.closing(Run.create(folder, config, IMAGES)) as run:
+    with contextlib.closing(Run.create(folder, config, IMAGES, {})) as run:
         run.checkpoints.save(1, states[0], 3.0)
         run.checkpoints.wait()
         with file_size_limit(100_000), pytest.raises(OSError, match=message):

@@ -23,14 +23,15 @@ def test_facts_are_those_of_the_images(tmp_path):
     assert facts == Facts(50, [(6, 8)] * 50, 3, None, 0.5)
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 @pytest.mark.parametrize(("orientation", "size"), [(1, (4, 8)), (3, (4, 8)), (6, (8, 4))])
-def test_sizes_are_those_of_pictures_turned_upright(tmp_path, orientation, size):
+def test_sizes_are_those_of_pictures_turned_upright(tmp_path, orientation, size, suffix):
     (tmp_path / "photos").mkdir()
     exif = Image.Exif()
     exif[0x0112] = orientation
     for i in range(40):
         photo = Image.fromarray(np.full((4, 8, 3), i + 1, np.uint8))
-        photo.save(tmp_path / "photos" / f"{i}.png", exif=exif)
+        photo.save(tmp_path / "photos" / f"{i}.{suffix}", exif=exif)
     facts = facts_of(f"folder:{tmp_path / 'photos'}", tmp_path)
     assert set(facts.sizes) == {size}
 

@@ -135,7 +135,7 @@ def test_pictures_are_not_blank(folder, name):
 def test_last_two_checkpoints_and_the_best_are_kept(config, tmp_path):
     state = {"x": np.arange(3.0)}
     images = {"image_shape": (4, 4, 1), "levels": 17, "num_classes": 10}
-    with contextlib.closing(Run.create(tmp_path / "run", config, images)) as run:
+    with contextlib.closing(Run.create(tmp_path / "run", config, images, {})) as run:
         for step, bits in enumerate([5.0, 3.0, 4.0, 4.5, 4.2], 1):
             run.checkpoints.save(step, state, bits)
     assert steps_of(tmp_path / "run") == [2, 4, 5]
@@ -265,7 +265,7 @@ def test_more_steps_are_refused_where_the_learning_rate_depends_on_them(tmp_path
     optimizer = dataclasses.replace(config.optimizer, decay="cosine", warmup_images=8)
     cosine = dataclasses.replace(config, optimizer=optimizer)
     images = {"image_shape": (4, 4, 1), "levels": 17, "num_classes": 10}
-    Run.create(tmp_path / "run", cosine, images).close()
+    Run.create(tmp_path / "run", cosine, images, {}).close()
     longer = dataclasses.replace(cosine, train_steps=7)
     with pytest.raises(ValueError, match="differing: train_steps 6 -> 7"):
         training.train(longer, tmp_path / "run", resume=True)
@@ -289,6 +289,33 @@ def test_another_config_is_refused_by_the_names_of_its_fields(copy, config):
     with pytest.raises(ValueError, match=r"differing: model.width 4 -> 5, seed 0 -> 1$"):
         training.train(other, copy, resume=True)
     assert rows_of(copy)[-1]["step"] == 6
+
+
+def others(config, *, fewer: bool):
+    """The splits of a config, of which validation has an image less, or another one."""
+    splits = {name: load_split(config, name) for name in ("train", "validation", "test")}
+    images = np.array(splits["validation"].images)
+    kept = slice(1, None) if fewer else slice(None)
+    images[-1] = 0
+    splits["validation"] = dataclasses.replace(
+        splits["validation"], images=images[kept], labels=splits["validation"].labels[kept]
+    )
+    return splits
+
+
+def test_a_run_goes_on_with_as_many_images_only(copy, config):
+    with pytest.raises(ValueError, match=r"validation data must be the images .* began with"):
+        training.train(config, copy, resume=True, sources=others(config, fewer=True))
+
+
+@pytest.mark.slow
+def test_images_that_changed_are_told(copy, config, capsys):
+    training.train(config, copy, resume=True, sources=others(config, fewer=False))
+    assert "warning: the images of validation are not those" in capsys.readouterr().err
+    results.evaluate(copy, split="validation", sources=others(config, fewer=True))
+    assert "warning: the images of validation are not those" in capsys.readouterr().err
+    results.evaluate(copy, split="validation")
+    assert "warning" not in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -617,7 +644,7 @@ def test_a_log_that_is_broken_in_the_middle_is_named(copy):
 def kept(tmp_path, config):
     """The folder of a run that has begun, and done nothing yet."""
     images = {"image_shape": (4, 4, 1), "levels": 17, "num_classes": 10}
-    return contextlib.closing(Run.create(tmp_path / "run", config, images))
+    return contextlib.closing(Run.create(tmp_path / "run", config, images, {}))
 
 
 def test_more_steps_are_refused_where_they_change_the_warmup(config, tmp_path):
@@ -650,7 +677,7 @@ def test_pictures_of_any_number_of_channels(config, tmp_path, monkeypatch, chann
     about = {"image_shape": (4, 4, channels), "levels": 256, "num_classes": None}
     monkeypatch.setattr(pictures, "draw", lambda *arguments, **options: images[:4, :4, :4])
     model = image_model(make_trainer(config, **about), config, about)
-    with contextlib.closing(Run.create(tmp_path / "run", config, about)) as run:
+    with contextlib.closing(Run.create(tmp_path / "run", config, about, {})) as run:
         run.log({"step": 1, "images": 8, "train_bits_per_dim": 8.0})
         pictures.pictures(run, model, None, source)
     drawn = np.asarray(Image.open(tmp_path / "run" / "samples.png").convert("RGB"))
