@@ -2,8 +2,8 @@
 
     glowjax train jet_digits
 
-Time: 143 s on 2 CPU cores, 216 s of processor time.
-Expected: 2.115 bits/dim on test (glow_digits 2.063 in half of the time, tarflow_digits 2.099,
+Time: 186 s on 2 CPU cores that had other work, 221 s of processor time.
+Expected: 2.090 bits/dim on test (glow_digits 2.011 in half of the time, tarflow_digits 2.067,
 pixel_flow_digits 1.924).
 Source: Kolesnikov et al. 2024; settings our own.
 """

@@ -156,7 +156,8 @@ def lanes_for(numbers: int) -> int:
 def _check_same(header: Header, codec: BatchCoder) -> None:
     """Refuses a file of another model, or of which the nets would not repeat what they put out."""
     identity = codec.identity()
-    require(identity == header.model, "model", identity, f"the file's, {header.model}")
+    wanted = f"the file's, with the same weights ({header.model})"
+    require(identity == header.model, "model", identity, wanted)
     if codec.repeats(header.classes, header.lanes, back=True) != header.repeats:
         there, here = (
             ", ".join(f"{name} {value}" for name, value in made.items())
