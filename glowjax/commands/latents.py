@@ -101,7 +101,8 @@ def paired(model: ImageModel, given: Given, pairs: int) -> Given | None:
 
     Those of a conditional model are of one class, by whose label the way is decoded.
     """
-    classes = given.labels if model.conditional else np.zeros(len(given.names), int)
+    alike = np.zeros(len(given.names), int)
+    classes = given.labels if model.conditional and given.labels is not None else alike
     members = [np.flatnonzero(classes == label) for label in np.unique(classes)]
     found = [pair for index in members for pair in index[: len(index) // 2 * 2].reshape(-1, 2)]
     if not found:
