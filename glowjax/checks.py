@@ -176,8 +176,8 @@ def finite_numbers(name: str, values: Any) -> np.ndarray:
         ValueError: one is not a number, or not finite in the dtype that JAX gives it; it is named
             with its place, and of a table with its column.
     """
-    unmasked = not np.any(np.ma.getmaskarray(values)) if np.ma.isMA(values) else True
-    require(unmasked, name, "masked numbers", "an array without masked numbers")
+    masked = np.ma.isMA(values) and np.any(np.ma.getmaskarray(values))
+    require(not masked, name, "masked numbers", "an array without masked numbers")
     array = np.asarray(values)
     if array.dtype == object:  # of columns of several dtypes
         array = _numbers_of_objects(name, values, array)

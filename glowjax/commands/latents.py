@@ -83,7 +83,7 @@ def interpolate(arguments: list[str]) -> None:
     still = path.suffix != ".gif" or not options.animation
     require(still, "out", str(path), "another than the animation's, such as a .png")
     images = options.images(model, LOOKED_AT * options.pairs)
-    given = paired(model, images, options.pairs)
+    given = paired(model, images, len(options.files) // 2 or options.pairs)
     wanted = "two at least" + ", of one class, for the model is conditional" * model.conditional
     if given is None:
         raise ValueError(f"images must be {wanted}, got {len(images.names)}")

@@ -199,7 +199,7 @@ def test_score_of_files(run, loaded, files):
 
 @pytest.mark.slow
 def test_interpolate(run, files):
-    works("interpolate", run, *files, "--steps", 5, "--animation")
+    works("interpolate", run, *files, "--steps", 5, "--animation", "--pairs", 1)
     with Image.open(run / "interpolated.png") as sheet:
         pixels = np.asarray(sheet)
     with Image.open(files[0]) as first:
