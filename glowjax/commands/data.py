@@ -60,6 +60,8 @@ def suggest(arguments: list[str]) -> None:
         f"{facts.count:,} images of {'×'.join(sides)}, {channels}{classes};"
         f" {facts.extreme:.0%} of the numbers are black or white"
     )
+    if facts.classes:
+        print("Add --model.conditional for a model that is given the class of each image.")
     options = {"data.name": given.name}
     if given.data_dir is not None:
         options["data.data-dir"] = str(given.data_dir)

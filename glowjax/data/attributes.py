@@ -33,6 +33,7 @@ def load_attribute(about: Any, split: str, attribute: str, num: int) -> np.ndarr
         image, label = keys(about.name, features)
         classes = [] if label is None else features[label].names
         flags = _flags(features)
+        attribute = _named(attribute, classes)
         known = attribute in classes or attribute in flags
         shown = [*classes, *flags] or "none"
         require(known, "attribute", attribute, f"one of {about.name}'s: {shown}")
@@ -43,6 +44,12 @@ def load_attribute(about: Any, split: str, attribute: str, num: int) -> np.ndarr
         return np.array([bool(_of(records[i], flags[attribute])) for i in range(len(records))])
     wanted = classes.index(attribute)
     return np.array([int(records[i][label]) == wanted for i in range(len(records))])
+
+
+def _named(attribute: str, classes: list[str]) -> str:
+    """The name of a class that is given by its number, unless numbers are their names."""
+    by_number = attribute.isdecimal() and not any(name.isdecimal() for name in classes)
+    return classes[int(attribute)] if by_number and int(attribute) < len(classes) else attribute
 
 
 def _flags(features) -> dict[str, tuple[str, ...]]:

@@ -8,8 +8,10 @@ from PIL import Image
 
 from glowjax import data
 from glowjax.data import prepare
+from glowjax.data.attributes import load_attribute
 from glowjax.data.own import pictures
 from glowjax.data.source import Source
+from glowjax.runs.config import Data
 
 SHAPE = (6, 4, 3)
 
@@ -280,3 +282,13 @@ def test_arrays_are_split_at_random():
 def test_arrays_in_memory_that_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         Source.from_arrays(**given)
+
+
+@pytest.mark.parametrize(("attribute", "kind"), [("cat", 0), ("dog", 1), ("0", 0), ("1", 1)])
+def test_attributes_are_classes_by_name_or_number(tmp_path, attribute, kind):
+    name = write(tmp_path / "pictures", colours(), "{kind}/{i}.png")
+    about = Data(name=name, data_dir=tmp_path / "data")
+    have = load_attribute(about, "train", attribute, 9)
+    np.testing.assert_array_equal(have, load(name, tmp_path).labels[:9] == kind)
+    with pytest.raises(ValueError, match=r"attribute must be one of .* got '2'"):
+        load_attribute(about, "train", "2", 9)

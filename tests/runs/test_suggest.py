@@ -49,6 +49,15 @@ def test_a_logit_comes_first_where_many_numbers_are_black_or_white(extreme, logi
     assert options.get("model.logit") == logit
 
 
+def test_classes_are_pointed_out(tmp_path, capsys):
+    images = np.arange(20, dtype=np.uint8)[:, None, None, None] + np.zeros((4, 4, 1), np.uint8)
+    np.savez(tmp_path / "two.npz", images=images, labels=np.arange(20) % 2)
+    main(["suggest", str(tmp_path / "two.npz"), "--data-dir", str(tmp_path)])
+    facts, hint, command = capsys.readouterr().out.splitlines()
+    assert ", 2 classes; " in facts and command.startswith("glowjax train glow_folder ")
+    assert hint.startswith("Add --model.conditional ")
+
+
 @pytest.mark.slow
 def test_the_command_that_is_suggested_runs(tmp_path, capsys):
     where = half_black(tmp_path / "half.npy")
