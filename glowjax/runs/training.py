@@ -40,7 +40,6 @@ from glowjax.runs.steps import (
 from glowjax.runs.tensorboard import board
 from glowjax.runs.trained import image_model
 
-SPLITS = ("train", "validation", "test")
 MOVABLE = ("data.data_dir", "data.archives")  # may differ when a run is resumed
 
 
@@ -78,10 +77,16 @@ def train(
             in_turn(lambda: _check_resumes(run, config))
         else:
             on_first_host(lambda: check_new(run_dir))
-        splits = in_turn(lambda: {name: load_split(config, name, sources) for name in SPLITS})
-        fingerprints = {name: split.fingerprint() for name, split in splits.items()}
+        source, validation = in_turn(
+            lambda: [load_split(config, split, sources) for split in ("train", "validation")]
+        )
+        test = in_turn(lambda: load_split(config, "test", sources).fingerprint())  # not kept
+        fingerprints = {
+            "train": source.fingerprint(),
+            "validation": validation.fingerprint(),
+            "test": test,
+        }
         check_same(**fingerprints)
-        source, validation = splits["train"], splits["validation"]
         images = {
             "image_shape": config.data.transform.image_shape(source),
             "levels": config.data.transform.levels(source),
