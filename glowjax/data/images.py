@@ -34,11 +34,10 @@ def decode(encoded, channels) -> np.ndarray:
 
 
 def upright_size(image) -> tuple[int, int]:
-    """Width and height of an opened picture as `decode` gives it."""
+    """Height and width of an opened picture as `decode` gives it."""
     exif = "exif" in image.info  # of TIFF files Pillow turns the size itself
     turned = exif and image.getexif().get(ORIENTATION, 1) >= TURNED
-    width, height = image.size
-    return (height, width) if turned else (width, height)
+    return image.size if turned else image.size[::-1]
 
 
 def channels_of(path: pathlib.Path) -> int:

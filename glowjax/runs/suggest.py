@@ -54,7 +54,7 @@ def facts_of(name: str, data_dir: Path | None = None) -> Facts:
         image = stored[i][key]
         if isinstance(image, bytes):
             with PIL.Image.open(io.BytesIO(image)) as picture:
-                sizes.append(upright_size(picture)[::-1])
+                sizes.append(upright_size(picture))
         else:
             sizes.append(image.shape[:2])
         if i < DECODED:  # pixels take much longer than sizes

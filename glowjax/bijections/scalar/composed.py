@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from glowjax.arrays import promote
-from glowjax.bijections.scalar.elementwise import Elementwise
+from glowjax.bijections.scalar.elementwise import Elementwise, check_elementwise
 from glowjax.checks import require
 from glowjax.expression import recorded
 
@@ -36,8 +36,7 @@ def composed(*transforms: Elementwise) -> Elementwise:
     require(transforms, "transforms", "none", "one elementwise map at least")
     for i, transform in enumerate(transforms):
         name = f"transforms[{i}]"
-        is_map = isinstance(transform, Elementwise)
-        require(is_map, name, transform, "an Elementwise, as affine() makes")
+        check_elementwise(name, transform)
         require(not transform.shared, f"{name}.shared", transform.shared, "0 for a composed map")
         require(transform.of_column is None, name, "one by column", "the same map of all columns")
     size = sum(transform.size for transform in transforms)

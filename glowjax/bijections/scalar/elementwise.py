@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import chex
 import flax.linen as nn
@@ -50,14 +50,15 @@ class Elementwise(NamedTuple):
     of_column: Callable[[Array], "Elementwise"] | None = None
 
 
-def has_fixed_units(transform: Elementwise) -> bool:
-    """The map's `fixed_units`.
-
-    Raises:
-        ValueError: `transform` is none, such as a function that makes one.
-    """
+def check_elementwise(name: str, transform: Any) -> None:
+    """Raises `ValueError` unless `transform` is an elementwise map, as `affine()` is."""
     wanted = "an Elementwise, as affine() makes"
-    require(isinstance(transform, Elementwise), "transform", transform, wanted)
+    require(isinstance(transform, Elementwise), name, transform, wanted)
+
+
+def has_fixed_units(transform: Elementwise) -> bool:
+    """The map's `fixed_units`; raises `ValueError` as `check_elementwise`."""
+    check_elementwise("transform", transform)
     return transform.fixed_units
 
 
