@@ -117,7 +117,8 @@ def at_one_noise(model: ImageModel, params, images, labels, batch) -> tuple[floa
     for start in range(0, len(images), batch):
         some = images[start : start + batch]
         context = None if labels is None else labels[start : start + batch]
-        x = images_coder.dequantized(some, coder) / np.float32(2**FRACTION)
+        # In the middle of what the coder takes for one number: a logit moves its ends far apart.
+        x = (images_coder.dequantized(some, coder) + 0.5) / 2**FRACTION
         nats -= float(log_prob(params, x.astype(np.float32), context).sum())
         assert not images_coder.push(some, context, None, coder).size
     return coder.bits / images.size, nats / np.log(2) / images.size + np.log2(model.levels)
