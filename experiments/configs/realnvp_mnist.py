@@ -2,7 +2,8 @@
 
     glowjax train realnvp_mnist --data.archives FOLDER_OF_THE_FOUR_GZ_FILES
 
-Expected: not measured yet with these settings.
+Time: 3.5 min on one H200.
+Expected: 1.096 bits/dim on validation after 7,000 steps; the run was stopped before its test.
 Source: Dinh et al. 2017; settings our own.
 """
 
