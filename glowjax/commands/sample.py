@@ -1,7 +1,7 @@
 """glowjax sample."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from glowjax import plots
 from glowjax.checks import require
 from glowjax.commands.options import Weights, check_out, is_folder, parse
 from glowjax.files import write_whole
-from glowjax.runs.pictures import draw
+from glowjax.runs.pictures import draw, names_of, number_of
 
 ROW = 8  # images of each class or temperature, unless told
 
@@ -25,9 +25,9 @@ class Sample(Weights):
     temperature: tuple[float, ...] = (0.7,)
     """Scale of the latents: 1 samples the model itself, less gives likelier, smoother images.
     Several make a row each, from the same noise."""
-    label: int | None = None
-    """Class of all images, for a conditional model; default: as many of each,
-    class by class."""
+    label: str | None = None
+    """Class of all images, by its name or number, for a conditional model; default: as many of
+    each, class by class."""
     guidance: float = 0.0
     """Makes images more typical of their class, of a model trained with model.label_dropout: 1 is a
     usual weight, and more leaves less variety."""
@@ -47,13 +47,14 @@ def sample(arguments: list[str]) -> None:
     model, params = options.load()
     if options.guidance:
         model = model.guided(options.guidance)
-    classes = model.num_classes if model.conditional and options.label is None else None
+    label = None if options.label is None else number_of(model, options.label)
+    classes = names_of(model) if model.conditional and label is None else None
     rows = classes or len(options.temperature) > 1
-    usual = ROW * (classes or 1) if rows else 64
+    usual = ROW * (len(classes) if classes else 1) if rows else 64
     num = usual if options.num is None else options.num
     images = {
         temperature: draw(
-            model, params, num, temperature=temperature, label=options.label, seed=options.seed
+            model, params, num, temperature=temperature, label=label, seed=options.seed
         )
         for temperature in options.temperature
     }
@@ -83,13 +84,20 @@ def _write_each(folder: Path, images: Mapping[float, np.ndarray]) -> None:
             plots.image_grid(image[None], scale=1).save(folder / f"{before}{i:05}.png")
 
 
-def _write_sheet(path: Path, images: Mapping[float, np.ndarray], classes: int | None) -> None:
+def _write_sheet(
+    path: Path, images: Mapping[float, np.ndarray], classes: Sequence[str] | None
+) -> None:
     """A row for each temperature, or else for each class, or else a grid."""
     first, *others = images.values()
     if others:
         plots.image_rows(path, {f"temperature {t:g}": some for t, some in images.items()})
-    elif classes and len(first) % classes == 0:
-        by_class = first.reshape(classes, -1, *first.shape[1:])
-        plots.image_rows(path, {f"class {c}": row for c, row in enumerate(by_class)})
+    elif classes and len(first) % len(classes) == 0:
+        by_class = first.reshape(len(classes), -1, *first.shape[1:])
+        rows = zip(classes, by_class, strict=True)
+        plots.image_rows(path, {_called(name): some for name, some in rows})
     else:
         plots.image_grid(first).save(path)
+
+
+def _called(name: str) -> str:
+    return f"class {name}" if name.isdecimal() else name

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from glowjax.checks import require
+from glowjax.data.class_names import class_number
 from glowjax.data.stored import keys, part, undecoded
 from glowjax.extras import extra
 
@@ -33,8 +34,8 @@ def load_attribute(about: Any, split: str, attribute: str, num: int) -> np.ndarr
         image, label = keys(about.name, features)
         classes = [] if label is None else features[label].names
         flags = _flags(features)
-        attribute = _named(attribute, classes)
-        known = attribute in classes or attribute in flags
+        wanted = class_number(attribute, classes)
+        known = wanted is not None or attribute in flags
         shown = [*classes, *flags] or "none"
         require(known, "attribute", attribute, f"one of {about.name}'s: {shown}")
         sizes = {s: info.num_examples for s, info in builder.info.splits.items()}
@@ -42,14 +43,7 @@ def load_attribute(about: Any, split: str, attribute: str, num: int) -> np.ndarr
         records = undecoded(builder, f"{stored}[{start}:{min(stop, start + num)}]", image)
     if attribute in flags:
         return np.array([bool(_of(records[i], flags[attribute])) for i in range(len(records))])
-    wanted = classes.index(attribute)
     return np.array([int(records[i][label]) == wanted for i in range(len(records))])
-
-
-def _named(attribute: str, classes: list[str]) -> str:
-    """The name of a class that is given by its number, unless numbers are their names."""
-    by_number = attribute.isdecimal() and not any(name.isdecimal() for name in classes)
-    return classes[int(attribute)] if by_number and int(attribute) < len(classes) else attribute
 
 
 def _flags(features) -> dict[str, tuple[str, ...]]:

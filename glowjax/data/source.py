@@ -22,6 +22,7 @@ class Source:
       images: uint8 [N, H, W, C], an array or something that an integer index array reads like one.
       labels: int32 [N], likewise, or None.
       num_classes: labels lie in [0, num_classes); None without labels.
+      class_names: in the order of the labels; None: classes are called by their numbers.
       levels: grey levels; images lie in [0, levels).
 
     Raises:
@@ -33,6 +34,7 @@ class Source:
     images: Any
     labels: Any = None
     num_classes: int | None = None
+    class_names: tuple[str, ...] | None = None
     levels: int = 256
 
     def __post_init__(self):

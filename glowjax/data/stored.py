@@ -60,12 +60,14 @@ def load(
         labels = None if label_key is None else read(label_key)
         if images.nbytes <= memory:
             images, labels = in_memory(images, labels)
+    classes = builder.info.features[label_key] if label_key else None
     return Source(
         name=name,
         split=split,
         images=images,
         labels=labels,
-        num_classes=builder.info.features[label_key].num_classes if label_key else None,
+        num_classes=classes.num_classes if classes else None,
+        class_names=tuple(classes.names) if classes else None,
         levels=17 if builder.name == "digits" else 256,
     )
 

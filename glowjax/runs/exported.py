@@ -55,7 +55,7 @@ def load_exported(folder: Path) -> tuple[ImageModel, Any, dict[str, Any]]:
         given = arrays[name].shape
         require(given == leaf.shape, f"weights {name}", given, f"of shape {leaf.shape}")
     params = jax.tree.map(lambda a, s: jnp.asarray(a, s.dtype), params, abstract)
-    return image_model(trainer, config, images), params, about
+    return image_model(trainer, config, images, about.get("class_names")), params, about
 
 
 def flat(tree: Any) -> dict[str, Any]:

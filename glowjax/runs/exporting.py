@@ -61,7 +61,8 @@ def export(
     require(not out.exists() or (out.is_dir() and not any(out.iterdir())), "out", str(out), wanted)
     model, params, step, weights = restore(run_dir, checkpoint, weights)
     here = dataclasses.replace(model.config.data, data_dir=None, archives=None)  # not elsewhere
-    about = about_run(dataclasses.replace(model.config, data=here), model.images)
+    config = dataclasses.replace(model.config, data=here)
+    about = about_run(config, model.images, model.class_names)
     arrays = {name: _stored(name, np.asarray(array), dtype) for name, array in flat(params).items()}
     content = safetensors.numpy.save(arrays, metadata={"format": "glowjax"})
     about |= {"glowjax": glowjax.__version__, "step": step, "weights": weights}

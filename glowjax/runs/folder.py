@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +25,7 @@ class Run:
         config: the experiment's.
         images: what the data turned out to be: image_shape, levels, num_classes.
         data: `Source.fingerprint` of its splits; a run of an earlier version has none.
+        class_names: of the data's labels, if they have names.
         checkpoints: its `Checkpoints`.
     """
 
@@ -34,10 +35,12 @@ class Run:
         config: Config,
         images: dict[str, Any],
         data: dict[str, str],
+        class_names: Sequence[str] | None = None,
         *,
         read_only: bool = False,
     ):
         self.folder, self.config, self.images, self.data = folder, config, images, data
+        self.class_names = class_names
         with contextlib.ExitStack() as stack:
             if not read_only:
                 token = of_first_host(lambda: uuid4().hex)
@@ -47,7 +50,12 @@ class Run:
 
     @classmethod
     def create(
-        cls, folder: Path, config: Config, images: dict[str, Any], data: dict[str, str]
+        cls,
+        folder: Path,
+        config: Config,
+        images: dict[str, Any],
+        data: dict[str, str],
+        class_names: Sequence[str] | None = None,
     ) -> "Run":
         """Starts a run in a new or empty folder, which all hosts share.
 
@@ -56,7 +64,7 @@ class Run:
         """
         folder = Path(folder)
         on_first_host(lambda: _make_new(folder))
-        run = cls(folder, config, images, data)
+        run = cls(folder, config, images, data, class_names)
         run.go_on_with(config)
         return run
 
@@ -70,12 +78,13 @@ class Run:
         """
         folder = Path(folder)
         config, images, about = in_turn(lambda: read_about(folder))
-        return cls(folder, config, images, about.get("data", {}), read_only=read_only)
+        known = about.get("data", {}), about.get("class_names")
+        return cls(folder, config, images, *known, read_only=read_only)
 
     def go_on_with(self, config: Config) -> None:
         """Makes `config`, of more steps perhaps, the run's."""
         self.config = config
-        about = about_run(config, self.images) | {"data": self.data}
+        about = about_run(config, self.images, self.class_names) | {"data": self.data}
         text = json.dumps(about, indent=2, ensure_ascii=False)
         on_first_host(lambda: write_whole(self.folder / CONFIG, text))
 
@@ -175,9 +184,12 @@ def read_about(folder: Path) -> tuple[Config, dict[str, Any], dict[str, Any]]:
     return config, images, about
 
 
-def about_run(config: Config, images: dict[str, Any]) -> dict[str, Any]:
+def about_run(
+    config: Config, images: dict[str, Any], class_names: Sequence[str] | None
+) -> dict[str, Any]:
     """What config.json says."""
-    return {"format": FORMAT, "config": to_json(config), "images": images}
+    about = {"format": FORMAT, "config": to_json(config), "images": images}
+    return about if class_names is None else about | {"class_names": [*class_names]}
 
 
 def _rows(lines: list[str]) -> Iterable[dict[str, Any]]:

@@ -70,6 +70,6 @@ def restore(
             raise ValueError("weights must be 'raw': the run kept no average")
         trainer = make_trainer(run.config, **run.images)
         state = run.checkpoints.restore(abstract_state(trainer, run.images), checkpoint)
-        model = image_model(trainer, run.config, run.images)
+        model = image_model(trainer, run.config, run.images, run.class_names)
         params = jax.tree.map(jnp.asarray, state.weights(weights).flow)  # on the device, once
         return Trained(model, params, int(state.step), weights)

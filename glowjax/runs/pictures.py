@@ -8,6 +8,7 @@ import numpy as np
 
 from glowjax import data, plots
 from glowjax.checks import NON_NEGATIVE, check_in, check_integer, check_positive
+from glowjax.data.class_names import class_number
 from glowjax.densities.quantization import quantize, to_uint8
 from glowjax.progress import CONSOLE
 from glowjax.runs.folder import Run
@@ -78,6 +79,25 @@ def eight_bits(model: ImageModel, x: np.ndarray) -> np.ndarray:
             " from those of the data. Smaller changes or a lower temperature help."
         )
     return np.asarray(to_uint8(quantize(x, levels=model.levels), levels=model.levels))
+
+
+def names_of(model: ImageModel) -> tuple[str, ...]:
+    """The names of a conditional model's classes, which are their numbers where none are known."""
+    return model.class_names or tuple(map(str, range(model.num_classes or 0)))
+
+
+def number_of(model: ImageModel, label: str) -> int:
+    """The number of a class that is given by its name or number.
+
+    Raises:
+        ValueError: there is no such class, or the model is not conditional.
+    """
+    if not model.conditional:
+        raise ValueError(f"label must be left out: the model is not conditional, got {label}")
+    number = class_number(label, names_of(model))
+    if number is None:
+        raise ValueError(f"label must be one of {', '.join(names_of(model))}, got {label}")
+    return number
 
 
 def _labels(model, label, num):

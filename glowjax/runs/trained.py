@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ class ImageModel:
         image_shape: (H, W, C).
         levels: grey levels of the images.
         num_classes: of the data's labels; None without labels.
+        class_names: in the order of the labels; None: classes are called by their numbers.
 
     Raises:
         ValueError: images of another dtype, shape or range; labels that are out of range, or
@@ -62,6 +63,7 @@ class ImageModel:
     image_shape: tuple[int, int, int]
     levels: int
     num_classes: int | None
+    class_names: tuple[str, ...] | None = None
 
     @property
     def conditional(self) -> bool:
@@ -158,9 +160,15 @@ class ImageModel:
         return jnp.asarray(labels)
 
 
-def image_model(trainer: Trainer, config: Config, images: dict[str, Any]) -> ImageModel:
+def image_model(
+    trainer: Trainer,
+    config: Config,
+    images: dict[str, Any],
+    class_names: Sequence[str] | None = None,
+) -> ImageModel:
     """The model of a run, for those who have images of whole numbers."""
-    return ImageModel(density=trainer.density, config=config, **images)
+    names = None if class_names is None else tuple(class_names)
+    return ImageModel(density=trainer.density, config=config, class_names=names, **images)
 
 
 _compiled = functools.partial(jax.jit, static_argnums=0)

@@ -103,7 +103,9 @@ def train(
             run.go_on_with(config)
         else:
             run = stack.enter_context(
-                contextlib.closing(Run.create(run_dir, config, images, fingerprints))
+                contextlib.closing(
+                    Run.create(run_dir, config, images, fingerprints, source.class_names)
+                )
             )
         on_devices = mapped(trainer)
         summarise(config, source, shapes.params)
@@ -205,7 +207,7 @@ def _evaluate_and_save(run, trainer, on_devices, source, validation, state, step
 
     def draw():
         with run.checkpoints.writing("a picture"):
-            model = image_model(trainer, config, run.images)
+            model = image_model(trainer, config, run.images, run.class_names)
             pictures(run, model, on_one_device(weights), source)
 
     on_first_host(draw)
