@@ -1,5 +1,6 @@
 """Tables: one surjection a column, or one for several columns side by side."""
 
+import contextlib
 from typing import NamedTuple
 
 import jax
@@ -61,7 +62,9 @@ def columnwise(*parts: Part) -> Surjection:
         return list(zip(every, cut("w", w, [part.taken for part in every]), strict=True))
 
     def of_v(v):
-        return list(zip(every, cut("v", v, [part.width for part in every]), strict=True))
+        widths = [part.width for part in every]
+        first = np.cumsum([0, *widths[:-1]])
+        return list(zip(every, cut("v", v, widths), map(_named_column, first), strict=True))
 
     def init(key, w):
         keys = split_key(key, len(every))
@@ -72,10 +75,12 @@ def columnwise(*parts: Part) -> Surjection:
 
     def init_from_projected(key, v):
         keys = split_key(key, len(every))
-        return tuple(
-            {} if part.surjection is None else part.surjection.init_from_projected(k, piece)
-            for k, (part, piece) in zip(keys, of_v(v), strict=True)
-        )
+        made = []
+        for k, (part, piece, named) in zip(keys, of_v(v), strict=True):
+            with named:
+                one = part.surjection
+                made.append({} if one is None else one.init_from_projected(k, piece))
+        return tuple(made)
 
     def project(w):
         made = [
@@ -87,9 +92,10 @@ def columnwise(*parts: Part) -> Surjection:
     def draw(params, key, v):
         drawn, log_q = [], jnp.zeros(jnp.shape(v)[:1], promote(v).dtype)
         keys = split_key(key, len(every))
-        for p, k, (part, piece) in zip(params, keys, of_v(v), strict=True):
+        for p, k, (part, piece, named) in zip(params, keys, of_v(v), strict=True):
             if part.surjection is not None:
-                piece, more = part.surjection.draw(p, k, piece)
+                with named:
+                    piece, more = part.surjection.draw(p, k, piece)
                 log_q = log_q + more
             drawn.append(piece)
         return jnp.concatenate(drawn, axis=1), log_q
@@ -103,6 +109,15 @@ def columnwise(*parts: Part) -> Surjection:
 
     pathwise = all(part.surjection is None or part.surjection.pathwise for part in every)
     return Surjection(init, init_from_projected, project, draw, log_prob, pathwise)
+
+
+@contextlib.contextmanager
+def _named_column(first: int):
+    """Errors say in which column of v they are, the first of a part."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"column {first}: {error}") from error
 
 
 def _columns(name: str, part: Part) -> _Columns:

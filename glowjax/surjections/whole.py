@@ -22,5 +22,6 @@ def whole_numbers(name: str, v: Any, count: int) -> jax.Array:
     if is_known(v) and not np.all(valid):
         first = tuple(map(int, np.argwhere(~np.asarray(valid))[0]))
         wanted = f"whole numbers in 0..{count - 1}"
-        raise ValueError(f"{name} must be {wanted}, got {np.asarray(v)[first]} at {list(first)}")
+        where = f"in row {first[0]}" if v.shape[1] == 1 else f"at {list(first)}"
+        raise ValueError(f"{name} must be {wanted}, got {np.asarray(v)[first]} {where}")
     return jnp.where(valid, v, -1).astype(jnp.int32)

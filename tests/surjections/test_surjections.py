@@ -293,8 +293,8 @@ def test_the_argmax_map_has_the_log_determinant_of_its_jacobian():
 def test_bad_input_is_refused():
     argmax, key = surjections.argmax(3), jax.random.key(0)
     for message, call in {
-        r"v must be whole numbers in 0\.\.2, got 3.0 at \[1, 0\]": lambda: (
-            argmax.init_from_projected(key, np.array([[0.0], [3.0]]))
+        r"v must be whole numbers in 0\.\.2, got 3.0 in row 1": lambda: argmax.init_from_projected(
+            key, np.array([[0.0], [3.0]])
         ),
         r"v must be whole numbers in 0\.\.2, got 0.5": lambda: argmax.init_from_projected(
             key, np.array([[0.5]])
@@ -310,6 +310,11 @@ def test_bad_input_is_refused():
         r"parts\[1\] must be a surjection": lambda: surjections.columnwise(None, 3),  # ty: ignore[invalid-argument-type]
         "parts must be a surjection": surjections.columnwise,
         r"w must be of shape \[B, 3\], got": lambda: surjections.columnwise((None, 3)).project(W),
+        r"column 2: v must be whole numbers in 0\.\.2, got nan in row 1": lambda: (
+            surjections.columnwise((None, 2), argmax).init_from_projected(
+                key, jnp.array([[0.1, 0.2, 1.0], [0.1, 0.2, np.nan]])
+            )
+        ),
         "categories must be a tuple": lambda: surjections.mixed_density(FLOW, ()),
     }.items():
         with pytest.raises(ValueError, match=message):
