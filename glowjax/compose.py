@@ -60,6 +60,7 @@ def with_context(flow: Flow, embed: Callable[[Any], Any] | None) -> Flow:
         backward=backward,
         prepare=flow.prepare,
         fixed_units=flow.fixed_units,
+        spaces=flow.spaces,
     )
 
 
@@ -167,6 +168,7 @@ def chain(*flows: Flow, **named: Flow) -> Flow:
         prepare,
         takes_context=any(flow.takes_context for flow in flows),
         fixed_units=any(flow.fixed_units for flow in flows),
+        spaces=flows[-1].spaces,
     )
 
 

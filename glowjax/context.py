@@ -1,9 +1,14 @@
-"""Who takes a context, what takes none is called without, and contexts dropped in training."""
+"""Who takes a context, what takes none is called without, and contexts dropped in training.
 
+And what is said where parameters were made for other arrays or contexts.
+"""
+
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -97,3 +102,14 @@ def drop_context(key: jax.Array, context: Any, rate: float) -> Any:
         return jnp.where(kept.reshape(-1, *(1,) * (jnp.ndim(leaf) - 1)), leaf, 0)
 
     return jax.tree.map(drop, context)
+
+
+@contextlib.contextmanager
+def as_at_init(module: str, **arrays: Any) -> Generator[None]:
+    """Says of arrays of other shapes than those that parameters were made for what does not fit."""
+    try:
+        yield
+    except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as error:
+        given = " with ".join(f"{name} {described(array)}" for name, array in arrays.items())
+        misfit = f"params of {module} do not fit {given}: {error}"
+        raise ValueError(f"{' and '.join(arrays)} must be as at init: {misfit}") from error

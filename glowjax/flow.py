@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from glowjax.arrays import floats_as, promote
 from glowjax.checks import check_floats, check_key, described, is_array
-from glowjax.context import refuse_context, takes_context
+from glowjax.context import as_at_init, refuse_context, takes_context
 from glowjax.expression import expressed, recorded
 
 
@@ -69,7 +69,8 @@ class Flow(NamedTuple):
     needs no data, such as inverting matrices: `repeat` calls it for all of its steps at once, and
     the maps take its result, with `Prepared` in it, in place of params. Of a loop or a whole model
     it is the identity. `fixed_units` says that the flow has a map in units of its own, such as one
-    from a bounded support: `fit` then leaves the units of the data as they are.
+    from a bounded support: `fit` then leaves the units of the data as they are. `spaces` names
+    those of the columns of z, in which `density` takes a base; None: any base.
     """
 
     init: Callable[..., Any]
@@ -80,6 +81,7 @@ class Flow(NamedTuple):
     prepare: Callable[[Any], Any] = _unchanged
     takes_context: bool = True
     fixed_units: bool = False
+    spaces: tuple[Any, ...] | None = None
 
     def log_det(self, params, x, context=None, key=None) -> jax.Array:
         """log|det ∂z/∂x| of `forward`, `[B]`, in nats."""
@@ -160,15 +162,9 @@ class _Maps:
         if not isinstance(variables.get("params", {}), Mapping):
             wanted = "a dict, as its init returns; what fit returns is for a density's functions"
             raise ValueError(f"params of {self.name} must be {wanted}, got {described(params)}")
-        try:
-            with _drawing_nothing(self.name):
-                result = self.module.apply(variables, *args, method=method, rngs=rngs)
-        except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as error:
-            sides, given = side, f"{side} {described(array)}"
-            if self.takes:
-                sides, given = f"{side} and context", f"{given} with context {described(context)}"
-            misfit = f"params of {self.name} do not fit {given}: {error}"
-            raise ValueError(f"{sides} must be as at init: {misfit}") from error
+        given = {side: array, "context": context} if self.takes else {side: array}
+        with as_at_init(self.name, **given), _drawing_nothing(self.name):
+            result = self.module.apply(variables, *args, method=method, rngs=rngs)
         return _pair(f"{self.name}.{method}", result, array)
 
     def prepare(self, params):

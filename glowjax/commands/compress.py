@@ -119,7 +119,8 @@ def _check_unchanged(files: Iterable[Path], given: Given, model: ImageModel) -> 
             require(has <= most, "file", f"{path}, of {has}", wanted)
         pixels = decode(path.read_bytes(), channels)
         wanted = f"{height}×{width}×{channels} of {model.levels} grey levels, or it is not lossless"
-        require(np.array_equal(pixels, image), "file", str(path), wanted)
+        size = "×".join(map(str, pixels.shape))
+        require(np.array_equal(pixels, image), "file", f"{path}, which is {size}", wanted)
 
 
 def _check_comes_back(model: ImageModel, params, data: bytes, images, labels) -> None:

@@ -11,6 +11,7 @@ from glowjax.checks import check_integer, require
 from glowjax.data.source import MAX_HELD_OUT, Source
 from glowjax.data.transform import check_positive_pair
 from glowjax.extras import extra
+from glowjax.progress import CONSOLE
 
 CHUNK = 1024  # records read at a time when a split is loaded into memory
 
@@ -57,6 +58,8 @@ def load(
         image_key, label_key = keys(name, builder.info.features)
         read = functools.partial(Stored, builder, f"{stored}[{start}:{stop}]", image_key)
         images = read(image_key, resize)
+        if split == "train" and resize is not None:
+            _say_if_enlarged(name, read(image_key).shape, images.shape)
         labels = None if label_key is None else read(label_key)
         if images.nbytes <= memory:
             images, labels = in_memory(images, labels)
@@ -70,6 +73,12 @@ def load(
         class_names=tuple(classes.names) if classes else None,
         levels=17 if builder.name == "digits" else 256,
     )
+
+
+def _say_if_enlarged(name: str, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+    if before[1] < after[1] or before[2] < after[2]:
+        sizes = f"{before[1]}×{before[2]} pixels are enlarged to {after[1]}×{after[2]}"
+        CONSOLE.print(f"{name}: images of {sizes}; --data.resize None leaves them as they are")
 
 
 def part(name, sizes, split, validation) -> tuple[str, int, int]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Shaped
 
 from glowjax.densities.annealing import anneal
 from glowjax.densities.density import Density
-from glowjax.densities.objectives import LogProb
+from glowjax.densities.objectives import LogProb, log_target
 from glowjax.flow import Flow
 
 
@@ -45,7 +45,7 @@ def fab(
     frozen = jax.lax.stop_gradient(params)
 
     def least_variance(x: Shaped[Array, "n *event"]) -> jax.Array:
-        return 2 * target(x) - density.log_prob(frozen, x, context)
+        return 2 * log_target(target, x) - density.log_prob(frozen, x, context)
 
     found = anneal(density, frozen, least_variance, key, n, context=context, **annealing)
     x, log_w = jax.lax.stop_gradient((found.x, found.log_w))

@@ -31,13 +31,15 @@ class Base(NamedTuple):
         sample(params, key, like, temperature, context=None)    -> z of the shapes of `like`
 
     `init(key, z) -> params` is None where there is nothing to learn; then `params` is None too.
-    A context is seen by a base that `takes_context`, and else by the flow alone.
+    A context is seen by a base that `takes_context`, and else by the flow alone. `spaces` names
+    those of the columns of z, see `circular_base`; None: any.
     """
 
     log_prob: Callable[..., jax.Array]
     sample: Callable[..., Any]
     init: Callable[..., Any] | None = None
     takes_context: bool = True
+    spaces: tuple[str, ...] | None = None
 
 
 @recorded

@@ -16,10 +16,12 @@ from glowjax.checks import (
     check_in,
     check_key,
     check_positive,
+    require,
 )
 from glowjax.compose import passing_by
 from glowjax.densities.bases import Base, distrax_base, standard_normal
 from glowjax.densities.batches import over_any_batch
+from glowjax.densities.spaces import circular_base
 from glowjax.densities.standardized import taking_standardized
 from glowjax.expression import expressed, recorded
 from glowjax.flow import Flow, checked, initialised
@@ -69,7 +71,8 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
         flow: from data to latents.
         event_shape: of one example of x, without the batch axis.
         base: a `Base`; or a distribution of distrax or TensorFlow Probability, of scalars (then of
-            every number of z, independently) or of whole events of z; default: the standard normal.
+            every number of z, independently) or of whole events of z; default: the standard normal,
+            or `circular_base` of the spaces of the flow, where it has such.
 
     A context goes to the flow and the base as far as they take one, and is refused if neither does.
 
@@ -87,8 +90,15 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
     """
     flow = checked("flow", flow)
     event_shape = check_event_shape(event_shape)
-    base = standard_normal() if base is None else base
+    base = _of_the_spaces_of(flow) if base is None else base
     base = base if isinstance(base, Base) else distrax_base(base)
+    wanted = f"one in the spaces of the flow's latents, {flow.spaces}"
+    require(
+        None in (base.spaces, flow.spaces) or base.spaces == flow.spaces,
+        "base",
+        f"one in {base.spaces}",
+        wanted,
+    )
     flow = passing_by(flow) if base.takes_context else flow
     model = _OfFlow(flow, event_shape, base)
     standardized = taking_standardized(
@@ -105,6 +115,10 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
         )
     )
     return over_any_batch(standardized, event_shape)
+
+
+def _of_the_spaces_of(flow: Flow) -> Base:
+    return circular_base(flow.spaces) if flow.spaces else standard_normal()
 
 
 @dataclass(frozen=True, eq=False)

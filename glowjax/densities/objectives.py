@@ -142,7 +142,7 @@ def log_target(target: LogProb, x: Float[Array, "n *event"]) -> Float[Array, "n"
         ValueError: `target` gives anything but `[n]`, as one does that is of a single point.
     """
     log_p = target(x)
-    if jnp.shape(log_p) != x.shape[:1]:
+    if getattr(log_p, "shape", None) != x.shape[:1]:
         raise ValueError(
             f"target must give log p̃ of each of {x.shape[0]} points, of shape ({x.shape[0]},), got"
             f" {described(log_p)} for points of shape {x.shape}: of a function of one point,"

@@ -180,4 +180,5 @@ def circular_base(spaces: Sequence[Space], *, concentration: float = 0.0) -> Bas
         "line": standard_normal(),
         "interval": uniform(-1, 1),
     }
-    return product_base(*(bases[space] for space in spaces))
+    base = product_base(*(bases[space] for space in spaces))
+    return base._replace(spaces=tuple(spaces))

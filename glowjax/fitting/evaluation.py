@@ -69,6 +69,14 @@ class Evaluation:
         log_p = self.log_prob(params, examples).astype(float)
         return -float(np.average(log_p, weights=examples.batch.weights))
 
+    def check_first(self, train: Examples | None) -> None:
+        """`check` of the training data, if the parameters made from them are not finite."""
+        if train is None or train.batch.x is None:
+            return
+        leaves = map(np.asarray, jax.tree.leaves(self._untrained))
+        if not all(np.all(np.isfinite(leaf)) for leaf in leaves):
+            self.check(train)
+
     def check(self, examples: Examples) -> None:
         """Raises `ValueError` that names the first example without a density before training."""
         log_p = self.log_prob(self._untrained, examples)
@@ -76,16 +84,27 @@ class Evaluation:
         if not len(bad):
             return
         first = examples.take(bad[:1])
-        row, x = f"row {first.rows[0]} of {examples.name}", first.batch
-        try:  # outside jit, where flows and bases say what they do not take
-            self._density.log_prob(self._untrained, x.x, x.context, self._key)
-        except ValueError as error:
-            raise ValueError(f"{row}: {error}") from error
+        self._refuse(examples.take(bad[:EVALUATED]))
         raise ValueError(
             f"{examples.name} must have a density, got log p = {log_p[bad[0]]} for row"
             f" {first.rows[0]} before any training, and for {len(bad)} of {len(log_p)} rows in all:"
             " is it inside the support of the flow and the base, and its context in range?"
         )
+
+    def _refuse(self, examples: Examples) -> None:
+        """Raises what a flow or base says of the first of the examples that it does not take.
+
+        It is said outside jit alone, and looked for by halves.
+        """
+        x, n = examples.batch, len(examples)
+        try:
+            self._density.log_prob(self._untrained, x.x, x.context, self._key)
+        except ValueError as error:
+            if n == 1:
+                row = f"row {examples.rows[0]} of {examples.name}"
+                raise ValueError(f"{row}: {error}") from error
+            self._refuse(examples.take(slice(n // 2)))
+            self._refuse(examples.take(slice(n // 2, None)))
 
 
 def failure(objective, given, untrained, evaluation, train, before, order, losses) -> Exception:

@@ -131,6 +131,8 @@ class _Fits:
         self._batch_size, self._is_likelihood = batch_size, is_likelihood
         self._given = Given(whole.batch if whole else None, keys, units)
         self._held_out: Any = None
+        for member, (train, _) in enumerate(parts):
+            self._evaluation(member).check_first(train)
         held_out = [part for _, part in parts if part]
         if held_out:
             for member, part in enumerate(held_out):

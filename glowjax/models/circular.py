@@ -41,10 +41,10 @@ def circular_maf(
     x `[B, D]` -> ActNorm of the lines -> steps × [`Autoregressive` in the natural order, the same
     in reverse] -> z in the same spaces. Nets see the cosine and the sine of angles, so that the
     density is periodic in them. Densities take one pass, and samples D steps one after the other. A
-    float `context` of `[B, F]` conditions every step. The base that goes with it is
-    `circular_base(spaces)`:
+    float `context` of `[B, F]` conditions every step. Its density has the base
+    `circular_base(spaces)`, unless another one is given:
 
-        model = density(circular_maf(spaces), (len(spaces),), circular_base(spaces))
+        model = density(circular_maf(spaces), (len(spaces),))
 
     Two circles are a torus. `chain(preprocess.sphere(), circular_maf(("circle", "interval")))` is a
     flow on the sphere.
@@ -102,7 +102,7 @@ def circular_spline_flow(
     step any two columns are in different halves at least once, in about 2·log₂ D couplings.
     Densities and samples take one pass each. All else is as for `circular_maf`:
 
-        model = density(circular_spline_flow(spaces), (len(spaces),), circular_base(spaces))
+        model = density(circular_spline_flow(spaces), (len(spaces),))
 
     Args:
         spaces: for each column `"circle"`, `"line"` or `"interval"`, see `circular_maf`.
@@ -185,7 +185,7 @@ def _on(spaces: Sequence[Space], flow: Flow) -> Flow:
     """The flow after an ActNorm of the lines; the units of all other columns are fixed."""
     if "line" in spaces:
         flow = chain(actnorm=columns(*_actnorms(spaces)), steps=flow)
-    return flow._replace(fixed_units=set(spaces) != {"line"})
+    return flow._replace(fixed_units=set(spaces) != {"line"}, spaces=tuple(spaces))
 
 
 def _actnorms(spaces):

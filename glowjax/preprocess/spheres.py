@@ -72,7 +72,7 @@ def sphere() -> Flow:
 
         spaces = ("circle", "interval")
         flow = chain(preprocess.sphere(), circular_maf(spaces))
-        model = density(flow, (3,), circular_base(spaces))
+        model = density(flow, (3,))  # its base is circular_base(spaces)
 
     At the poles of n > 3 the log-determinant is infinite, and a large finite number stands for it.
 

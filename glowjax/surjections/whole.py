@@ -22,6 +22,7 @@ def whole_numbers(name: str, v: Any, count: int) -> jax.Array:
     if is_known(v) and not np.all(valid):
         first = tuple(map(int, np.argwhere(~np.asarray(valid))[0]))
         wanted = f"whole numbers in 0..{count - 1}"
-        where = f"in row {first[0]}" if v.shape[1] == 1 else f"at {list(first)}"
-        raise ValueError(f"{name} must be {wanted}, got {np.asarray(v)[first]} {where}")
+        at = f" in row {first[0]}" if v.shape[1] == 1 else f" at {list(first)}"
+        at = "" if v.size == 1 else at
+        raise ValueError(f"{name} must be {wanted}, got {np.asarray(v)[first]}{at}")
     return jnp.where(valid, v, -1).astype(jnp.int32)

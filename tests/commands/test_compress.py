@@ -47,6 +47,8 @@ def test_files_that_would_not_come_back_are_refused(compressed, tmp_path, capsys
     Image.fromarray(np.full(images.shape[1:3], 77, np.uint8)).save(path)
     assert main(["compress", str(run), str(path), "-o", str(tmp_path / "no.glow")]) == 1
     assert "of 17 grey levels, or it is not lossless" in capsys.readouterr().err
+    Image.fromarray(np.zeros((9, 5), np.uint8)).save(path)
+    assert main(["compress", str(run), str(path), "-o", str(tmp_path / "no.glow")]) == 1
 
 
 @pytest.mark.parametrize(

@@ -292,3 +292,12 @@ def test_attributes_are_classes_by_name_or_number(tmp_path, attribute, kind):
     np.testing.assert_array_equal(have, load(name, tmp_path).labels[:9] == kind)
     with pytest.raises(ValueError, match=r"attribute must be one of .* got '2'"):
         load_attribute(about, "train", "2", 9)
+
+
+def test_images_that_are_enlarged_are_told_of(tmp_path, capsys):
+    name = write(tmp_path / "pictures", colours())
+    assert load(name, tmp_path, resize=8).image_shape == (8, 8, 3)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "images of 6×4 pixels are enlarged to 8×8; --data.resize None leaves them" in told
+    load(name, tmp_path, resize=4)
+    assert "enlarged" not in capsys.readouterr().err

@@ -156,3 +156,13 @@ def test_bad_arguments_are_named(options, message):
 def test_wells_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"x must be of shape \[..., 8\]"):
         targets.many_wells().log_prob(jnp.zeros((2, 6)))
+
+
+@pytest.mark.parametrize("wrong", ["sum", "column", "one", "nothing"])
+def test_fab_refuses_a_target_that_is_not_one_number_a_point(wrong):
+    def target(x):
+        log_p = jnp.sum(norm.logpdf(x), axis=-1)
+        return {"sum": log_p.sum(), "column": log_p[:, None], "one": log_p[:1]}.get(wrong)
+
+    with pytest.raises(ValueError, match=r"target must give log p̃ of each of 16 points"):
+        glowjax.fab(MODEL, PARAMS, target, jax.random.key(1), 16, temperatures=2, step_size=0.5)

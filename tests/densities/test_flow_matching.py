@@ -194,3 +194,10 @@ def test_a_trained_flow_has_mass_1_and_rectified_it_is_straighter():
         return glowjax.straightness(glowjax.path_in_steps(flow.velocity, params, z[:500], 50))
 
     assert bend(rectified) < 0.3 * bend(params)
+
+
+def test_contexts_that_the_parameters_were_not_made_for_are_refused():
+    flow, x = glowjax.Continuous(), jnp.ones((4, 2))
+    params = glowjax.as_flow(flow).init(jax.random.key(0), x)
+    with pytest.raises(ValueError, match="x and context must be as at init: params of Continuous"):
+        glowjax.flow_matching(flow.velocity, params, x, jax.random.key(1), context=jnp.ones((4, 1)))

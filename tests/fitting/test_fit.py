@@ -281,6 +281,22 @@ def test_a_label_out_of_range_is_the_datas_fault():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wrong", ["data", "validation"])
+def test_a_category_out_of_range_is_found_in_its_row_and_column(wrong):
+    rows = np.random.default_rng(0)
+    table = np.stack([rows.normal(size=200), rows.integers(3, size=200)], axis=1)
+    given = {"data": table, "validation": table[:50].copy()}
+    given[wrong] = given[wrong].copy()
+    given[wrong][7, 1] = 3
+    model = glowjax.surjections.mixed_density(glowjax.maf(steps=1, width=8), (None, 3))
+    message = f"row 7 of {wrong}: column 1: v must be whole numbers in 0..2, got 3"
+    with pytest.raises(ValueError, match=message):
+        glowjax.fit(model, **given, steps=5, show=False)
+    with pytest.raises(ValueError, match=message):
+        glowjax.fit_many(model, **given, steps=5, seeds=[0, 1], show=False)
+
+
+@pytest.mark.slow
 def test_weights_count_in_training_initialisation_and_validation():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(size=(400, 2)) - 3, rng.normal(size=(200, 2)) + 3])

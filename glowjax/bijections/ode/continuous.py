@@ -17,7 +17,7 @@ from glowjax.arrays import promote
 from glowjax.bijections.ode.along import Costs, flow_along, flow_along_with_costs
 from glowjax.bijections.ode.off_mesh import on_any_devices
 from glowjax.checks import POSITIVE, check_choice, check_context, check_in, check_positive, require
-from glowjax.context import net_inputs, net_takes_context
+from glowjax.context import as_at_init, net_inputs, net_takes_context
 from glowjax.nets.layers import lecun_normal
 from glowjax.nets.mlp import MLP
 
@@ -97,13 +97,14 @@ class Continuous(nn.Module):
             Of the shape of x, in its units for one unit of time.
 
         Raises:
-            ValueError: `params` are not the flow's own; t is not `[B]`.
+            ValueError: `params` are not the flow's own, or of other x and context; t is not `[B]`.
         """
         x = promote(x)
         require(isinstance(params, Mapping), "params", type(params).__name__, "the flow's, a dict")
         net = self.net(features=x.shape[-1], parent=None)  # a solver takes pure functions only
         inputs = net_inputs(net, _with_time(x, t), context)
-        rate: Any = net.apply({"params": params.get("net", {})}, *inputs)
+        with as_at_init("Continuous", x=x, context=context):
+            rate: Any = net.apply({"params": params.get("net", {})}, *inputs)
         return promote(rate)
 
     @nn.compact
