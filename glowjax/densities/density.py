@@ -77,9 +77,9 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
     A context goes to the flow and the base as far as they take one, and is refused if neither does.
 
     Raises:
-        ValueError: x is not `[B, *event_shape]`; n < 1; a negative temperature; a context that is
-            not one for each example, or that none takes; the flow cannot be initialised from its
-            latents.
+        ValueError: the base is in other spaces than the flow; x is not `[B, *event_shape]`; n < 1; a
+            negative temperature; a context that is not one for each example, or that none takes;
+            the flow cannot be initialised from its latents.
 
     Examples:
         >>> model = glowjax.density(glowjax.as_flow(glowjax.ActNorm()), event_shape=(2,))
@@ -92,13 +92,8 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
     event_shape = check_event_shape(event_shape)
     base = _of_the_spaces_of(flow) if base is None else base
     base = base if isinstance(base, Base) else distrax_base(base)
-    wanted = f"one in the spaces of the flow's latents, {flow.spaces}"
-    require(
-        None in (base.spaces, flow.spaces) or base.spaces == flow.spaces,
-        "base",
-        f"one in {base.spaces}",
-        wanted,
-    )
+    same = None in (base.spaces, flow.spaces) or base.spaces == flow.spaces
+    require(same, "spaces of base", base.spaces, f"those of the flow, {flow.spaces}")
     flow = passing_by(flow) if base.takes_context else flow
     model = _OfFlow(flow, event_shape, base)
     standardized = taking_standardized(
