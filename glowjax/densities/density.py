@@ -77,8 +77,8 @@ def density(flow: Flow, event_shape: Sequence[int], base: Any = None) -> Density
     A context goes to the flow and the base as far as they take one, and is refused if neither does.
 
     Raises:
-        ValueError: the base is in other spaces than the flow; x is not `[B, *event_shape]`; n < 1; a
-            negative temperature; a context that is not one for each example, or that none takes;
+        ValueError: the base is in other spaces than the flow; x is not `[B, *event_shape]`; n < 1;
+            a negative temperature; a context that is not one for each example, or that none takes;
             the flow cannot be initialised from its latents.
 
     Examples:
