@@ -196,6 +196,7 @@ def test_a_trained_flow_has_mass_1_and_rectified_it_is_straighter():
     assert bend(rectified) < 0.3 * bend(params)
 
 
+@pytest.mark.slow
 def test_contexts_that_the_parameters_were_not_made_for_are_refused():
     flow, x = glowjax.Continuous(), jnp.ones((4, 2))
     params = glowjax.as_flow(flow).init(jax.random.key(0), x)
