@@ -46,7 +46,7 @@ class Case(NamedTuple):
         if self.on_sphere:
             flow = glowjax.chain(preprocess.sphere(), flow)
         shape = (3 if self.on_sphere else 2,)
-        return glowjax.density(flow, shape, glowjax.circular_base(spaces))
+        return glowjax.density(flow, shape)
 
 
 def peak(x: jax.Array, middle: np.ndarray) -> jax.Array:

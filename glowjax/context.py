@@ -1,7 +1,4 @@
-"""Who takes a context, what takes none is called without, and contexts dropped in training.
-
-And what is said where parameters were made for other arrays or contexts.
-"""
+"""Contexts: who takes one, how they are dropped in training, what is said if one does not fit."""
 
 import contextlib
 import inspect

@@ -102,8 +102,7 @@ def parts(name: str, seed: int) -> tables.Parts:
 
 def by_glowjax(spaces, kind: Kind, parts: tables.Parts, seed: int, examples: int) -> fits.LogProb:
     make = glowjax.circular_maf if kind == "maf" else glowjax.circular_spline_flow
-    base = glowjax.circular_base(spaces)
-    return fits.trained(glowjax.density(make(spaces), (len(spaces),), base), parts, seed, examples)
+    return fits.trained(glowjax.density(make(spaces), (len(spaces),)), parts, seed, examples)
 
 
 def by_zuko(spaces, kind: Kind, parts: tables.Parts, seed: int, examples: int) -> fits.LogProb:

@@ -53,9 +53,16 @@ def never_finite(history: list[dict[str, float]]) -> str:
 class Evaluation:
     """Log-probabilities of examples, some thousand at a time."""
 
-    def __init__(self, density: Density, log_prob: Any, key: jax.Array, untrained: Any):
+    def __init__(
+        self,
+        density: Density,
+        log_prob: Any,
+        key: jax.Array,
+        untrained: Any,
+        train: Examples | None,
+    ):
         self._density, self._log_prob = density, log_prob
-        self._key, self._untrained = key, untrained
+        self._key, self._untrained, self._train = key, untrained, train
 
     def log_prob(self, params: Any, examples: Examples) -> np.ndarray:
         parts = [
@@ -69,26 +76,20 @@ class Evaluation:
         log_p = self.log_prob(params, examples).astype(float)
         return -float(np.average(log_p, weights=examples.batch.weights))
 
-    def check_first(self, train: Examples | None) -> None:
-        """`check` of the training data, if the parameters made from them are not finite."""
-        if train is None or train.batch.x is None:
-            return
-        leaves = map(np.asarray, jax.tree.leaves(self._untrained))
-        if not all(np.all(np.isfinite(leaf)) for leaf in leaves):
-            self.check(train)
-
     def check(self, examples: Examples) -> None:
         """Raises `ValueError` that names the first example without a density before training."""
         log_p = self.log_prob(self._untrained, examples)
         bad = np.flatnonzero(~np.isfinite(log_p))
         if not len(bad):
             return
-        first = examples.take(bad[:1])
+        if self._train is not None and self._train.batch.x is not None:  # what untrained is made of
+            self._refuse(self._train.take(slice(EVALUATED)))
         self._refuse(examples.take(bad[:EVALUATED]))
         raise ValueError(
             f"{examples.name} must have a density, got log p = {log_p[bad[0]]} for row"
-            f" {first.rows[0]} before any training, and for {len(bad)} of {len(log_p)} rows in all:"
-            " is it inside the support of the flow and the base, and its context in range?"
+            f" {examples.rows[bad[0]]} before any training, and for {len(bad)} of"
+            f" {len(log_p)} rows in all: is it inside the support of the flow and the base, and its"
+            " context in range?"
         )
 
     def _refuse(self, examples: Examples) -> None:

@@ -124,8 +124,7 @@ def fit(
     programs = programs_of(density, loss, optimizer, averaging(decay, held_out))
     first, units = first_params(programs, params, key, train, batch_size, standardize=loss is None)
     whole = functools.partial(whole_params, units)
-    evaluate = Evaluation(density, programs.log_prob, key, whole(first))
-    evaluate.check_first(train)
+    evaluate = Evaluation(density, programs.log_prob, key, whole(first), train)
     if held_out:
         evaluate.check(held_out)
     given = Given(train.batch if train else None, key, units)

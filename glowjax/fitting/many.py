@@ -131,8 +131,6 @@ class _Fits:
         self._batch_size, self._is_likelihood = batch_size, is_likelihood
         self._given = Given(whole.batch if whole else None, keys, units)
         self._held_out: Any = None
-        for member, (train, _) in enumerate(parts):
-            self._evaluation(member).check_first(train)
         held_out = [part for _, part in parts if part]
         if held_out:
             for member, part in enumerate(held_out):
@@ -179,7 +177,8 @@ class _Fits:
     def _evaluation(self, member: int) -> Evaluation:
         params = _member(self.whole(self.first), member)
         programs, key = self._programs, self._given.key[member]
-        return Evaluation(programs.density, programs.log_prob, key, params)
+        train, _ = self._parts[member]
+        return Evaluation(programs.density, programs.log_prob, key, params, train)
 
     def _failure(self, member: int, start: int, stop: int, losses) -> Exception:
         key, units = _member(self._given[1:], member)

@@ -92,21 +92,24 @@ def number_of(model: ImageModel, label: str) -> int:
     Raises:
         ValueError: there is no such class, or the model is not conditional.
     """
-    if not model.conditional:
-        raise ValueError(f"label must be left out: the model is not conditional, got {label}")
+    _check_takes_labels(model, label)
     number = class_number(label, names_of(model))
     if number is None:
         raise ValueError(f"label must be one of {', '.join(names_of(model))}, got {label}")
     return number
 
 
-def _labels(model, label, num):
+def _check_takes_labels(model, label):
     if not model.conditional:
-        if label is not None:
-            raise ValueError(f"label must be left out: the model is not conditional, got {label}")
+        raise ValueError(f"label must be left out: the model is not conditional, got {label}")
+
+
+def _labels(model, label, num):
+    if label is None and not model.conditional:
         return None
     if label is None:
         return np.sort(np.arange(num, dtype=np.int32) % model.num_classes)
+    _check_takes_labels(model, label)
     if not 0 <= label < model.num_classes:
         raise ValueError(f"label must be in 0..{model.num_classes - 1}, got {label}")
     return np.full(num, label, np.int32)
